@@ -1,0 +1,1 @@
+//! Sockets driven by readiness events.

@@ -1,0 +1,1 @@
+"""TCP, unix and TLS sockets with the API of Bun."""
