@@ -1,1 +1,27 @@
-//! Sockets driven by readiness events.
+//! Event-driven sockets: readiness, the socket state machine, buffers, timers.
+//!
+//! The engine knows nothing of Python and never calls back. Whoever drives it polls, asks what
+//! became of a token, and acts on the answer; between two calls nothing is borrowed.
+
+mod buffer;
+mod connect;
+mod engine;
+mod error;
+mod listener;
+mod poller;
+mod slots;
+mod state;
+mod stream;
+mod sys;
+mod timers;
+mod token;
+
+pub use connect::Attempt;
+pub use engine::{Engine, Event, Farewell, Notice, Read};
+pub use error::{CloseReason, WriteAllError};
+pub use listener::Accepted;
+pub use poller::{Interest, Poller, Ready, Target};
+pub use state::ReadyState;
+pub use stream::{Endpoints, Settings, Written};
+pub use sys::Events;
+pub use token::Token;

@@ -1,0 +1,158 @@
+//! Bytes across the border, without copies. The other file with `unsafe`.
+
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView, PyString};
+
+use crate::cell::Guarded;
+
+/// What a user may hand over to be sent: str (as UTF-8) or any C-contiguous buffer.
+pub enum Outgoing<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Text(Bound<'py, PyString>),
+    View(View),
+}
+
+impl<'py> Outgoing<'py> {
+    #[inline]
+    pub fn new(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
+        if let Ok(text) = data.cast::<PyString>() {
+            return Ok(Self::Text(text.clone()));
+        }
+        View::new(data).map(Self::View)
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> PyResult<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.as_bytes()),
+            Self::Text(text) => text.to_str().map(str::as_bytes),
+            Self::View(view) => Ok(view.as_slice()),
+        }
+    }
+}
+
+/// A held buffer of some Python object.
+pub struct View(Box<ffi::Py_buffer>);
+
+impl View {
+    fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(MaybeUninit::<ffi::Py_buffer>::uninit());
+        // SAFETY: a live object and room for a view; on success the view is filled in.
+        let result = unsafe {
+            ffi::PyObject_GetBuffer(data.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_SIMPLE)
+        };
+        if result == 0 {
+            // SAFETY: the call succeeded, so it was initialised.
+            return Ok(Self(unsafe { view.assume_init() }));
+        }
+        let error = PyErr::fetch(data.py());
+        let py = data.py();
+        if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyBufferError>(py) {
+            let class = data.get_type();
+            return Err(PyTypeError::new_err(format!(
+                "data must be str or a C-contiguous buffer, not {}{}",
+                class.name()?,
+                if error.is_instance_of::<PyBufferError>(py) { " of another shape" } else { "" },
+            )));
+        }
+        Err(error)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.0.len <= 0 || self.0.buf.is_null() {
+            return &[];
+        }
+        // SAFETY: the view holds `len` contiguous bytes for as long as it is not released. Their
+        // owner may be mutable, but nothing else runs while the lock is held for one send.
+        unsafe { std::slice::from_raw_parts(self.0.buf.cast(), self.0.len.cast_unsigned()) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: acquired by PyObject_GetBuffer and released once; the lock is held, because
+        // views live on the stack of a call from Python.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) }
+    }
+}
+
+/// Lends received bytes to Python for the time of one call.
+///
+/// The memoryview itself is released when the call returns. A slice that the handler kept would
+/// still point into the memory, so as long as one lives, this object keeps it.
+#[pyclass(frozen, module = "mantou._core", name = "_Loan")]
+pub struct Loan {
+    memory: Guarded<Vec<u8>>,
+    len: usize,
+    views: Guarded<usize>,
+}
+
+#[pymethods]
+impl Loan {
+    #[allow(clippy::needless_pass_by_value)]
+    unsafe fn __getbuffer__(
+        this: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let loan = this.get();
+        let pointer = loan.memory.with(py, |memory| memory.as_mut_ptr());
+        let len = isize::try_from(loan.len).unwrap_or(0);
+        // SAFETY: `view` is the caller's to fill in; the memory holds `len` bytes and stays where
+        // it is until the last view is released, because `reclaim` leaves it here till then.
+        let result = unsafe {
+            ffi::PyBuffer_FillInfo(view, this.as_ptr(), pointer.cast::<c_void>(), len, 1, flags)
+        };
+        if result != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        loan.views.with(py, |views| *views += 1);
+        Ok(())
+    }
+
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        Python::attach(|py| self.views.with(py, |views| *views -= 1));
+    }
+}
+
+/// A memoryview of the first `len` bytes of `memory`, which the loan holds meanwhile.
+pub fn lend<'py>(
+    py: Python<'py>,
+    memory: &mut Vec<u8>,
+    len: usize,
+) -> PyResult<(Bound<'py, Loan>, Bound<'py, PyMemoryView>)> {
+    let loan = Loan {
+        memory: Guarded::new(std::mem::take(memory)),
+        len,
+        views: Guarded::new(0),
+    };
+    let loan = Bound::new(py, loan)?;
+    let view = PyMemoryView::from(loan.as_any())?;
+    Ok((loan, view))
+}
+
+/// Ends the loan. The memory comes back, unless a slice of it is still in use: then it stays
+/// with the loan, and the caller gets nothing.
+pub fn reclaim(
+    loan: &Bound<'_, Loan>,
+    view: &Bound<'_, PyMemoryView>,
+) -> PyResult<Option<Vec<u8>>> {
+    let py = loan.py();
+    let released = view.call_method0("release");
+    let loan = loan.get();
+    if loan.views.get(py) > 0 {
+        // A view of the view is alive, which may also be why release() refused.
+        return Ok(None);
+    }
+    released?;
+    Ok(Some(loan.memory.replace(py, Vec::new())))
+}

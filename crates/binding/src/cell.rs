@@ -1,0 +1,111 @@
+//! Interior mutability under the interpreter's lock. One of the two files with `unsafe`.
+//!
+//! Python objects are shared between threads, so they cannot hold plain cells. Two rules make
+//! these sound: every access happens with the interpreter's lock held (the module declares that
+//! it needs it), and no Python code runs while a value is borrowed, because the closures are
+//! given nothing to run it with.
+
+use std::cell::{RefCell, UnsafeCell};
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::errors;
+
+/// A value guarded by the interpreter's lock.
+pub struct Guarded<T>(UnsafeCell<T>);
+
+// SAFETY: all access takes a `Python` token (or comes from the garbage collector, which runs with
+// the lock held), so two threads never meet.
+unsafe impl<T: Send> Sync for Guarded<T> {}
+
+impl<T> Guarded<T> {
+    pub fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Looks at or changes the value. `act` must not run Python code: no calls, no drops of
+    /// references that could be the last.
+    #[inline]
+    pub fn with<R>(&self, _py: Python<'_>, act: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: the lock is held and `act` runs no Python code, so nobody else is here.
+        act(unsafe { &mut *self.0.get() })
+    }
+
+    /// Returns the value before; dropping it may run Python code, by then without a borrow.
+    pub fn replace(&self, py: Python<'_>, value: T) -> T {
+        self.with(py, |place| std::mem::replace(place, value))
+    }
+
+    #[inline]
+    pub fn get(&self, py: Python<'_>) -> T
+    where
+        T: Copy,
+    {
+        self.with(py, |value| *value)
+    }
+
+    pub fn traverse(
+        &self,
+        visit: &PyVisit<'_>,
+        each: impl FnOnce(&T, &PyVisit<'_>) -> Result<(), PyTraverseError>,
+    ) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs with the lock held and never in the middle of `with`.
+        each(unsafe { &*self.0.get() }, visit)
+    }
+
+    /// For the garbage collector's `__clear__`, which brings no token.
+    pub fn take(&self) -> T
+    where
+        T: Default,
+    {
+        // SAFETY: as in `traverse`.
+        std::mem::take(unsafe { &mut *self.0.get() })
+    }
+}
+
+impl<T> Guarded<Option<Py<T>>> {
+    #[inline]
+    pub fn cloned(&self, py: Python<'_>) -> Option<Py<T>> {
+        self.with(py, |value| value.as_ref().map(|object| object.clone_ref(py)))
+    }
+}
+
+/// A value that belongs to the thread that made it.
+pub struct ThreadBound<T> {
+    thread: usize,
+    cell: RefCell<T>,
+}
+
+// SAFETY: `with` refuses every thread but the owner before it touches the cell. Dropping happens
+// with the last reference, when nobody can be inside.
+unsafe impl<T: Send> Sync for ThreadBound<T> {}
+// SAFETY: as above; the value itself may be sent.
+unsafe impl<T: Send> Send for ThreadBound<T> {}
+
+impl<T> ThreadBound<T> {
+    pub fn new(value: T) -> Self {
+        Self {
+            thread: this_thread(),
+            cell: RefCell::new(value),
+        }
+    }
+
+    #[inline]
+    pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> PyResult<R> {
+        if self.thread != this_thread() {
+            return Err(errors::wrong_thread());
+        }
+        match self.cell.try_borrow_mut() {
+            Ok(mut value) => Ok(act(&mut value)),
+            Err(_) => Err(errors::reentered()),
+        }
+    }
+}
+
+/// The address of a thread-local: unique among living threads, and cheaper than a thread id.
+#[inline]
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
+}

@@ -1,0 +1,71 @@
+//! The one place where the engine's errors become Python exceptions.
+
+use std::io;
+
+use mantou_engine::{CloseReason, WriteAllError};
+use pyo3::exceptions::{
+    PyBrokenPipeError, PyBufferError, PyOSError, PyRuntimeError, PyTimeoutError,
+};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// `OSError(errno, text)`, which Python turns into the right subclass.
+pub fn from_io(error: &io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(errno) => PyOSError::new_err((errno, describe(errno))),
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+pub fn timed_out(what: &str) -> PyErr {
+    PyTimeoutError::new_err((libc::ETIMEDOUT, what.to_owned()))
+}
+
+pub fn from_write_all(error: &WriteAllError, given: usize) -> PyErr {
+    match *error {
+        WriteAllError::Closed => {
+            PyBrokenPipeError::new_err((libc::EPIPE, "the socket is ended or closed"))
+        }
+        WriteAllError::OverLimit { queued, limit } => PyBufferError::new_err(format!(
+            "{given} bytes on top of {queued} that wait would exceed write_limit={limit}"
+        )),
+    }
+}
+
+/// The `error` argument of the `close` handler.
+pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
+    let error = match reason {
+        CloseReason::Clean => return None,
+        CloseReason::Io(error) => from_io(error),
+        CloseReason::TimedOut(what) => timed_out(what),
+    };
+    Some(error.into_value(py).into_any())
+}
+
+pub fn wrong_thread() -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Python::attach(|py| {
+        match CLASS.import(py, "mantou.errors", "WrongThreadError") {
+            Ok(class) => PyErr::from_type(
+                class.clone(),
+                "mantou's sockets belong to the thread of their event loop; \
+                 use loop.call_soon_threadsafe() to reach it",
+            ),
+            Err(error) => error,
+        }
+    })
+}
+
+/// The engine was asked for something in the middle of something else: a bug here, not in the caller.
+pub fn reentered() -> PyErr {
+    PyRuntimeError::new_err("the socket engine was entered twice")
+}
+
+fn describe(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    match text.rfind(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

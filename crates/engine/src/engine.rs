@@ -1,0 +1,785 @@
+//! The members of one thread's engine, and everything that can be asked of them by token.
+//!
+//! One turn of its driver: `begin_turn`, `poll` the readiness queue, then for each event `on_ready`
+//! and reads or accepts; at the end `take_notice` until nothing is left.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::connect::Attempt;
+use crate::error::{CloseReason, WriteAllError};
+use crate::listener::{Accepted, Listener, STARVED_RETRY};
+use crate::poller::{Interest, Poller, Ready};
+use crate::slots::Slots;
+use crate::state::{Input, ReadyState};
+use crate::stream::{self, Endpoints, Received, Settings, Stream, Written};
+use crate::timers::{Millis, Timers};
+use crate::token::Token;
+
+/// Late input swallowed per turn from a connection that its owner has closed.
+const DISCARD_BUDGET: usize = 512 * 1024;
+
+enum Member {
+    Stream(Stream),
+    Listener(Listener),
+    Attempt(Attempt),
+}
+
+/// What an event is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Stream {
+        readable: bool,
+        drained: bool,
+    },
+    Listener,
+    Attempt,
+    /// A stale event, or one that the engine has dealt with.
+    Nothing,
+}
+
+/// What reading found for the owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// So many bytes at the front of the buffer.
+    Data(usize),
+    /// The peer's FIN; to be followed by `end_handled`.
+    End,
+    Nothing,
+}
+
+/// What the owner has to be told between events.
+#[derive(Debug)]
+pub enum Notice {
+    Closed(Token, CloseReason),
+    /// The idle timeout went off.
+    Idle(Token),
+}
+
+/// What is still of interest about a connection that is gone.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Farewell {
+    pub endpoints: Endpoints,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+}
+
+pub struct Engine {
+    poller: Arc<Poller>,
+    members: Slots<Member>,
+    timers: Timers,
+    notices: VecDeque<Notice>,
+    /// Members whose interest changed during the turn; the kernel is told once, before the next.
+    dirty: Vec<Token>,
+    in_turn: bool,
+    /// Members and others that keep the loop running.
+    references: usize,
+    /// Listeners out of descriptors.
+    resting: Vec<Token>,
+    /// Whoever waits on the queue's descriptor is woken by its alarm.
+    watched_from_outside: bool,
+    alarm: Option<Millis>,
+}
+
+impl Engine {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            poller: Arc::new(Poller::new()?),
+            members: Slots::default(),
+            timers: Timers::new(),
+            notices: VecDeque::new(),
+            dirty: Vec::new(),
+            in_turn: false,
+            references: 0,
+            resting: Vec::new(),
+            watched_from_outside: false,
+            alarm: None,
+        })
+    }
+
+    pub fn poller(&self) -> &Arc<Poller> {
+        &self.poller
+    }
+
+    /// From now on the queue's own descriptor becomes readable whenever a turn is due.
+    pub fn watch_from_outside(&mut self) {
+        self.watched_from_outside = true;
+    }
+
+    // Turns
+
+    /// Events have come, or a deadline has.
+    pub fn begin_turn(&mut self) {
+        self.in_turn = true;
+        self.timers.refresh();
+        self.expire();
+    }
+
+    pub fn end_turn(&mut self) {
+        self.in_turn = false;
+        self.sync_dirty();
+        self.set_alarm();
+    }
+
+    /// Tells the kernel of the interests that changed.
+    pub fn sync_dirty(&mut self) {
+        while let Some(token) = self.dirty.pop() {
+            if let Some(Member::Stream(stream)) = self.members.get_mut(token) {
+                stream.dirty = false;
+                self.sync(token);
+            }
+        }
+    }
+
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// How long a turn may wait for events.
+    pub fn patience(&self) -> Option<Duration> {
+        if self.has_notices() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_due().map(|due| self.timers.until(due))
+    }
+
+    fn expire(&mut self) {
+        while let Some((at, token)) = self.timers.pop_due() {
+            match self.members.get_mut(token) {
+                Some(Member::Stream(stream)) if stream.armed == at => {
+                    stream.armed = Millis::MAX;
+                    self.on_deadline(token);
+                }
+                Some(Member::Listener(listener)) if listener.starved => self.wake_starved(),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_deadline(&mut self, token: Token) {
+        let now = self.timers.now();
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        stream.deadline(now);
+        if stream.close_deadline().is_some_and(|at| at < now) {
+            if stream.state.is_lingering() {
+                return self.close(token, false, CloseReason::Clean);
+            }
+            let late = CloseReason::TimedOut("the peer did not finish within close_timeout");
+            let reason = stream.take_broken().map_or(late, CloseReason::Io);
+            return self.close(token, true, reason);
+        }
+        if stream.idle_deadline().is_some_and(|at| at < now) {
+            stream.restart_idle();
+            self.notices.push_back(Notice::Idle(token));
+        }
+        self.settle(token);
+    }
+
+    fn set_alarm(&mut self) {
+        if !self.watched_from_outside {
+            return;
+        }
+        let due = if self.has_notices() {
+            Some(0)
+        } else {
+            self.timers.next_due()
+        };
+        if due != self.alarm {
+            self.alarm = due;
+            // Only a bad descriptor fails here, and that one is ours.
+            let _ = self.poller.set_alarm(due.map(|due| self.timers.until(due)));
+        }
+    }
+
+    // Members
+
+    fn add_stream(
+        &mut self,
+        fd: OwnedFd,
+        remote: Option<SocketAddr>,
+        settings: Arc<Settings>,
+    ) -> io::Result<Token> {
+        let stream = Stream::new(fd, remote, settings);
+        let token = self.members.insert(Member::Stream(stream));
+        self.references += 1;
+        if let Err(error) = self.register(token) {
+            self.members.remove(token);
+            self.references -= 1;
+            return Err(error);
+        }
+        self.arm(token);
+        Ok(token)
+    }
+
+    /// Takes over a connected descriptor that came from elsewhere.
+    pub fn adopt(&mut self, fd: OwnedFd, settings: Arc<Settings>) -> io::Result<Token> {
+        let socket = SockRef::from(&fd);
+        socket.set_nonblocking(true)?;
+        let remote = socket.peer_addr()?.as_socket();
+        stream::apply_tcp_options(&fd, &settings)?;
+        self.add_stream(fd, remote, settings)
+    }
+
+    pub fn add_listener(&mut self, fd: OwnedFd, defaults: Arc<Settings>) -> io::Result<Token> {
+        let listener = Listener::new(fd, defaults)?;
+        let token = self.members.insert(Member::Listener(listener));
+        self.references += 1;
+        if let Err(error) = self.register(token) {
+            self.members.remove(token);
+            self.references -= 1;
+            return Err(error);
+        }
+        Ok(token)
+    }
+
+    pub fn add_attempt(&mut self, attempt: Attempt) -> io::Result<Token> {
+        let token = self.members.insert(Member::Attempt(attempt));
+        if let Err(error) = self.register(token) {
+            self.members.remove(token);
+            return Err(error);
+        }
+        Ok(token)
+    }
+
+    /// Asks the kernel what became of an attempt that it reported as ready. A failed one is gone.
+    pub fn check_attempt(&mut self, token: Token) -> io::Result<()> {
+        let Some(Member::Attempt(attempt)) = self.members.get_mut(token) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let outcome = attempt.outcome();
+        if outcome.is_err() {
+            self.members.remove(token);
+        }
+        outcome
+    }
+
+    /// Turns a connected attempt into a stream, which keeps its token.
+    pub fn establish(&mut self, token: Token, settings: Arc<Settings>) -> io::Result<()> {
+        let Some(Member::Attempt(_)) = self.members.get(token) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let Some(Member::Attempt(attempt)) = self.members.replace(token, None) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let (known, remote) = (attempt.known, attempt.remote);
+        let fd = attempt.into_fd();
+        if let Err(error) = stream::apply_tcp_options(&fd, &settings) {
+            self.members.remove(token);
+            return Err(error);
+        }
+        let mut stream = Stream::new(fd, remote, settings);
+        stream.known = known;
+        self.members.replace(token, Some(Member::Stream(stream)));
+        self.references += 1;
+        self.update(token);
+        Ok(())
+    }
+
+    pub fn cancel_attempt(&mut self, token: Token) {
+        if let Some(Member::Attempt(_)) = self.members.get(token) {
+            self.members.remove(token);
+            self.wake_starved();
+        }
+    }
+
+    /// Takes the member's last words; its slot is free as soon as its descriptor is.
+    pub fn release(&mut self, token: Token) -> Farewell {
+        let Some(stream) = self.stream_mut(token) else {
+            return Farewell::default();
+        };
+        stream.released = true;
+        let farewell = Farewell {
+            endpoints: stream.endpoints(),
+            bytes_read: stream.bytes_read,
+            bytes_written: stream.bytes_written,
+        };
+        if stream.state.is_closed() {
+            self.members.remove(token);
+        }
+        farewell
+    }
+
+    /// Everything that is open, oldest slot first.
+    pub fn tokens(&self) -> Vec<Token> {
+        self.members.tokens()
+    }
+
+    /// Descriptors held, those that only linger included.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    // Events
+
+    pub fn on_ready(&mut self, token: Token, ready: Ready) -> Event {
+        match self.members.get_mut(token) {
+            Some(Member::Stream(_)) => self.on_stream_ready(token, ready),
+            Some(Member::Listener(_)) => Event::Listener,
+            Some(Member::Attempt(_)) => Event::Attempt,
+            None => Event::Nothing,
+        }
+    }
+
+    fn on_stream_ready(&mut self, token: Token, ready: Ready) -> Event {
+        let Some(stream) = self.stream_mut(token) else {
+            return Event::Nothing;
+        };
+        if ready.broken
+            && let Some(error) = stream.on_hang_up()
+        {
+            self.close(token, false, CloseReason::Io(error));
+            return Event::Nothing;
+        }
+        let mut drained = false;
+        if ready.writable && stream.known.writable {
+            stream.send_queue();
+            drained = stream.take_drain();
+            self.settle(token);
+        } else if ready.broken {
+            self.settle(token);
+        }
+        Event::Stream {
+            readable: ready.readable,
+            drained,
+        }
+    }
+
+    /// Reads once. Input that nobody is to get is swallowed here.
+    pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
+        let Some(stream) = self.stream_mut(token) else {
+            return Read::Nothing;
+        };
+        if !stream.state.wants_input() {
+            return Read::Nothing;
+        }
+        let delivers = stream.state.delivers();
+        match stream.receive(buffer) {
+            Received::Data(n) if delivers => {
+                stream.bytes_read += n as u64;
+                if stream.is_timed() {
+                    self.settle(token);
+                }
+                Read::Data(n)
+            }
+            Received::Data(n) => self.discard(token, n, buffer),
+            Received::Nothing => Read::Nothing,
+            Received::Fin => self.on_fin(token),
+            Received::Failed(error) => {
+                self.close(token, false, CloseReason::Io(error));
+                Read::Nothing
+            }
+        }
+    }
+
+    fn discard(&mut self, token: Token, first: usize, buffer: &mut [u8]) -> Read {
+        let (mut total, mut last) = (first, first);
+        while last == buffer.len() && total < DISCARD_BUDGET {
+            let Some(stream) = self.stream_mut(token) else {
+                return Read::Nothing;
+            };
+            match stream.receive(buffer) {
+                Received::Data(n) => {
+                    last = n;
+                    total += n;
+                }
+                Received::Nothing => break,
+                Received::Fin => return self.on_fin(token),
+                Received::Failed(error) => {
+                    self.close(token, false, CloseReason::Io(error));
+                    return Read::Nothing;
+                }
+            }
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    fn on_fin(&mut self, token: Token) -> Read {
+        let Some(stream) = self.stream_mut(token) else {
+            return Read::Nothing;
+        };
+        let open = stream.state.is_open();
+        stream.state.apply(Input::PeerFin);
+        if open {
+            // The owner speaks first; its last words may go with our FIN.
+            return Read::End;
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    /// The owner has been told of the peer's FIN.
+    pub fn end_handled(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::EndHandled));
+    }
+
+    pub fn accept(&mut self, token: Token) -> Accepted {
+        let Some(Member::Listener(listener)) = self.members.get_mut(token) else {
+            return Accepted::Empty;
+        };
+        let defaults = Arc::clone(&listener.defaults);
+        match listener.accept() {
+            Ok((fd, remote)) => {
+                listener.starved = false;
+                match self.add_stream(fd, remote, defaults) {
+                    Ok(stream) => Accepted::Stream(stream),
+                    // This one cannot be watched and is closed; the next may have more luck.
+                    Err(error) => Accepted::Failed(error),
+                }
+            }
+            Err(Accepted::Starved { error, first }) => {
+                let (fd, known) = (listener.fd.as_raw_fd(), listener.known);
+                listener.known = Interest::NONE;
+                if let Err(error) = self.poller.change(fd, token, known, Interest::NONE) {
+                    return Accepted::Failed(error);
+                }
+                self.resting.push(token);
+                let now = self.timers.now();
+                self.timers.push(now + STARVED_RETRY, token);
+                Accepted::Starved { error, first }
+            }
+            Err(other) => other,
+        }
+    }
+
+    /// A descriptor may be free: listeners that ran out of them try again. They stay marked as
+    /// starved until an accept succeeds, so that one shortage is reported once.
+    fn wake_starved(&mut self) {
+        while let Some(token) = self.resting.pop() {
+            if self.register(token).is_err() {
+                // The kernel is short of memory: the next deadline tries again.
+                self.resting.push(token);
+                let now = self.timers.now();
+                return self.timers.push(now + STARVED_RETRY, token);
+            }
+        }
+    }
+
+    // Operations of the owner
+
+    pub fn write(&mut self, token: Token, data: &[u8]) -> Written {
+        self.with_stream(token, |stream| stream.write(data))
+            .unwrap_or(Written::Closed)
+    }
+
+    pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.write_all(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    pub fn end(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.end(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    pub fn cork(&mut self, token: Token) {
+        self.with_stream(token, Stream::cork);
+    }
+
+    pub fn uncork(&mut self, token: Token) {
+        self.with_stream(token, Stream::uncork);
+    }
+
+    pub fn flush(&mut self, token: Token) {
+        self.with_stream(token, Stream::send_queue);
+    }
+
+    pub fn shutdown(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::Shutdown));
+    }
+
+    pub fn stop_reading(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::StopReading));
+    }
+
+    pub fn close_gracefully(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::Close));
+    }
+
+    /// Closes a connection that does not move: gracefully if nothing is left to send, else at once.
+    pub fn close_stalled(&mut self, token: Token) {
+        match self.stream(token).map(Stream::queued) {
+            Some(0) => self.close_gracefully(token),
+            Some(_) => self.terminate(token),
+            None => {}
+        }
+    }
+
+    pub fn terminate(&mut self, token: Token) {
+        self.close(token, true, CloseReason::Clean);
+    }
+
+    pub fn set_paused(&mut self, token: Token, paused: bool) {
+        self.with_stream(token, |stream| stream.set_paused(paused));
+    }
+
+    pub fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
+        self.with_stream(token, |stream| stream.set_idle_timeout(timeout));
+    }
+
+    pub fn set_no_delay(&self, token: Token, no_delay: bool) -> io::Result<()> {
+        self.with_socket(token, |socket| socket.set_tcp_nodelay(no_delay))
+    }
+
+    pub fn set_keep_alive(&self, token: Token, enable: bool, delay: Duration) -> io::Result<()> {
+        self.with_socket(token, |socket| {
+            stream::set_keep_alive(socket, enable, delay)
+        })
+    }
+
+    pub fn endpoints(&mut self, token: Token) -> Endpoints {
+        self.stream_mut(token)
+            .map(Stream::endpoints)
+            .unwrap_or_default()
+    }
+
+    pub fn ready_state(&self, token: Token) -> ReadyState {
+        self.stream(token)
+            .map_or(ReadyState::Closed, |s| s.state.ready_state())
+    }
+
+    pub fn queued(&self, token: Token) -> usize {
+        self.stream(token).map_or(0, Stream::queued)
+    }
+
+    /// Bytes read and written so far.
+    pub fn counters(&self, token: Token) -> Option<(u64, u64)> {
+        self.stream(token)
+            .map(|stream| (stream.bytes_read, stream.bytes_written))
+    }
+
+    /// Whether the owner still gets events from it.
+    pub fn is_open(&self, token: Token) -> bool {
+        self.stream(token)
+            .is_some_and(|stream| stream.state.is_open())
+    }
+
+    pub fn delivers(&self, token: Token) -> bool {
+        self.stream(token)
+            .is_some_and(|stream| stream.state.delivers() && !stream.state.paused)
+    }
+
+    pub fn raw_fd(&self, token: Token) -> Option<RawFd> {
+        match self.members.get(token)? {
+            Member::Stream(stream) if !stream.told => stream.raw_fd(),
+            Member::Stream(_) => None,
+            Member::Listener(listener) => Some(listener.fd.as_raw_fd()),
+            Member::Attempt(attempt) => Some(attempt.raw_fd()),
+        }
+    }
+
+    pub fn close_listener(&mut self, token: Token) {
+        if let Some(Member::Listener(_)) = self.members.get(token)
+            && let Some(Member::Listener(listener)) = self.members.remove(token)
+        {
+            self.references -= usize::from(listener.referenced);
+        }
+    }
+
+    // What keeps the loop running
+
+    pub fn set_referenced(&mut self, token: Token, wanted: bool) {
+        let referenced = match self.members.get_mut(token) {
+            Some(Member::Stream(stream)) if !stream.told => &mut stream.referenced,
+            Some(Member::Listener(listener)) => &mut listener.referenced,
+            _ => return,
+        };
+        if std::mem::replace(referenced, wanted) != wanted {
+            if wanted {
+                self.references += 1;
+            } else {
+                self.references -= 1;
+            }
+        }
+    }
+
+    pub fn hold(&mut self) {
+        self.references += 1;
+    }
+
+    pub fn unhold(&mut self) {
+        self.references -= 1;
+    }
+
+    pub fn is_referenced(&self) -> bool {
+        self.references > 0 || self.has_notices()
+    }
+
+    // Inside
+
+    fn stream(&self, token: Token) -> Option<&Stream> {
+        match self.members.get(token) {
+            Some(Member::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn stream_mut(&mut self, token: Token) -> Option<&mut Stream> {
+        match self.members.get_mut(token) {
+            Some(Member::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn with_stream<R>(&mut self, token: Token, act: impl FnOnce(&mut Stream) -> R) -> Option<R> {
+        let stream = self.stream_mut(token)?;
+        if !stream.state.is_open() {
+            return None;
+        }
+        let result = act(stream);
+        self.settle(token);
+        Some(result)
+    }
+
+    fn with_socket(
+        &self,
+        token: Token,
+        act: impl FnOnce(&SockRef<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.stream(token) {
+            Some(stream) if !stream.told => match stream.borrow_fd() {
+                Some(fd) => act(&SockRef::from(&fd)),
+                None => Err(io::Error::from_raw_os_error(libc::EBADF)),
+            },
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
+    /// Draws the conclusions from what was just done to a stream.
+    #[inline]
+    fn settle(&mut self, token: Token) {
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        if stream.state.is_over() {
+            return self.close(token, false, CloseReason::Clean);
+        }
+        if let Some(error) = stream.take_broken() {
+            return self.close(token, false, CloseReason::Io(error));
+        }
+        if stream.state.is_lingering() && !stream.told {
+            self.tell(token, CloseReason::Clean);
+        }
+        self.update(token);
+    }
+
+    /// Brings the kernel's and the timers' view of a stream up to date.
+    #[inline]
+    fn update(&mut self, token: Token) {
+        let in_turn = self.in_turn;
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        let timed = stream.is_timed();
+        if stream.wanted() != stream.known && !stream.dirty {
+            if in_turn {
+                stream.dirty = true;
+                self.dirty.push(token);
+            } else {
+                self.sync(token);
+            }
+        }
+        if timed {
+            self.arm(token);
+        }
+    }
+
+    fn sync(&mut self, token: Token) {
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        let (known, wanted) = (stream.known, stream.wanted());
+        let Some(fd) = stream.raw_fd() else { return };
+        stream.known = wanted;
+        if let Err(error) = self.poller.change(fd, token, known, wanted) {
+            // Unwatched it would hang for ever.
+            self.close(token, true, CloseReason::Io(error));
+        }
+    }
+
+    fn arm(&mut self, token: Token) {
+        let now = if self.in_turn {
+            self.timers.now()
+        } else {
+            self.timers.refresh()
+        };
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        let Some(deadline) = stream.deadline(now) else {
+            return;
+        };
+        if deadline < stream.armed {
+            stream.armed = deadline;
+            self.timers.push(deadline, token);
+            if !self.in_turn {
+                self.set_alarm();
+            }
+        }
+    }
+
+    fn close(&mut self, token: Token, reset: bool, reason: CloseReason) {
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        if stream.state.is_closed() {
+            return;
+        }
+        // Dropping the descriptor closes it, and with it goes its place in the readiness queue.
+        drop(stream.take_fd(reset));
+        stream.known = Interest::NONE;
+        let (told, released) = (stream.told, stream.released);
+        if !told {
+            self.tell(token, reason);
+        }
+        if released {
+            self.members.remove(token);
+        }
+        self.wake_starved();
+    }
+
+    /// Queues the one notice of the end.
+    fn tell(&mut self, token: Token, reason: CloseReason) {
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        stream.told = true;
+        stream.endpoints();
+        let referenced = std::mem::take(&mut stream.referenced);
+        self.references -= usize::from(referenced);
+        self.notices.push_back(Notice::Closed(token, reason));
+        if !self.in_turn {
+            self.set_alarm();
+        }
+    }
+
+    fn register(&mut self, token: Token) -> io::Result<()> {
+        let (fd, known, wanted) = match self.members.get_mut(token) {
+            Some(Member::Stream(s)) => match s.raw_fd() {
+                Some(fd) => (fd, &mut s.known, Interest::READABLE),
+                None => return Ok(()),
+            },
+            Some(Member::Listener(l)) => (l.fd.as_raw_fd(), &mut l.known, Interest::READABLE),
+            Some(Member::Attempt(a)) => (a.raw_fd(), &mut a.known, Interest::WRITABLE),
+            None => return Ok(()),
+        };
+        let before = std::mem::replace(known, wanted);
+        self.poller.change(fd, token, before, wanted)
+    }
+}

@@ -1,0 +1,91 @@
+//! A listening socket: accepting in portions, and waiting when descriptors run out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use socket2::SockRef;
+
+use crate::poller::Interest;
+use crate::stream::{Settings, apply_tcp_options};
+use crate::sys::net;
+use crate::timers::Millis;
+use crate::token::Token;
+
+/// How long a listener waits before it asks for descriptors again. Closing one of our own
+/// sockets wakes it at once; this is for descriptors that others free.
+pub(crate) const STARVED_RETRY: Millis = 100;
+
+pub struct Listener {
+    pub(crate) fd: OwnedFd,
+    pub(crate) defaults: Arc<Settings>,
+    pub(crate) known: Interest,
+    /// Descriptors ran out; accepting rests until some are free again.
+    pub(crate) starved: bool,
+    pub(crate) referenced: bool,
+}
+
+/// What one call of `accept` found.
+#[derive(Debug)]
+pub enum Accepted {
+    Stream(Token),
+    /// Nobody waits.
+    Empty,
+    /// No descriptor or memory is left. `first` is true once per shortage.
+    Starved {
+        error: io::Error,
+        first: bool,
+    },
+    /// The listening socket itself is broken or gone.
+    Failed(io::Error),
+}
+
+impl Listener {
+    /// Takes a socket that is bound and listening. Options set here are inherited by every
+    /// connection that the kernel makes from it, which saves a call for each.
+    pub fn new(fd: OwnedFd, defaults: Arc<Settings>) -> io::Result<Self> {
+        SockRef::from(&fd).set_nonblocking(true)?;
+        apply_tcp_options(&fd, &defaults)?;
+        Ok(Self {
+            fd,
+            defaults,
+            known: Interest::NONE,
+            starved: false,
+            referenced: true,
+        })
+    }
+
+    pub fn accept(&mut self) -> Result<(OwnedFd, Option<SocketAddr>), Accepted> {
+        loop {
+            match net::accept(self.fd.as_fd()) {
+                Ok((fd, remote)) => return Ok((fd, remote.as_socket())),
+                Err(error) => match error.raw_os_error() {
+                    // The peer gave up while it waited in the queue: the next one, please. The
+                    // network errors are those of a pending connection, as accept(2) says.
+                    Some(
+                        libc::EINTR
+                        | libc::ECONNABORTED
+                        | libc::EPROTO
+                        | libc::ENETDOWN
+                        | libc::ENOPROTOOPT
+                        | libc::EHOSTDOWN
+                        | libc::ENONET
+                        | libc::EHOSTUNREACH
+                        | libc::ENETUNREACH,
+                    ) => {}
+                    Some(libc::EAGAIN) => {
+                        self.starved = false;
+                        return Err(Accepted::Empty);
+                    }
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        let first = !self.starved;
+                        self.starved = true;
+                        return Err(Accepted::Starved { error, first });
+                    }
+                    _ => return Err(Accepted::Failed(error)),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the engine asks of the selector: interests, readiness, waiting.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use crate::sys::{Events, Selector};
+use crate::token::Token;
+
+/// What a member wants to hear about. Errors and full hang-ups cannot be masked, so a member that
+/// does not want even those (`NONE`) is taken out of the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Interest {
+    pub readable: bool,
+    pub writable: bool,
+    pub errors: bool,
+}
+
+impl Interest {
+    pub const NONE: Interest = Interest {
+        readable: false,
+        writable: false,
+        errors: false,
+    };
+    pub const READABLE: Interest = Interest {
+        readable: true,
+        writable: false,
+        errors: true,
+    };
+    pub const WRITABLE: Interest = Interest {
+        readable: false,
+        writable: true,
+        errors: true,
+    };
+}
+
+/// What the kernel says of a member. `broken` (an error or a full hang-up) comes unasked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ready {
+    pub readable: bool,
+    pub writable: bool,
+    pub broken: bool,
+}
+
+/// Who an event is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A member of the engine.
+    Member(Token),
+    /// A descriptor that the surrounding event loop watches.
+    Foreign(RawFd),
+}
+
+/// The readiness queue. It may be waited on while the engine is not borrowed, so that another
+/// thread of the host language can run meanwhile.
+pub struct Poller {
+    selector: Selector,
+}
+
+impl Poller {
+    pub fn new() -> io::Result<Self> {
+        let selector = Selector::new()?;
+        Ok(Self { selector })
+    }
+
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        self.selector.wait(events, timeout)
+    }
+
+    pub fn add_foreign(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
+        self.selector.add(fd, interest, foreign_key(fd)?)
+    }
+
+    pub fn modify_foreign(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
+        self.selector.modify(fd, interest, foreign_key(fd)?)
+    }
+
+    pub fn remove_foreign(&self, fd: RawFd) -> io::Result<()> {
+        self.selector.remove(fd)
+    }
+
+    pub(crate) fn set_alarm(&self, delay: Option<Duration>) -> io::Result<()> {
+        self.selector.set_alarm(delay)
+    }
+
+    /// Moves a member from the interest that the kernel knows to the one it has now.
+    pub(crate) fn change(
+        &self,
+        fd: RawFd,
+        token: Token,
+        known: Interest,
+        wanted: Interest,
+    ) -> io::Result<()> {
+        match (known == Interest::NONE, wanted == Interest::NONE) {
+            (true, true) => Ok(()),
+            (true, false) => self.selector.add(fd, wanted, token.key()),
+            (false, true) => self.selector.remove(fd),
+            (false, false) if known == wanted => Ok(()),
+            (false, false) => self.selector.modify(fd, wanted, token.key()),
+        }
+    }
+}
+
+impl AsRawFd for Poller {
+    fn as_raw_fd(&self) -> RawFd {
+        self.selector.as_raw_fd()
+    }
+}
+
+impl Events {
+    /// Who the event at `index` is for; `None` for the alarm.
+    #[inline]
+    pub fn target(&self, index: usize) -> Option<(Target, Ready)> {
+        let (key, ready) = self.get(index)?;
+        let target = match RawFd::try_from(key) {
+            Ok(fd) => Target::Foreign(fd),
+            Err(_) => Target::Member(Token::from_key(key)),
+        };
+        Some((target, ready))
+    }
+}
+
+fn foreign_key(fd: RawFd) -> io::Result<u64> {
+    u64::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))
+}

@@ -1,0 +1,279 @@
+//! The state machine of a connection: life x read half x write half. Pure: no I/O, no clock.
+//!
+//! | input        | life                | read half        | write half          |
+//! |--------------|---------------------|------------------|---------------------|
+//! | `PeerFin`    |                     | any -> Ended     |                     |
+//! | `EndHandled` |                     |                  | Open -> Finishing, unless half-open is allowed |
+//! | `End`        |                     |                  | Open -> Finishing   |
+//! | `Shutdown`   |                     |                  | Open -> Finishing   |
+//! | `StopReading`|                     | Open -> Discarding |                   |
+//! | `Close`      | Open -> Closing     | Open -> Discarding | Open -> Finishing |
+//! | `FinSent`    | Closing -> Lingering|                  | -> Ended            |
+//! | `Gone`       | -> Closed           | -> Ended         | -> Ended            |
+//!
+//! `Finishing` lasts until everything that was accepted is sent. The connection is over when both
+//! halves have ended. It must end within the close timeout once nobody waits for it any more:
+//! after `Close`, and after `End` or `EndHandled` where half-open connections are not allowed.
+
+/// How far the connection has come, from its owner's view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Open,
+    /// `close()` was called: what was accepted goes out, nothing comes in any more.
+    Closing,
+    /// For its owner it is closed. The descriptor stays to swallow late input, which would
+    /// otherwise make the kernel answer with a RST that overtakes our last bytes.
+    Lingering,
+    Closed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ReadHalf {
+    Open,
+    Discarding,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WriteHalf {
+    Open,
+    Finishing,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// The peer finished its side.
+    PeerFin,
+    /// The owner was told of the peer's FIN and has had its chance to answer.
+    EndHandled,
+    End,
+    Shutdown,
+    StopReading,
+    Close,
+    /// All that was accepted is in the kernel, followed by our FIN.
+    FinSent,
+    /// Reset, terminated, timed out.
+    Gone,
+}
+
+/// The numbers are Bun's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i8)]
+pub enum ReadyState {
+    Shutdown = -2,
+    Closed = 0,
+    Established = 1,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State {
+    life: Life,
+    read: ReadHalf,
+    write: WriteHalf,
+    half_open: bool,
+    bounded: bool,
+    pub paused: bool,
+}
+
+impl State {
+    pub fn new(allow_half_open: bool) -> Self {
+        Self {
+            life: Life::Open,
+            read: ReadHalf::Open,
+            write: WriteHalf::Open,
+            half_open: allow_half_open,
+            bounded: false,
+            paused: false,
+        }
+    }
+
+    pub fn apply(&mut self, input: Input) {
+        match input {
+            Input::PeerFin => self.read = ReadHalf::Ended,
+            Input::EndHandled => {
+                if !self.half_open {
+                    self.finish_writing();
+                    self.bounded = true;
+                }
+            }
+            Input::End => {
+                self.finish_writing();
+                self.bounded |= !self.half_open;
+            }
+            Input::Shutdown => self.finish_writing(),
+            Input::StopReading => self.stop_reading(),
+            Input::Close => {
+                if self.life == Life::Open {
+                    self.life = Life::Closing;
+                    self.stop_reading();
+                    self.finish_writing();
+                    self.bounded = true;
+                    self.paused = false;
+                    if self.write == WriteHalf::Ended {
+                        self.life = Life::Lingering;
+                    }
+                }
+            }
+            Input::FinSent => {
+                self.write = WriteHalf::Ended;
+                if self.life == Life::Closing {
+                    self.life = Life::Lingering;
+                }
+            }
+            Input::Gone => {
+                self.life = Life::Closed;
+                self.read = ReadHalf::Ended;
+                self.write = WriteHalf::Ended;
+            }
+        }
+    }
+
+    fn stop_reading(&mut self) {
+        if self.read == ReadHalf::Open {
+            self.read = ReadHalf::Discarding;
+        }
+    }
+
+    fn finish_writing(&mut self) {
+        if self.write == WriteHalf::Open {
+            self.write = WriteHalf::Finishing;
+        }
+    }
+
+    /// The owner still gets events.
+    pub fn is_open(self) -> bool {
+        self.life == Life::Open
+    }
+
+    pub fn is_lingering(self) -> bool {
+        self.life == Life::Lingering
+    }
+
+    pub fn is_closed(self) -> bool {
+        self.life == Life::Closed
+    }
+
+    pub fn accepts_writes(self) -> bool {
+        self.life == Life::Open && self.write == WriteHalf::Open
+    }
+
+    /// Our FIN follows as soon as the queue is empty.
+    pub fn owes_fin(self) -> bool {
+        self.write == WriteHalf::Finishing
+    }
+
+    pub fn read_ended(self) -> bool {
+        self.read == ReadHalf::Ended
+    }
+
+    /// Input goes to the owner.
+    pub fn delivers(self) -> bool {
+        self.life == Life::Open && self.read == ReadHalf::Open
+    }
+
+    /// Input is taken from the kernel, to deliver it or to throw it away.
+    pub fn wants_input(self) -> bool {
+        !self.paused && self.read != ReadHalf::Ended
+    }
+
+    pub fn is_over(self) -> bool {
+        self.read == ReadHalf::Ended && self.write == WriteHalf::Ended
+    }
+
+    /// The close timeout applies.
+    pub fn must_end_soon(self) -> bool {
+        self.bounded && self.life != Life::Closed
+    }
+
+    pub fn ready_state(self) -> ReadyState {
+        match (self.life, self.write) {
+            (Life::Open, WriteHalf::Open) => ReadyState::Established,
+            (Life::Open, _) => ReadyState::Shutdown,
+            _ => ReadyState::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INPUTS: [Input; 8] = [
+        Input::PeerFin,
+        Input::EndHandled,
+        Input::End,
+        Input::Shutdown,
+        Input::StopReading,
+        Input::Close,
+        Input::FinSent,
+        Input::Gone,
+    ];
+
+    fn after(half_open: bool, inputs: &[Input]) -> State {
+        let mut state = State::new(half_open);
+        for &input in inputs {
+            state.apply(input);
+        }
+        state
+    }
+
+    #[test]
+    fn a_peer_that_ends_is_answered_unless_half_open_is_allowed() {
+        let closing = after(false, &[Input::PeerFin, Input::EndHandled]);
+        assert!(closing.owes_fin() && closing.must_end_soon() && !closing.accepts_writes());
+        let half = after(true, &[Input::PeerFin, Input::EndHandled]);
+        assert!(half.accepts_writes() && !half.owes_fin() && !half.must_end_soon());
+    }
+
+    #[test]
+    fn writes_are_accepted_between_the_fin_and_the_end_of_its_handler() {
+        assert!(after(false, &[Input::PeerFin]).accepts_writes());
+    }
+
+    #[test]
+    fn end_keeps_reading_with_a_time_limit_only_where_half_open_is_not_allowed() {
+        for half_open in [false, true] {
+            let state = after(half_open, &[Input::End, Input::FinSent]);
+            assert!(state.delivers() && !state.is_over());
+            assert_eq!(state.must_end_soon(), !half_open);
+            assert_eq!(state.ready_state(), ReadyState::Shutdown);
+        }
+        assert!(!after(false, &[Input::Shutdown, Input::FinSent]).must_end_soon());
+    }
+
+    #[test]
+    fn close_discards_input_and_lingers_until_the_peer_is_done() {
+        let state = after(true, &[Input::Close]);
+        assert!(!state.is_open() && !state.delivers() && state.wants_input() && state.owes_fin());
+        let state = after(true, &[Input::Close, Input::FinSent]);
+        assert!(state.is_lingering() && !state.is_over() && state.must_end_soon());
+        assert!(after(true, &[Input::Close, Input::FinSent, Input::PeerFin]).is_over());
+        assert!(after(true, &[Input::End, Input::FinSent, Input::Close]).is_lingering());
+    }
+
+    #[test]
+    fn no_sequence_of_inputs_leaves_the_invariants() {
+        // Every sequence of five inputs, from both starts.
+        for half_open in [false, true] {
+            for sequence in 0..INPUTS.len().pow(5) {
+                let mut state = State::new(half_open);
+                let mut rest = sequence;
+                for _ in 0..5 {
+                    let before = state;
+                    state.apply(INPUTS[rest % INPUTS.len()]);
+                    rest /= INPUTS.len();
+                    assert!(
+                        !before.read_ended() || state.read_ended(),
+                        "reading came back"
+                    );
+                    assert!(before.is_open() || !state.is_open(), "closed came back");
+                    assert!(before.accepts_writes() || !state.accepts_writes());
+                    assert!(!state.is_closed() || state.is_over());
+                    assert!(!state.accepts_writes() || state.is_open());
+                    assert!(!state.is_lingering() || !state.owes_fin());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The selector contract on Linux: epoll, with a timerfd as its alarm.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::poller::{Interest, Ready};
+
+/// How many events one wait can return; what is left over comes with the next.
+const CAPACITY: usize = 256;
+
+/// The alarm's own event carries this and is never shown to the caller. Tokens start at
+/// generation 1 and foreign descriptors are below 2^32, so nothing else can have it.
+const ALARM: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub struct Selector {
+    epoll: OwnedFd,
+    alarm: OwnedFd,
+}
+
+impl Selector {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: the call takes no pointer.
+        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: the call takes no pointer.
+        let alarm = owned(unsafe {
+            libc::timerfd_create(
+                libc::CLOCK_MONOTONIC,
+                libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
+            )
+        })?;
+        let selector = Self { epoll, alarm };
+        selector.control(
+            libc::EPOLL_CTL_ADD,
+            selector.alarm.as_raw_fd(),
+            #[allow(clippy::cast_sign_loss)]
+            (libc::EPOLLIN as u32),
+            ALARM,
+        )?;
+        Ok(selector)
+    }
+
+    pub fn add(&self, fd: RawFd, interest: Interest, key: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, mask(interest), key)
+    }
+
+    pub fn modify(&self, fd: RawFd, interest: Interest, key: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, mask(interest), key)
+    }
+
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+    }
+
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        events.len = 0;
+        let timeout = timeout.map_or(-1, whole_milliseconds);
+        // SAFETY: the buffer has room for CAPACITY events and outlives the call.
+        let n = unsafe {
+            libc::epoll_wait(
+                self.epoll.as_raw_fd(),
+                events.buffer.as_mut_ptr(),
+                i32::try_from(CAPACITY).unwrap_or(i32::MAX),
+                timeout,
+            )
+        };
+        match usize::try_from(n) {
+            Ok(n) => events.len = n,
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+        if events.buffer[..events.len].iter().any(|e| e.u64 == ALARM) {
+            self.silence_alarm();
+        }
+        Ok(())
+    }
+
+    /// Makes the queue's own descriptor readable after `delay`; `None` calls the alarm off.
+    pub fn set_alarm(&self, delay: Option<Duration>) -> io::Result<()> {
+        // A zero timerfd value would disarm it, and "now" has to ring.
+        let delay = delay.map_or(Duration::ZERO, |d| d.max(Duration::from_nanos(1)));
+        let spec = libc::itimerspec {
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: libc::timespec {
+                tv_sec: libc::time_t::try_from(delay.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: libc::c_long::from(delay.subsec_nanos().cast_signed()),
+            },
+        };
+        // SAFETY: `spec` lives across the call, a null old value is allowed.
+        check(unsafe {
+            libc::timerfd_settime(
+                self.alarm.as_raw_fd(),
+                0,
+                &raw const spec,
+                std::ptr::null_mut(),
+            )
+        })
+        .map(drop)
+    }
+
+    fn silence_alarm(&self) {
+        let mut expirations = 0u64;
+        // SAFETY: eight bytes are what a timerfd writes. A failure means that it has not gone off.
+        unsafe {
+            libc::read(
+                self.alarm.as_raw_fd(),
+                (&raw mut expirations).cast(),
+                size_of::<u64>(),
+            );
+        }
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, events: u32, key: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: key };
+        // SAFETY: `event` lives across the call.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) })
+            .map(drop)
+    }
+}
+
+impl AsRawFd for Selector {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+}
+
+/// The events of one wait, in a buffer that is used again for the next.
+pub struct Events {
+    buffer: Box<[libc::epoll_event]>,
+    len: usize,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let empty = libc::epoll_event { events: 0, u64: 0 };
+        Self {
+            buffer: vec![empty; CAPACITY].into_boxed_slice(),
+            len: 0,
+        }
+    }
+}
+
+impl Events {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The event at `index`, or `None` where it was the alarm's.
+    #[allow(clippy::cast_sign_loss)]
+    pub fn get(&self, index: usize) -> Option<(u64, Ready)> {
+        let event = self.buffer[..self.len].get(index)?;
+        let (key, bits) = (event.u64, event.events);
+        let has = |flags: i32| bits & flags as u32 != 0;
+        (key != ALARM).then(|| {
+            let ready = Ready {
+                readable: has(libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR),
+                writable: has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
+                broken: has(libc::EPOLLHUP | libc::EPOLLERR),
+            };
+            (key, ready)
+        })
+    }
+}
+
+#[allow(clippy::cast_sign_loss)]
+fn mask(interest: Interest) -> u32 {
+    let mut mask = 0;
+    if interest.readable {
+        mask |= libc::EPOLLIN as u32;
+    }
+    if interest.writable {
+        mask |= libc::EPOLLOUT as u32;
+    }
+    mask
+}
+
+fn whole_milliseconds(timeout: Duration) -> i32 {
+    let up = timeout.as_nanos().div_ceil(1_000_000);
+    i32::try_from(up).unwrap_or(i32::MAX)
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    check(fd)?;
+    // SAFETY: the kernel just returned this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

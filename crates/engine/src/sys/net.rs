@@ -1,0 +1,57 @@
+//! The socket calls of the hot path, and the few that socket2 does not offer safely.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use socket2::{SockAddr, SockRef};
+
+/// Bytes received into `buffer`; 0 is the peer's FIN.
+pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of one live, exclusive slice.
+    let n = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Bytes taken by the kernel, as many as it has room for right now.
+pub fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of one live slice.
+    let n = unsafe {
+        libc::send(
+            fd.as_raw_fd(),
+            data.as_ptr().cast(),
+            data.len(),
+            libc::MSG_NOSIGNAL,
+        )
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    SockRef::from(&fd).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)
+}
+
+/// One connection from the listener's queue, non-blocking, with the peer's address.
+pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel writes at most `length` bytes of an address and sets `length` to match.
+    unsafe {
+        SockAddr::try_init(|address, length| {
+            let accepted = libc::accept4(fd.as_raw_fd(), address.cast(), length, flags);
+            if accepted < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The kernel just returned this descriptor to us alone.
+            Ok(OwnedFd::from_raw_fd(accepted))
+        })
+    }
+}
+
+/// The next `close` of this socket sends RST and throws away what is unsent.
+pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO))
+}
+
+/// What broke the connection, if the kernel still knows; asking clears it.
+pub fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
+    SockRef::from(&fd).take_error().unwrap_or_else(Some)
+}
