@@ -13,6 +13,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::errors;
 
 /// A value guarded by the interpreter's lock.
+#[derive(Default)]
 pub struct Guarded<T>(UnsafeCell<T>);
 
 // SAFETY: all access takes a `Python` token (or comes from the garbage collector, which runs with

@@ -2,5 +2,28 @@
 
 use pyo3::prelude::*;
 
+mod attempt;
+mod buffers;
+mod cell;
+mod dispatch;
+mod engine;
+mod errors;
+mod handlers;
+mod host;
+mod listener;
+mod settings;
+mod socket;
+
 #[pymodule(gil_used = true)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use crate::attempt::Attempt;
+    #[pymodule_export]
+    use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::handlers::Handlers;
+    #[pymodule_export]
+    use crate::listener::Listener;
+    #[pymodule_export]
+    use crate::socket::{Cork, Socket};
+}

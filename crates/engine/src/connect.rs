@@ -19,10 +19,10 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Starts to connect; `bound` is a socket that already has its local address.
-    pub fn tcp(remote: SocketAddr, bound: Option<OwnedFd>) -> io::Result<Self> {
+    /// Starts to connect; `bound` is a socket that already has its local address, and is ours now.
+    pub fn tcp(remote: SocketAddr, bound: Option<RawFd>) -> io::Result<Self> {
         let socket = match bound {
-            Some(fd) => Socket::from(fd),
+            Some(fd) => Socket::from(net::own(fd)?),
             None => Socket::new(Domain::for_address(remote), Type::STREAM.cloexec(), None)?,
         };
         Self::start(socket, &remote.into(), Some(remote))

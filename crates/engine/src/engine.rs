@@ -19,6 +19,7 @@ use crate::poller::{Interest, Poller, Ready};
 use crate::slots::Slots;
 use crate::state::{Input, ReadyState};
 use crate::stream::{self, Endpoints, Received, Settings, Stream, Written};
+use crate::sys::net;
 use crate::timers::{Millis, Timers};
 use crate::token::Token;
 
@@ -141,6 +142,10 @@ impl Engine {
         self.notices.pop_front()
     }
 
+    pub fn notices(&self) -> usize {
+        self.notices.len()
+    }
+
     pub fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }
@@ -210,34 +215,52 @@ impl Engine {
         fd: OwnedFd,
         remote: Option<SocketAddr>,
         settings: Arc<Settings>,
-    ) -> io::Result<Token> {
+    ) -> Result<Token, (OwnedFd, io::Error)> {
         let stream = Stream::new(fd, remote, settings);
         let token = self.members.insert(Member::Stream(stream));
-        self.references += 1;
-        if let Err(error) = self.register(token) {
-            self.members.remove(token);
-            self.references -= 1;
-            return Err(error);
+        if let Err(error) = self.register(token)
+            && let Some(Member::Stream(mut stream)) = self.members.remove(token)
+            && let Some(fd) = stream.take_fd(false)
+        {
+            return Err((fd, error));
         }
+        self.references += 1;
         self.arm(token);
         Ok(token)
     }
 
-    /// Takes over a connected descriptor that came from elsewhere.
-    pub fn adopt(&mut self, fd: OwnedFd, settings: Arc<Settings>) -> io::Result<Token> {
-        let socket = SockRef::from(&fd);
-        socket.set_nonblocking(true)?;
-        let remote = socket.peer_addr()?.as_socket();
-        stream::apply_tcp_options(&fd, &settings)?;
+    /// Takes over a connected descriptor that came from elsewhere; on failure it is left alone.
+    pub fn adopt(&mut self, fd: RawFd, settings: Arc<Settings>) -> io::Result<Token> {
+        let fd = net::own(fd)?;
+        let remote = match stream::prepare(&fd, &settings) {
+            Ok(remote) => remote,
+            Err(error) => {
+                net::disown(fd);
+                return Err(error);
+            }
+        };
         self.add_stream(fd, remote, settings)
+            .map_err(|(fd, error)| {
+                net::disown(fd);
+                error
+            })
     }
 
-    pub fn add_listener(&mut self, fd: OwnedFd, defaults: Arc<Settings>) -> io::Result<Token> {
-        let listener = Listener::new(fd, defaults)?;
-        let token = self.members.insert(Member::Listener(listener));
+    /// Takes over a socket that is bound and listening; on failure it is left alone.
+    pub fn add_listener(&mut self, fd: RawFd, defaults: Arc<Settings>) -> io::Result<Token> {
+        let fd = net::own(fd)?;
+        if let Err(error) = Listener::prepare(&fd, &defaults) {
+            net::disown(fd);
+            return Err(error);
+        }
+        let token = self
+            .members
+            .insert(Member::Listener(Listener::new(fd, defaults)));
         self.references += 1;
         if let Err(error) = self.register(token) {
-            self.members.remove(token);
+            if let Some(Member::Listener(listener)) = self.members.remove(token) {
+                net::disown(listener.fd);
+            }
             self.references -= 1;
             return Err(error);
         }
@@ -261,8 +284,13 @@ impl Engine {
         let outcome = attempt.outcome();
         if outcome.is_err() {
             self.members.remove(token);
+            self.wake_starved();
+            return outcome;
         }
-        outcome
+        // It would be reported as writable without end until somebody claims it.
+        let (fd, known) = (attempt.raw_fd(), attempt.known);
+        attempt.known = Interest::NONE;
+        self.poller.change(fd, token, known, Interest::NONE)
     }
 
     /// Turns a connected attempt into a stream, which keeps its token.
@@ -275,15 +303,16 @@ impl Engine {
         };
         let (known, remote) = (attempt.known, attempt.remote);
         let fd = attempt.into_fd();
-        if let Err(error) = stream::apply_tcp_options(&fd, &settings) {
-            self.members.remove(token);
-            return Err(error);
-        }
+        let prepared = stream::apply_tcp_options(&fd, &settings);
         let mut stream = Stream::new(fd, remote, settings);
         stream.known = known;
         self.members.replace(token, Some(Member::Stream(stream)));
+        if let Err(error) = prepared.and_then(|()| self.register(token)) {
+            self.members.remove(token);
+            return Err(error);
+        }
         self.references += 1;
-        self.update(token);
+        self.arm(token);
         Ok(())
     }
 
@@ -437,25 +466,30 @@ impl Engine {
         match listener.accept() {
             Ok((fd, remote)) => {
                 listener.starved = false;
-                match self.add_stream(fd, remote, defaults) {
-                    Ok(stream) => Accepted::Stream(stream),
-                    // This one cannot be watched and is closed; the next may have more luck.
-                    Err(error) => Accepted::Failed(error),
-                }
+                self.add_stream(fd, remote, defaults)
+                    // It cannot be watched and is closed: the kernel is short of something.
+                    .map_or_else(|(_, error)| self.rest(token, error), Accepted::Stream)
             }
-            Err(Accepted::Starved { error, first }) => {
-                let (fd, known) = (listener.fd.as_raw_fd(), listener.known);
-                listener.known = Interest::NONE;
-                if let Err(error) = self.poller.change(fd, token, known, Interest::NONE) {
-                    return Accepted::Failed(error);
-                }
-                self.resting.push(token);
-                let now = self.timers.now();
-                self.timers.push(now + STARVED_RETRY, token);
-                Accepted::Starved { error, first }
-            }
+            Err(Accepted::Starved(error, _)) => self.rest(token, error),
             Err(other) => other,
         }
+    }
+
+    /// Takes a listener out of the queue until descriptors are free.
+    fn rest(&mut self, token: Token, shortage: io::Error) -> Accepted {
+        let Some(Member::Listener(listener)) = self.members.get_mut(token) else {
+            return Accepted::Empty;
+        };
+        let first = !std::mem::replace(&mut listener.starved, true);
+        let (fd, known) = (listener.fd.as_raw_fd(), listener.known);
+        listener.known = Interest::NONE;
+        if let Err(error) = self.poller.change(fd, token, known, Interest::NONE) {
+            return Accepted::Failed(error);
+        }
+        self.resting.push(token);
+        let now = self.timers.now();
+        self.timers.push(now + STARVED_RETRY, token);
+        Accepted::Starved(shortage, first)
     }
 
     /// A descriptor may be free: listeners that ran out of them try again. They stay marked as
@@ -486,6 +520,19 @@ impl Engine {
     pub fn end(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.end(data))
             .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    /// Asks for an event whenever bytes can be sent, or stops asking.
+    pub fn watch_sends(&mut self, token: Token, watch: bool) {
+        self.with_stream(token, |stream| stream.watch_sends = watch);
+    }
+
+    /// Bytes sent so far, and how many it will be when all that was accepted has been sent.
+    pub fn progress(&self, token: Token) -> (u64, u64) {
+        self.stream(token).map_or((0, 0), |stream| {
+            let sent = stream.bytes_written;
+            (sent, sent + stream.queued() as u64)
+        })
     }
 
     pub fn cork(&mut self, token: Token) {
@@ -523,6 +570,20 @@ impl Engine {
 
     pub fn terminate(&mut self, token: Token) {
         self.close(token, true, CloseReason::Clean);
+    }
+
+    /// The last moment of the engine: no time is left to send or to wait for the peer. Where our
+    /// FIN is out already, late input must not turn the end into a RST.
+    pub fn abandon(&mut self, token: Token, scratch: &mut [u8]) {
+        let finished = self.stream(token).is_some_and(|s| s.state.fin_sent());
+        if finished {
+            if let Some(stream) = self.stream_mut(token) {
+                while let Received::Data(_) = stream.receive(scratch) {}
+            }
+            self.close(token, false, CloseReason::Clean);
+        } else {
+            self.terminate(token);
+        }
     }
 
     pub fn set_paused(&mut self, token: Token, paused: bool) {

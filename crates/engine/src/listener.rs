@@ -32,28 +32,28 @@ pub enum Accepted {
     Stream(Token),
     /// Nobody waits.
     Empty,
-    /// No descriptor or memory is left. `first` is true once per shortage.
-    Starved {
-        error: io::Error,
-        first: bool,
-    },
+    /// No descriptor or memory is left. True for the first time in one shortage.
+    Starved(io::Error, bool),
     /// The listening socket itself is broken or gone.
     Failed(io::Error),
 }
 
 impl Listener {
-    /// Takes a socket that is bound and listening. Options set here are inherited by every
-    /// connection that the kernel makes from it, which saves a call for each.
-    pub fn new(fd: OwnedFd, defaults: Arc<Settings>) -> io::Result<Self> {
-        SockRef::from(&fd).set_nonblocking(true)?;
-        apply_tcp_options(&fd, &defaults)?;
-        Ok(Self {
+    pub fn new(fd: OwnedFd, defaults: Arc<Settings>) -> Self {
+        Self {
             fd,
             defaults,
             known: Interest::NONE,
             starved: false,
             referenced: true,
-        })
+        }
+    }
+
+    /// Options set on a listening socket are inherited by every connection that the kernel makes
+    /// from it, which saves a call for each.
+    pub fn prepare(fd: &OwnedFd, defaults: &Settings) -> io::Result<()> {
+        SockRef::from(fd).set_nonblocking(true)?;
+        apply_tcp_options(fd, defaults)
     }
 
     pub fn accept(&mut self) -> Result<(OwnedFd, Option<SocketAddr>), Accepted> {
@@ -79,9 +79,7 @@ impl Listener {
                         return Err(Accepted::Empty);
                     }
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        let first = !self.starved;
-                        self.starved = true;
-                        return Err(Accepted::Starved { error, first });
+                        return Err(Accepted::Starved(error, !self.starved));
                     }
                     _ => return Err(Accepted::Failed(error)),
                 },

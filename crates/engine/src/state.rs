@@ -163,6 +163,10 @@ impl State {
         self.write == WriteHalf::Finishing
     }
 
+    pub fn fin_sent(self) -> bool {
+        self.write == WriteHalf::Ended
+    }
+
     pub fn read_ended(self) -> bool {
         self.read == ReadHalf::Ended
     }

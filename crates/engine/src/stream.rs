@@ -65,6 +65,8 @@ pub struct Stream {
     corks: u32,
     /// A write was short, or `write_all` had to queue: the owner waits for `drain`.
     drain_owed: bool,
+    /// The owner follows what is sent.
+    pub watch_sends: bool,
     /// The kernel reports a hang-up that is not to be acted on yet.
     hung: bool,
     /// Bytes moved since the engine last looked.
@@ -101,6 +103,7 @@ impl Stream {
             broken: None,
             corks: 0,
             drain_owed: false,
+            watch_sends: false,
             hung: false,
             active: true,
             ending: false,
@@ -376,7 +379,7 @@ impl Stream {
         let sending = !self.queue.is_empty() && self.corks == 0;
         Interest {
             readable: self.state.wants_input(),
-            writable: (sending || self.drain_owed) && self.broken.is_none(),
+            writable: (sending || self.drain_owed || self.watch_sends) && self.broken.is_none(),
             errors: !self.hung,
         }
     }
@@ -418,6 +421,15 @@ impl Stream {
         let running = self.state.must_end_soon();
         running.then(|| self.last_activity.saturating_add(millis(timeout)))
     }
+}
+
+/// Makes a connected descriptor ours to use; tells who is at the other end.
+pub fn prepare(fd: &OwnedFd, settings: &Settings) -> io::Result<Option<SocketAddr>> {
+    let socket = SockRef::from(fd);
+    let remote = socket.peer_addr()?.as_socket();
+    socket.set_nonblocking(true)?;
+    apply_tcp_options(fd, settings)?;
+    Ok(remote)
 }
 
 /// `TCP_NODELAY` and keep-alive; sockets of other families have neither.

@@ -1,7 +1,7 @@
 //! The socket calls of the hot path, and the few that socket2 does not offer safely.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, SockRef};
 
@@ -54,4 +54,19 @@ pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// What broke the connection, if the kernel still knows; asking clears it.
 pub fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
     SockRef::from(&fd).take_error().unwrap_or_else(Some)
+}
+
+/// Takes over a descriptor that its owner hands to us by number.
+pub fn own(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: asks about a number, whatever it stands for.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and by contract nobody but us closes it from now on.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Gives a descriptor back to whoever knows its number.
+pub fn disown(fd: OwnedFd) {
+    let _ = fd.into_raw_fd();
 }

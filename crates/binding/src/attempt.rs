@@ -1,0 +1,74 @@
+//! A connection in the making, seen from Python.
+
+use mantou_engine::Token;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::cell::Guarded;
+use crate::dispatch;
+use crate::engine::{Engine, Owner};
+use crate::errors;
+use crate::settings;
+use crate::socket::Socket;
+
+/// One attempt to connect. Its callback is told how it went, once: with `None` or an `OSError`.
+#[pyclass(frozen, module = "mantou._core")]
+pub struct Attempt {
+    engine: Py<Engine>,
+    token: Guarded<Token>,
+    callback: Guarded<Option<Py<PyAny>>>,
+}
+
+impl Attempt {
+    pub fn new(engine: Py<Engine>, token: Token, callback: Py<PyAny>) -> Self {
+        Self {
+            engine,
+            token: Guarded::new(token),
+            callback: Guarded::new(Some(callback)),
+        }
+    }
+
+    pub fn take_callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.callback.replace(py, None)
+    }
+}
+
+#[pymethods]
+impl Attempt {
+    /// Makes the connection the socket's and calls its `open`. Returns the exception that `open`
+    /// raised, if that is what the connection is being closed for.
+    fn establish(
+        &self,
+        socket: &Bound<'_, Socket>,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = socket.py();
+        let settings = settings::from_options(options)?;
+        let token = self.token.replace(py, Token::NONE);
+        let engine = self.engine.bind(py);
+        drop(engine.get().take_owner(py, token));
+        let core = &engine.get().core;
+        core.with(|core| core.establish(token, settings))?
+            .map_err(|error| errors::from_io(&error))?;
+        engine.get().set_owner(py, token, Owner::Socket(socket.clone().unbind()));
+        dispatch::opened(engine, socket, token)
+    }
+
+    /// Gives the attempt up; nothing is told any more.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        drop(self.take_callback(py));
+        let token = self.token.replace(py, Token::NONE);
+        let engine = self.engine.get();
+        drop(engine.take_owner(py, token));
+        engine.core.with(|core| core.cancel_attempt(token))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.engine)?;
+        self.callback.traverse(&visit, |callback, visit| visit.call(callback))
+    }
+
+    fn __clear__(&self) {
+        drop(self.callback.take());
+    }
+}

@@ -1,0 +1,566 @@
+//! Where engine and Python meet: events come out of the engine, handlers are called.
+//!
+//! The engine is never borrowed while Python runs. After each call everything may have changed:
+//! the socket closed, its slot taken by another, the handlers replaced; so whatever is needed
+//! next is asked for again, by token.
+
+use std::time::{Duration, Instant};
+
+use mantou_engine::{Accepted, CloseReason, Event, Events, Notice, Read, Ready, Target, Token};
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyInt};
+
+use crate::buffers;
+use crate::engine::{Engine, Owner};
+use crate::errors;
+use crate::handlers::BinaryType;
+use crate::listener::Listener;
+use crate::socket::Socket;
+
+/// Bytes that one socket gets in one turn.
+const READ_LIMIT: usize = 512 * 1024;
+/// Connections that one listener gets in one turn.
+const ACCEPT_LIMIT: usize = 1024;
+/// After so long a turn leaves the rest of its events to the next, so that asyncio gets its share.
+const SLICE: Duration = Duration::from_millis(1);
+/// Bytes per read.
+const BUFFER_SIZE: usize = 256 * 1024;
+/// Handlers called at the end may make work; more rounds than this they do not get.
+const LAST_ROUNDS: usize = 100;
+
+/// What a turn works with.
+pub struct Work {
+    pub events: Events,
+    /// The first event that is not handled yet.
+    pub next: usize,
+    buffer: Vec<u8>,
+    /// The last question for events came back empty.
+    pub was_idle: bool,
+    /// When the interpreter's lock was last handed over.
+    pub lock_taken: Instant,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            events: Events::default(),
+            next: 0,
+            buffer: vec![0; BUFFER_SIZE],
+            was_idle: false,
+            lock_taken: Instant::now(),
+        }
+    }
+}
+
+impl Work {
+    pub fn has_events(&self) -> bool {
+        self.next < self.events.len()
+    }
+}
+
+/// The handler that a result or an exception came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    Open,
+    Data,
+    Drain,
+    End,
+    Close,
+    Error,
+    Timeout,
+    ConnectError,
+    Handshake,
+}
+
+impl Stage {
+    const ALL: [Stage; 9] = [
+        Stage::Open,
+        Stage::Data,
+        Stage::Drain,
+        Stage::End,
+        Stage::Close,
+        Stage::Error,
+        Stage::Timeout,
+        Stage::ConnectError,
+        Stage::Handshake,
+    ];
+
+    pub fn from_number(number: u8) -> PyResult<Self> {
+        let stage = Self::ALL.get(usize::from(number)).copied();
+        stage.ok_or_else(|| PyValueError::new_err(format!("no such handler: {number}")))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Open => "open",
+            Stage::Data => "data",
+            Stage::Drain => "drain",
+            Stage::End => "end",
+            Stage::Close => "close",
+            Stage::Error => "error",
+            Stage::Timeout => "timeout",
+            Stage::ConnectError => "connect_error",
+            Stage::Handshake => "handshake",
+        }
+    }
+}
+
+/// What a handler wants to happen next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Default,
+    /// It returned True: the connection stays.
+    Keep,
+    /// Its coroutine will tell.
+    Later,
+}
+
+// Turns
+
+/// Handles the events of the last wait, or as many as fit into one turn.
+pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
+    let core = &engine.get().core;
+    core.with(mantou_engine::Engine::begin_turn)?;
+    let start = Instant::now();
+    while work.has_events() {
+        let event = work.events.target(work.next);
+        work.next += 1;
+        if let Some((Target::Member(token), ready)) = event {
+            on_member(engine, work, token, ready)?;
+            if start.elapsed() > SLICE {
+                break;
+            }
+        }
+    }
+    let count = core.with(|core| core.notices())?;
+    handle_notices(engine, count)?;
+    core.with(mantou_engine::Engine::end_turn)
+}
+
+fn handle_notices(engine: &Bound<'_, Engine>, count: usize) -> PyResult<()> {
+    for _ in 0..count {
+        match engine.get().core.with(mantou_engine::Engine::take_notice)? {
+            Some(Notice::Closed(token, reason)) => on_closed(engine, token, &reason)?,
+            Some(Notice::Idle(token)) => on_idle(engine, token)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn on_member(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    token: Token,
+    ready: Ready,
+) -> PyResult<()> {
+    let py = engine.py();
+    let event = engine.get().core.with(|core| core.on_ready(token, ready))?;
+    if event == Event::Nothing {
+        return Ok(());
+    }
+    match (event, engine.get().owner(py, token)) {
+        (Event::Stream { readable, drained }, Some(Owner::Socket(socket))) => {
+            let socket = socket.bind(py);
+            if drained {
+                on_drain(engine, socket);
+            }
+            socket.get().settle_sent(py)?;
+            if readable {
+                read(engine, work, socket, token)?;
+            }
+            Ok(())
+        }
+        // Its owner is done with it; what still comes in is swallowed.
+        (Event::Stream { readable: true, .. }, None) => {
+            let buffer = &mut work.buffer;
+            engine.get().core.with(|core| core.read(token, buffer)).map(drop)
+        }
+        (Event::Listener, Some(Owner::Listener(listener))) => accept(engine, listener.bind(py), token),
+        (Event::Attempt, Some(Owner::Attempt(attempt))) => {
+            let outcome = engine.get().core.with(|core| core.check_attempt(token))?;
+            if outcome.is_err() {
+                drop(engine.get().take_owner(py, token));
+            }
+            if let Some(callback) = attempt.get().take_callback(py) {
+                let error = outcome.err().map(|error| errors::from_io(&error).into_value(py));
+                if let Err(error) = callback.call1(py, (error,)) {
+                    engine.get().host.report(py, "connecting failed in mantou itself", &error, None);
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<()> {
+    let core = &engine.get().core;
+    let mut left = READ_LIMIT;
+    while left > 0 {
+        let room = BUFFER_SIZE.min(left);
+        let buffer = &mut work.buffer[..room];
+        match core.with(|core| core.read(token, buffer))? {
+            Read::Data(n) => {
+                on_data(engine, work, socket, n);
+                if n < room {
+                    // The kernel had no more. If more has come meanwhile, it says so.
+                    break;
+                }
+                left -= n;
+            }
+            Read::End => {
+                on_end(engine, socket);
+                return core.with(|core| core.end_handled(token));
+            }
+            Read::Nothing => break,
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn on_data(engine: &Bound<'_, Engine>, work: &mut Work, socket: &Bound<'_, Socket>, n: usize) {
+    let py = socket.py();
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return;
+    };
+    let handlers = handlers.get();
+    let Some(handler) = &handlers.data else {
+        return;
+    };
+    let handler = handler.bind(py);
+    let outcome = match handlers.binary_type {
+        BinaryType::Bytes => handler.call1((socket, PyBytes::new(py, &work.buffer[..n]))),
+        BinaryType::Bytearray => handler.call1((socket, PyByteArray::new(py, &work.buffer[..n]))),
+        BinaryType::Memoryview => call_with_loan(work, handler, socket, n),
+    };
+    conclude(engine, socket, Stage::Data, outcome);
+}
+
+/// Lends the buffer itself for the time of the call.
+fn call_with_loan<'py>(
+    work: &mut Work,
+    handler: &Bound<'py, PyAny>,
+    socket: &Bound<'py, Socket>,
+    n: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (loan, view) = buffers::lend(socket.py(), &mut work.buffer, n)?;
+    let outcome = handler.call1((socket, &view));
+    let returned = buffers::reclaim(&loan, &view);
+    work.buffer = match &returned {
+        Ok(Some(_)) => returned?.unwrap_or_default(),
+        _ => vec![0; BUFFER_SIZE],
+    };
+    outcome
+}
+
+fn on_drain(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) {
+    call(engine, socket, Stage::Drain, (socket,));
+}
+
+fn on_end(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) {
+    call(engine, socket, Stage::End, (socket,));
+}
+
+// Beginnings
+
+fn accept(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Token) -> PyResult<()> {
+    let py = engine.py();
+    let this = engine.get();
+    for _ in 0..ACCEPT_LIMIT {
+        match this.core.with(|core| core.accept(token))? {
+            Accepted::Stream(stream) => accepted(engine, listener, stream)?,
+            Accepted::Empty => break,
+            Accepted::Starved(error, first) => {
+                if first {
+                    this.host.starved(py, &errors::from_io(&error));
+                }
+                break;
+            }
+            Accepted::Failed(error) => {
+                let error = errors::from_io(&error);
+                let owner = listener.get().owner(py);
+                let owner = owner.as_ref().map(|owner| owner.bind(py));
+                this.host.report(py, "a listener broke and was stopped", &error, owner);
+                return listener.get().stop_accepting(py);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn accepted(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Token) -> PyResult<()> {
+    let py = engine.py();
+    let from = listener.get();
+    let data = from.data(py);
+    let socket = Socket::new(engine.clone().unbind(), None, Some(listener.clone().unbind()), data);
+    let socket = Bound::new(py, socket)?;
+    from.add_connection(py);
+    engine.get().set_owner(py, token, Owner::Socket(socket.clone().unbind()));
+    if let Some(factory) = from.data_factory(py) {
+        match factory.bind(py).call1((&socket,)) {
+            Ok(data) => socket.get().set_data(py, data.unbind()),
+            Err(error) => return refuse(engine, &socket, token, &error),
+        }
+    }
+    opened(engine, &socket, token).map(drop)
+}
+
+/// Lets go of an accepted connection that never opened.
+fn refuse(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token, why: &PyErr) -> PyResult<()> {
+    let py = engine.py();
+    if engine.get().take_owner(py, token).is_some() {
+        engine.get().core.with(|core| {
+            core.terminate(token);
+            core.release(token);
+        })?;
+        if let Some(listener) = socket.get().native_listener(py) {
+            listener.get().remove_connection(py);
+        }
+    }
+    let handled = socket.get().current_handlers(py).is_some_and(|all| all.get().of(Stage::ConnectError).is_some());
+    if !handled {
+        engine.get().host.report(py, "data_factory raised an exception", why, Some(socket));
+    }
+    connect_failed(engine, socket, why.value(py).as_any());
+    Ok(())
+}
+
+/// Calls `open`. Returns the exception that it raised, if the connection is closed for it.
+pub fn opened(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = engine.py();
+    socket.get().start(py, token);
+    call(engine, socket, Stage::Open, (socket,));
+    engine.get().check_fatal(py)?;
+    Ok(socket.get().failure(py))
+}
+
+/// The connection never came about.
+pub fn connect_failed(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, error: &Bound<'_, PyAny>) {
+    socket.get().fail(engine.py());
+    call(engine, socket, Stage::ConnectError, (socket, error));
+}
+
+// Ends
+
+fn on_idle(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> {
+    let py = engine.py();
+    let Some(Owner::Socket(socket)) = engine.get().owner(py, token) else {
+        return Ok(());
+    };
+    let socket = socket.bind(py);
+    if !socket.get().is_open(py)? {
+        return Ok(());
+    }
+    let verdict = call(engine, socket, Stage::Timeout, (socket,));
+    if verdict == Verdict::Default {
+        give_up_idle(socket)?;
+    }
+    Ok(())
+}
+
+fn give_up_idle(socket: &Bound<'_, Socket>) -> PyResult<()> {
+    let py = socket.py();
+    let error = errors::timed_out("neither a byte was read nor written within the idle timeout");
+    socket.get().give_up_for(py, error.into_value(py).into_any())
+}
+
+fn on_closed(engine: &Bound<'_, Engine>, token: Token, reason: &CloseReason) -> PyResult<()> {
+    let py = engine.py();
+    let owner = engine.get().take_owner(py, token);
+    let farewell = engine.get().core.with(|core| core.release(token))?;
+    let Some(Owner::Socket(socket)) = owner else {
+        return Ok(());
+    };
+    let socket = socket.bind(py);
+    let failure = socket.get().finish(py, farewell);
+    let error = failure.or_else(|| errors::from_close(py, reason));
+    let error = error.as_ref().map(|error| error.bind(py));
+    call(engine, socket, Stage::Close, (socket, error));
+    socket.get().settle_closed(py, error);
+    if let Some(listener) = socket.get().native_listener(py) {
+        listener.get().remove_connection(py);
+    }
+    Ok(())
+}
+
+/// The loop ends: nothing is left open, and everybody is told.
+pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
+    let py = engine.py();
+    let this = engine.get();
+    let mut scratch = vec![0; BUFFER_SIZE];
+    for token in this.core.with(|core| core.tokens())? {
+        match this.owner(py, token) {
+            Some(Owner::Listener(listener)) => {
+                let owner = listener.get().owner(py);
+                let stopped = match owner {
+                    Some(owner) => owner.call_method0(py, "stop").map(drop),
+                    None => listener.get().stop_accepting(py),
+                };
+                if let Err(error) = stopped {
+                    error.write_unraisable(py, Some(listener.bind(py).as_any()));
+                }
+            }
+            Some(Owner::Attempt(_)) => {
+                drop(this.take_owner(py, token));
+                this.core.with(|core| core.cancel_attempt(token))?;
+            }
+            Some(Owner::Socket(_)) | None => {
+                this.core.with(|core| core.abandon(token, &mut scratch))?;
+            }
+        }
+    }
+    for _ in 0..LAST_ROUNDS {
+        let count = this.core.with(|core| core.notices())?;
+        if count == 0 {
+            break;
+        }
+        handle_notices(engine, count)?;
+    }
+    Ok(())
+}
+
+// Calling handlers
+
+/// Calls a handler if there is one.
+fn call<'py, A>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    stage: Stage,
+    arguments: A,
+) -> Verdict
+where
+    A: PyCallArgs<'py>,
+{
+    let py = socket.py();
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return Verdict::Default;
+    };
+    let Some(handler) = handlers.get().of(stage) else {
+        return Verdict::Default;
+    };
+    let outcome = handler.bind(py).call1(arguments);
+    conclude(engine, socket, stage, outcome)
+}
+
+#[inline]
+fn conclude<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    stage: Stage,
+    outcome: PyResult<Bound<'py, PyAny>>,
+) -> Verdict {
+    match outcome {
+        Ok(result) if result.is_none() => Verdict::Default,
+        outcome => weigh(engine, socket, stage, None, outcome),
+    }
+}
+
+/// Looks at what a handler returned or raised. `cause` is what `error` was called for.
+fn weigh(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    cause: Option<&Bound<'_, PyAny>>,
+    outcome: PyResult<Bound<'_, PyAny>>,
+) -> Verdict {
+    match outcome {
+        Ok(result) if result.is_instance_of::<PyBool>() => {
+            if result.is_truthy().unwrap_or(false) {
+                Verdict::Keep
+            } else {
+                Verdict::Default
+            }
+        }
+        Ok(result) if is_coroutine(&result) => {
+            engine.get().host.spawn(socket, stage, &result, cause);
+            Verdict::Later
+        }
+        Ok(_) => Verdict::Default,
+        Err(error) => {
+            on_raised(engine, socket, stage, &error);
+            // An idle timeout whose handler raised has closed the socket already, or kept it.
+            if stage == Stage::Timeout { Verdict::Keep } else { Verdict::Default }
+        }
+    }
+}
+
+/// An async handler has come to its end; what it says counts as if it had said so at once.
+pub fn finished(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    cause: Option<&Bound<'_, PyAny>>,
+    outcome: PyResult<Bound<'_, PyAny>>,
+) {
+    let py = engine.py();
+    let verdict = weigh(engine, socket, stage, cause, outcome);
+    let closed = match (stage, verdict, cause) {
+        (Stage::Timeout, Verdict::Default, _) => give_up_idle(socket),
+        (Stage::Error, Verdict::Default, Some(cause)) => {
+            socket.get().close_for(py, cause.clone().unbind())
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = closed {
+        error.write_unraisable(py, Some(socket.as_any()));
+    }
+}
+
+/// A handler raised: `error` is told, or else the loop; then the connection is closed.
+fn on_raised(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, stage: Stage, error: &PyErr) {
+    let py = engine.py();
+    let leaves_the_loop = !error.is_instance_of::<PyException>(py) && !is_cancellation(py, error);
+    if leaves_the_loop {
+        return engine.get().set_fatal(py, error.clone_ref(py));
+    }
+    let message = format!("the {} handler raised an exception", stage.name());
+    if matches!(stage, Stage::Close | Stage::Error) {
+        return engine.get().host.report(py, &message, error, Some(socket));
+    }
+    let value = error.value(py).as_any();
+    let handlers = socket.get().current_handlers(py);
+    let handler = handlers.as_ref().and_then(|handlers| handlers.get().of(Stage::Error));
+    let verdict = if let Some(handler) = handler {
+        let outcome = handler.bind(py).call1((socket, value));
+        weigh(engine, socket, Stage::Error, Some(value), outcome)
+    } else {
+        engine.get().host.report(py, &message, error, Some(socket));
+        Verdict::Default
+    };
+    if verdict == Verdict::Default
+        && let Err(error) = socket.get().close_for(py, value.clone().unbind())
+    {
+        error.write_unraisable(py, Some(socket.as_any()));
+    }
+}
+
+fn is_coroutine(result: &Bound<'_, PyAny>) -> bool {
+    static COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    // The commonest result by far besides None is that of a write().
+    if result.is_instance_of::<PyInt>() {
+        return false;
+    }
+    let class = COROUTINE.import(result.py(), "collections.abc", "Coroutine");
+    class.is_ok_and(|class| result.is_instance(class).unwrap_or(false))
+}
+
+fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
+    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CANCELLED.import(py, "asyncio", "CancelledError");
+    class.is_ok_and(|class| error.is_instance(py, class))
+}

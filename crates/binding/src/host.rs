@@ -1,0 +1,74 @@
+//! What the engine asks of the event loop it runs in: tasks, futures, a place for errors.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::intern;
+
+use crate::cell::Guarded;
+use crate::dispatch::Stage;
+use crate::socket::Socket;
+
+/// The Python object that stands for the event loop; none before the engine is attached.
+#[derive(Default)]
+pub struct Host(pub Guarded<Option<Py<PyAny>>>);
+
+impl Host {
+    pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.0.cloned(py) {
+            Some(host) => host.bind(py).call_method0(intern!(py, "future")),
+            None => Err(PyRuntimeError::new_err("no event loop runs this socket yet")),
+        }
+    }
+
+    /// Runs the coroutine of an async handler as a task.
+    pub fn spawn(
+        &self,
+        socket: &Bound<'_, Socket>,
+        stage: Stage,
+        coroutine: &Bound<'_, PyAny>,
+        cause: Option<&Bound<'_, PyAny>>,
+    ) {
+        let arguments = (coroutine, socket, stage as u8, cause);
+        self.tell(socket.py(), "spawn", arguments);
+    }
+
+    /// Hands an exception that nobody else wants to the loop's exception handler.
+    pub fn report(&self, py: Python<'_>, message: &str, error: &PyErr, about: Option<&Bound<'_, PyAny>>) {
+        self.tell(py, "report", (message, error.value(py), about));
+    }
+
+    /// A listener ran out of descriptors.
+    pub fn starved(&self, py: Python<'_>, error: &PyErr) {
+        self.tell(py, "starved", (error.value(py),));
+    }
+
+    fn tell<'py, A>(&self, py: Python<'py>, method: &str, arguments: A)
+    where
+        A: pyo3::call::PyCallArgs<'py>,
+    {
+        if let Some(host) = self.0.cloned(py)
+            && let Err(error) = host.bind(py).call_method1(method, arguments)
+        {
+            error.write_unraisable(py, Some(host.bind(py)));
+        }
+    }
+}
+
+/// Settles a future that nobody has settled or cancelled yet.
+pub fn resolve(future: &Bound<'_, PyAny>, error: Option<&Bound<'_, PyAny>>) {
+    let py = future.py();
+    let settle = || -> PyResult<()> {
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(());
+        }
+        match error {
+            Some(error) => future.call_method1(intern!(py, "set_exception"), (error,))?,
+            None => future.call_method1(intern!(py, "set_result"), (py.None(),))?,
+        };
+        Ok(())
+    };
+    if let Err(error) = settle() {
+        // The loop is closed: nobody waits any more.
+        error.write_unraisable(py, Some(future));
+    }
+}

@@ -1,0 +1,186 @@
+//! A listener, seen from Python: what its sockets have in common.
+
+use mantou_engine::Token;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::cell::Guarded;
+use crate::engine::Engine;
+use crate::handlers::Handlers;
+use crate::host;
+
+/// The native half of a listener. `owner` is the public object that users see.
+#[pyclass(frozen, weakref, module = "mantou._core")]
+pub struct Listener {
+    engine: Py<Engine>,
+    token: Guarded<Token>,
+    handlers: Guarded<Option<Py<Handlers>>>,
+    data: Guarded<Option<Py<PyAny>>>,
+    data_factory: Guarded<Option<Py<PyAny>>>,
+    owner: Guarded<Option<Py<PyAny>>>,
+    connections: Guarded<usize>,
+    /// Futures of those who wait for the last connection to go.
+    waiters: Guarded<Vec<Py<PyAny>>>,
+}
+
+impl Listener {
+    pub fn new(
+        engine: Py<Engine>,
+        token: Token,
+        handlers: Py<Handlers>,
+        data: Py<PyAny>,
+        data_factory: Option<Py<PyAny>>,
+    ) -> Self {
+        Self {
+            engine,
+            token: Guarded::new(token),
+            handlers: Guarded::new(Some(handlers)),
+            data: Guarded::new(Some(data)),
+            data_factory: Guarded::new(data_factory),
+            owner: Guarded::new(None),
+            connections: Guarded::new(0),
+            waiters: Guarded::new(Vec::new()),
+        }
+    }
+
+    pub fn handlers(&self, py: Python<'_>) -> Option<Py<Handlers>> {
+        self.handlers.cloned(py)
+    }
+
+    pub fn set_handlers(&self, py: Python<'_>, handlers: Py<Handlers>) {
+        drop(self.handlers.replace(py, Some(handlers)));
+    }
+
+    pub fn data_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.data_factory.cloned(py)
+    }
+
+    pub fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.owner.cloned(py)
+    }
+
+    pub fn is_stopped(&self, py: Python<'_>) -> bool {
+        self.token.get(py) == Token::NONE
+    }
+
+    pub fn add_connection(&self, py: Python<'_>) {
+        self.connections.with(py, |connections| *connections += 1);
+    }
+
+    pub fn remove_connection(&self, py: Python<'_>) {
+        self.connections.with(py, |connections| *connections -= 1);
+        self.settle(py);
+    }
+
+    /// Wakes those who wait in `closed()`, if it is.
+    fn settle(&self, py: Python<'_>) {
+        if self.is_stopped(py) && self.connections.get(py) == 0 {
+            for future in self.waiters.replace(py, Vec::new()) {
+                host::resolve(future.bind(py), None);
+            }
+        }
+    }
+
+    /// Stops accepting; connections waiting in the queue are refused by the kernel.
+    pub fn stop_accepting(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine.get();
+        let token = self.token.get(py);
+        engine.core.with(|core| core.close_listener(token))?;
+        self.token.replace(py, Token::NONE);
+        drop(engine.take_owner(py, token));
+        self.settle(py);
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Listener {
+    #[getter(owner)]
+    fn get_owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.owner(py)
+    }
+
+    #[setter(owner)]
+    fn set_owner(&self, py: Python<'_>, owner: Py<PyAny>) {
+        drop(self.owner.replace(py, Some(owner)));
+    }
+
+    #[getter]
+    pub fn data(&self, py: Python<'_>) -> Py<PyAny> {
+        self.data.cloned(py).unwrap_or_else(|| py.None())
+    }
+
+    #[setter]
+    fn set_data(&self, py: Python<'_>, data: Py<PyAny>) {
+        drop(self.data.replace(py, Some(data)));
+    }
+
+    /// How many accepted sockets are open.
+    #[getter]
+    fn connections(&self, py: Python<'_>) -> usize {
+        self.connections.get(py)
+    }
+
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let token = self.token.get(py);
+        let fd = self.engine.get().core.with(|core| core.raw_fd(token))?;
+        Ok(fd.unwrap_or(-1))
+    }
+
+    fn stop(this: &Bound<'_, Self>, close_active_connections: bool) -> PyResult<()> {
+        let py = this.py();
+        let listener = this.get();
+        listener.stop_accepting(py)?;
+        if close_active_connections {
+            for socket in listener.engine.get().sockets(py) {
+                let socket = socket.get();
+                if socket.came_from(py, this) {
+                    socket.close(py)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reload(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = socket.py();
+        self.engine.get().core.with(|_| ())?;
+        self.set_handlers(py, Handlers::compile(socket)?);
+        Ok(())
+    }
+
+    /// Whether it keeps `run()` alive.
+    fn set_referenced(&self, py: Python<'_>, referenced: bool) -> PyResult<()> {
+        let token = self.token.get(py);
+        let core = &self.engine.get().core;
+        core.with(|core| core.set_referenced(token, referenced))
+    }
+
+    /// A future that is done once it is stopped and its last connection gone.
+    fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.engine.get().host.future(py)?;
+        let waiter = future.clone().unbind();
+        self.waiters.with(py, |waiters| waiters.push(waiter));
+        self.settle(py);
+        Ok(future)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.engine)?;
+        self.handlers.traverse(&visit, |it, visit| visit.call(it))?;
+        self.data.traverse(&visit, |it, visit| visit.call(it))?;
+        self.data_factory.traverse(&visit, |it, visit| visit.call(it))?;
+        self.owner.traverse(&visit, |it, visit| visit.call(it))?;
+        self.waiters.traverse(&visit, |waiters, visit| {
+            waiters.iter().try_for_each(|waiter| visit.call(waiter))
+        })
+    }
+
+    fn __clear__(&self) {
+        drop(self.handlers.take());
+        drop(self.data.take());
+        drop(self.data_factory.take());
+        drop(self.owner.take());
+        drop(self.waiters.take());
+    }
+}

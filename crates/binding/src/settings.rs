@@ -1,0 +1,51 @@
+//! Times and limits, from Python's options to the engine's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mantou_engine::Settings;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt};
+
+/// Longer times are as good as this one, and safe to add to any clock.
+const LONGEST: f64 = 1e9;
+
+/// The fields of a validated `StreamOptions`.
+pub fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
+    let time = |name: &str| -> PyResult<Option<Duration>> {
+        let seconds: Option<f64> = options.getattr(name)?.extract()?;
+        Ok(seconds.map(duration))
+    };
+    Ok(Arc::new(Settings {
+        allow_half_open: options.getattr("allow_half_open")?.extract()?,
+        no_delay: options.getattr("no_delay")?.extract()?,
+        keep_alive: time("keep_alive")?,
+        idle_timeout: time("idle_timeout")?,
+        close_timeout: time("close_timeout")?,
+        write_limit: options.getattr("write_limit")?.extract()?,
+    }))
+}
+
+pub fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, LONGEST))
+}
+
+/// A number of seconds that a user gave as the argument `name`.
+pub fn seconds(given: &Bound<'_, PyAny>, name: &str) -> PyResult<Duration> {
+    let number = given.is_instance_of::<PyInt>() || given.is_instance_of::<PyFloat>();
+    if !number || given.is_instance_of::<PyBool>() {
+        let class = given.get_type();
+        let class = class.name()?;
+        return Err(PyTypeError::new_err(format!(
+            "{name} must be a number of seconds, not {class}"
+        )));
+    }
+    let seconds: f64 = given.extract()?;
+    if !seconds.is_finite() || seconds < 0.0 {
+        return Err(PyValueError::new_err(format!(
+            "{name} must be a finite number of seconds, 0 or more, got {seconds}"
+        )));
+    }
+    Ok(duration(seconds))
+}
