@@ -148,7 +148,7 @@ def parse_listen(options: Options) -> ListenRequest:
     if isinstance(target, TcpTarget):
         _check_families(target, None, ipv6_only)
     tls = _tls(options)
-    if tls is True or tls == {}:
+    if tls is True or (isinstance(tls, Mapping) and not tls):
         raise wrong_value("tls", "options with a certificate and its key to listen", tls)
     return ListenRequest(
         target=target,

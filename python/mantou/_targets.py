@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ._addresses import Host, parse_host
-from ._validate import Options, flag, in_range, integer, shown, wrong_type, wrong_value
+from ._validate import Options, flag, integer, shown, wrong_type, wrong_value
 
 HIGHEST_PORT = 65535
 
@@ -112,13 +112,16 @@ def parse_fd(options: Options) -> FdTarget:
 
 
 def _port(value: object, lowest: int) -> int:
+    number = value
     if isinstance(value, str):
         if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS_OF_A_PORT):
             raise wrong_value("port", f"a number from {lowest} to {HIGHEST_PORT}", value)
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+        number = int(value)
+    if not isinstance(number, int) or isinstance(number, bool):
         raise wrong_type("port", "an int", value)
-    return in_range("port", value, lowest, HIGHEST_PORT)
+    if not lowest <= number <= HIGHEST_PORT:
+        raise wrong_value("port", f"from {lowest} to {HIGHEST_PORT}", value)
+    return number
 
 
 def _path(value: object) -> tuple[bytes, str]:

@@ -30,7 +30,9 @@ def integer(options: Options, name: str, default: int, low: int, high: int) -> i
     value = options.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool):
         raise wrong_type(name, "an int", value)
-    return in_range(name, value, low, high)
+    if not low <= value <= high:
+        raise wrong_value(name, f"from {low} to {high}", value)
+    return value
 
 
 def positive_seconds(options: Options, name: str, default: float | None) -> float | None:
@@ -53,13 +55,6 @@ def seconds_or_off(options: Options, name: str) -> float | None:
     if seconds < 0:
         raise wrong_value(name, "0 (off) or greater", value)
     return min(seconds, LONGEST_SECONDS) or None
-
-
-def in_range(name: str, value: int, low: int, high: int) -> int:
-    """`value`, if it is from `low` to `high`."""
-    if low <= value <= high:
-        return value
-    raise wrong_value(name, f"from {low} to {high}", value)
 
 
 def wrong_type(name: str, expected: str, value: object) -> TypeError:
@@ -86,7 +81,11 @@ def unknown_name(where: str, name: str, known: Collection[str]) -> TypeError:
 
 def shown(value: object) -> str:
     """A value as error messages show it: shortened, with its type."""
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+    try:
+        text = reprlib.repr(value)
+    except ValueError:  # an int of more digits than Python is willing to write
+        text = "a huge number"
+    return f"{text} ({type(value).__name__})"
 
 
 def _seconds(name: str, value: object) -> float:
