@@ -21,8 +21,10 @@ labels = st.from_regex(r"[a-z]([a-z0-9_-]{0,20}[a-z0-9])?", fullmatch=True)
 @settings(max_examples=200)
 @given(st.ip_addresses(v=4))
 def test_every_ipv4_address(address: ipaddress.IPv4Address) -> None:
-    literal = parse_host(str(address), "hostname")
+    literal = parse_literal(str(address))
+    assert literal is not None
     assert literal == Literal(str(address), V4)
+    assert literal == parse_host(str(address), "hostname")
     assert literal.is_ipv4
     assert not literal.is_ipv4_mapped
     assert literal.sockaddr(80) == (str(address), 80)

@@ -229,7 +229,10 @@ def test_tls_of_connect(given: object, expected: object) -> None:
     assert parse_connect({**TCP, "tls": given}).tls == expected
 
 
-@pytest.mark.parametrize("empty", [True, {}, MappingProxyType({})], ids=repr)
+EMPTY: list[object] = [True, {}, MappingProxyType[str, object]({})]
+
+
+@pytest.mark.parametrize("empty", EMPTY, ids=repr)
 def test_listen_needs_a_certificate(empty: object) -> None:
     refused(ValueError, parse_listen, {**TCP, "tls": empty}, "'tls'", "certificate")
 
@@ -243,10 +246,10 @@ def test_listen_takes_tls_with_contents() -> None:
 # Wrong values of single options
 
 FLAGS = ["allow_half_open", "exclusive", "reuse_port", "ipv6_only", "no_delay"]
-NOT_FLAGS = [None, 0, 1, "yes", "", [], 1.0]
+NOT_FLAGS: list[object] = [None, 0, 1, "yes", "", [], 1.0]
 LIMITS = ["connect_timeout", "handshake_timeout", "close_timeout", "keep_alive"]
-NOT_SECONDS = [True, False, "1", b"1", [], (1,), Decimal(1), 1j]
-NOT_INTS = [True, False, 1.0, math.nan, "1", b"1", [], Decimal(1)]
+NOT_SECONDS: list[object] = [True, False, "1", b"1", [], (1,), Decimal(1), 1j]
+NOT_INTS: list[object] = [True, False, 1.0, math.nan, "1", b"1", [], Decimal(1)]
 
 
 @pytest.mark.parametrize("name", FLAGS)
