@@ -1,0 +1,238 @@
+"""Handlers: the three forms they may be given in, and the table they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, cast, get_args
+
+from ._validate import shown, unknown_name, wrong_type
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from ._core import Socket
+
+    # The default lets the generic classes be named without [...] under strict checking. Type
+    # checkers know typing_extensions by themselves; at run time it is not needed.
+    D = TypeVar("D", default=Any)
+else:
+    from typing import TypeVar
+
+    D = TypeVar("D")
+
+BinaryType = Literal["bytes", "bytearray", "memoryview"]
+
+Handler = Callable[..., object]
+
+
+class SocketHandler(Generic[D]):
+    """What happens on a socket: subclass it and override what matters (Bun: SocketHandler).
+
+    A method that is not overridden counts as absent, so it costs nothing. Each may be
+    ``async def``: its coroutine then runs as a task of the loop. `D` is the type of
+    ``socket.data``. If a handler raises, `error` is called and the connection closed, unless
+    `error` returns True.
+    """
+
+    __slots__ = ()
+
+    # What `data` is called with (Bun: binaryType). A memoryview is valid during the call only.
+    binary_type: BinaryType = "bytes"
+
+    def open(self, socket: Socket[D], /) -> object:
+        """The connection can be used (with TLS and without `handshake`: after it succeeded)."""
+
+    # Any: what `binary_type` says; an override names the one type that it gets.
+    def data(self, socket: Socket[D], data: Any, /) -> object:
+        """Bytes arrived."""
+
+    def drain(self, socket: Socket[D], /) -> object:
+        """There is room again after a short ``write()``, or ``write_all()``'s queue is empty."""
+
+    def end(self, socket: Socket[D], /) -> object:
+        """The peer sends nothing more."""
+
+    def close(self, socket: Socket[D], error: BaseException | None, /) -> object:
+        """The connection is over: called once, last. `error` says why, None is a clean end."""
+
+    def error(self, socket: Socket[D], error: BaseException, /) -> object:
+        """A handler raised, or a TLS session broke. Returning True keeps the connection."""
+
+    def timeout(self, socket: Socket[D], /) -> object:
+        """Nothing was read or written for the idle timeout. Returning True keeps the connection."""
+
+    def connect_error(self, socket: Socket[D], error: BaseException, /) -> object:
+        """The connection failed before `open` (Bun: connectError)."""
+
+    def handshake(
+        self, socket: Socket[D], success: bool, authorization_error: BaseException | None, /
+    ) -> object:
+        """The TLS handshake is over; without success the connection is closing."""
+
+
+class HandlerMapping(TypedDict, Generic[D], total=False):
+    """Handlers by name; see `SocketHandler` for what each means."""
+
+    binary_type: BinaryType
+    open: Callable[[Socket[D]], object] | None
+    data: Callable[[Socket[D], Any], object] | None
+    drain: Callable[[Socket[D]], object] | None
+    end: Callable[[Socket[D]], object] | None
+    close: Callable[[Socket[D], BaseException | None], object] | None
+    error: Callable[[Socket[D], BaseException], object] | None
+    timeout: Callable[[Socket[D]], object] | None
+    connect_error: Callable[[Socket[D], BaseException], object] | None
+    handshake: Callable[[Socket[D], bool, BaseException | None], object] | None
+
+
+# An object with at least one of the methods: one protocol each, as no member is required.
+
+
+class _HasOpen(Protocol[D]):
+    def open(self, socket: Socket[D], /) -> object: ...
+
+
+class _HasData(Protocol[D]):
+    def data(self, socket: Socket[D], data: Any, /) -> object: ...
+
+
+class _HasDrain(Protocol[D]):
+    def drain(self, socket: Socket[D], /) -> object: ...
+
+
+class _HasEnd(Protocol[D]):
+    def end(self, socket: Socket[D], /) -> object: ...
+
+
+class _HasClose(Protocol[D]):
+    def close(self, socket: Socket[D], error: BaseException | None, /) -> object: ...
+
+
+class _HasError(Protocol[D]):
+    def error(self, socket: Socket[D], error: BaseException, /) -> object: ...
+
+
+class _HasTimeout(Protocol[D]):
+    def timeout(self, socket: Socket[D], /) -> object: ...
+
+
+class _HasConnectError(Protocol[D]):
+    def connect_error(self, socket: Socket[D], error: BaseException, /) -> object: ...
+
+
+class _HasHandshake(Protocol[D]):
+    def handshake(
+        self, socket: Socket[D], success: bool, authorization_error: BaseException | None, /
+    ) -> object: ...
+
+
+HandlerObject = (
+    _HasOpen[D]
+    | _HasData[D]
+    | _HasDrain[D]
+    | _HasEnd[D]
+    | _HasClose[D]
+    | _HasError[D]
+    | _HasTimeout[D]
+    | _HasConnectError[D]
+    | _HasHandshake[D]
+)
+
+# Every form in which handlers may be given.
+Handlers = SocketHandler[D] | HandlerObject[D] | HandlerMapping[D]
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerTable:
+    """Handlers looked up once, to be called often; None where there is none."""
+
+    open: Handler | None
+    data: Handler | None
+    drain: Handler | None
+    end: Handler | None
+    close: Handler | None
+    error: Handler | None
+    timeout: Handler | None
+    connect_error: Handler | None
+    handshake: Handler | None
+    binary_type: BinaryType
+
+
+HANDLER_NAMES = (
+    "open",
+    "data",
+    "drain",
+    "end",
+    "close",
+    "error",
+    "timeout",
+    "connect_error",
+    "handshake",
+)
+
+
+def compile_handlers(socket: object, option: str = "socket") -> HandlerTable:
+    """The table of the handlers that option `option` was given.
+
+    Takes an object with some of the methods, or a mapping of name to callable; a handler that
+    is None counts as absent. TypeError if there is none at all, or one is not callable, or a
+    name in a mapping is not known.
+    """
+    if isinstance(socket, type):
+        raise TypeError(
+            f"option {option!r} got the class {socket.__name__!r} itself; "
+            f"pass an instance: {socket.__name__}()"
+        )
+    found, binary_type = _look_up(socket, option)
+    handlers = {name: _callable(value, name, option) for name, value in found.items()}
+    if all(handler is None for handler in handlers.values()):
+        names = ", ".join(HANDLER_NAMES)
+        raise wrong_type(option, f"handlers, at least one of {names}", socket)
+    return HandlerTable(**handlers, binary_type=_binary_type(binary_type, option))
+
+
+# Looked up once: the base class's functions, by which an overridden method is told apart.
+_NO_OPS: dict[str, object] = {name: SocketHandler.__dict__[name] for name in HANDLER_NAMES}
+_BINARY_TYPES = get_args(BinaryType)
+_KNOWN_NAMES = frozenset(HANDLER_NAMES) | {"binary_type"}
+
+
+def _look_up(socket: object, option: str) -> tuple[dict[str, object], object]:
+    if isinstance(socket, Mapping):
+        mapping = cast("Mapping[str, object]", socket)
+        _check_names(mapping, option)
+        found = {name: mapping.get(name) for name in HANDLER_NAMES}
+        return found, mapping.get("binary_type", "bytes")
+    found = {name: _method(socket, name) for name in HANDLER_NAMES}
+    return found, getattr(socket, "binary_type", "bytes")
+
+
+def _check_names(mapping: Mapping[str, object], option: str) -> None:
+    for name in mapping:
+        if name not in _KNOWN_NAMES:
+            raise unknown_name(f"option {option!r}", str(name), (*HANDLER_NAMES, "binary_type"))
+
+
+def _method(handler: object, name: str) -> object:
+    value = getattr(handler, name, None)
+    if getattr(value, "__func__", None) is _NO_OPS[name]:
+        return None
+    return value
+
+
+def _callable(value: object, name: str, option: str) -> Handler | None:
+    if value is None or callable(value):
+        return value
+    raise TypeError(f"option {option!r}: handler {name!r} must be callable, got {shown(value)}")
+
+
+def _binary_type(value: object, option: str) -> BinaryType:
+    if not isinstance(value, str):
+        raise TypeError(f"option {option!r}: 'binary_type' must be a str, got {shown(value)}")
+    if value not in _BINARY_TYPES:
+        names = ", ".join(_BINARY_TYPES)
+        raise ValueError(
+            f"option {option!r}: 'binary_type' must be one of {names}, got {shown(value)}"
+        )
+    return cast("BinaryType", value)

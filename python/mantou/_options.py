@@ -1,0 +1,333 @@
+"""From the options of connect() and listen() to requests that were checked in every respect.
+
+Nothing is opened, resolved or looked up before this is done. TypeError for a wrong type, name or
+combination of forms, ValueError for a wrong value or a contradiction.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+from ._addresses import Literal as AddressLiteral
+from ._addresses import Name, parse_literal
+from ._handlers import HandlerTable, compile_handlers
+from ._option_types import (
+    FdSocketListenOptions,
+    FdSocketOptions,
+    TCPSocketConnectOptions,
+    TCPSocketListenOptions,
+    UnixSocketListenOptions,
+    UnixSocketOptions,
+)
+from ._targets import (
+    HIGHEST_PORT,
+    ConnectTarget,
+    ListenTarget,
+    TcpTarget,
+    parse_fd,
+    parse_tcp,
+    parse_unix,
+    parse_unix_listen,
+)
+from ._validate import (
+    Options,
+    flag,
+    integer,
+    positive_seconds,
+    seconds_or_off,
+    shown,
+    unknown_name,
+    wrong_type,
+    wrong_value,
+)
+
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_WRITE_LIMIT = 16 * 1024 * 1024
+
+_LARGEST_C_INT = 2**31 - 1
+_LARGEST_SIZE = 2**63 - 1
+
+# What `tls` may be; checked further where it is turned into a configuration.
+TlsSource = Literal[True] | Mapping[str, object] | ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What every connection has: times in seconds, None for no limit or off; sizes in bytes.
+
+    For unix and fd, `no_delay` is False and `keep_alive` None: both are left as they are.
+    """
+
+    allow_half_open: bool
+    no_delay: bool
+    keep_alive: float | None
+    idle_timeout: float | None
+    handshake_timeout: float | None
+    close_timeout: float | None
+    write_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """What connect() is to do."""
+
+    target: ConnectTarget
+    handlers: HandlerTable
+    data: object
+    tls: TlsSource | None
+    exclusive: bool
+    reuse_port: bool
+    ipv6_only: bool
+    local_address: AddressLiteral | None
+    local_port: int
+    connect_timeout: float | None
+    stream: StreamOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ListenRequest:
+    """What listen() is to do. `backlog` is 0 with an fd, which listens already."""
+
+    target: ListenTarget
+    handlers: HandlerTable
+    data: object
+    data_factory: Callable[[Any], object] | None
+    tls: TlsSource | None
+    exclusive: bool
+    reuse_port: bool
+    ipv6_only: bool
+    backlog: int
+    stream: StreamOptions
+
+
+def parse_connect(options: Options) -> ConnectRequest:
+    """Checks the options of connect()."""
+    form = _form_of(options, _CONNECT)
+    target: ConnectTarget
+    if form == "tcp":
+        target = parse_tcp(options, lowest_port=1)
+    elif form == "unix":
+        target = parse_unix(options)
+    else:
+        target = parse_fd(options)
+    exclusive, reuse_port, ipv6_only = _sharing(options)
+    local_address = _local_address(options)
+    if isinstance(target, TcpTarget):
+        _check_families(target, local_address, ipv6_only)
+    return ConnectRequest(
+        target=target,
+        handlers=compile_handlers(options["socket"]),
+        data=options.get("data"),
+        tls=_tls(options),
+        exclusive=exclusive,
+        reuse_port=reuse_port,
+        ipv6_only=ipv6_only,
+        local_address=local_address,
+        local_port=_local_port(options),
+        connect_timeout=positive_seconds(options, "connect_timeout", DEFAULT_TIMEOUT),
+        stream=_stream(options, is_tcp=form == "tcp"),
+    )
+
+
+def parse_listen(options: Options) -> ListenRequest:
+    """Checks the options of listen()."""
+    form = _form_of(options, _LISTEN)
+    target: ListenTarget
+    if form == "tcp":
+        target = parse_tcp(options, lowest_port=0)
+    elif form == "unix":
+        target = parse_unix_listen(options)
+    else:
+        target = parse_fd(options)
+    exclusive, reuse_port, ipv6_only = _sharing(options)
+    if isinstance(target, TcpTarget):
+        _check_families(target, None, ipv6_only)
+    tls = _tls(options)
+    if tls is True or (isinstance(tls, Mapping) and not tls):
+        raise wrong_value("tls", "options with a certificate and its key to listen", tls)
+    return ListenRequest(
+        target=target,
+        handlers=compile_handlers(options["socket"]),
+        data=options.get("data"),
+        data_factory=_data_factory(options),
+        tls=tls,
+        exclusive=exclusive,
+        reuse_port=reuse_port,
+        ipv6_only=ipv6_only,
+        backlog=0 if form == "fd" else _backlog(options),
+        stream=_stream(options, is_tcp=form == "tcp"),
+    )
+
+
+Form = Literal["tcp", "unix", "fd"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """The option names that a function knows, in each of its forms."""
+
+    name: str
+    forms: dict[Form, frozenset[str]]
+    known: frozenset[str]
+
+
+def _function(name: str, tcp: type, unix: type, fd: type) -> _Function:
+    types: dict[Form, type] = {"tcp": tcp, "unix": unix, "fd": fd}
+    forms: dict[Form, frozenset[str]] = {
+        form: frozenset[str](options.__required_keys__ | options.__optional_keys__)  # type: ignore[attr-defined]
+        for form, options in types.items()
+    }
+    return _Function(name, forms, frozenset[str]().union(*forms.values()))
+
+
+_CONNECT = _function("connect()", TCPSocketConnectOptions, UnixSocketOptions, FdSocketOptions)
+_LISTEN = _function(
+    "listen()", TCPSocketListenOptions, UnixSocketListenOptions, FdSocketListenOptions
+)
+_FORM_TITLES: dict[Form, str] = {"tcp": "'hostname' and 'port'", "unix": "'unix'", "fd": "'fd'"}
+
+
+def _form_of(options: Options, function: _Function) -> Form:
+    """Which of the three forms was used; TypeError unless all names fit exactly one."""
+    for name in options:
+        if name not in function.known:
+            _refuse_name(name, function)
+    given: list[Form] = []
+    if "hostname" in options or "port" in options:
+        given.append("tcp")
+    if "unix" in options:
+        given.append("unix")
+    if "fd" in options:
+        given.append("fd")
+    if len(given) != 1:
+        titles = " and ".join(_FORM_TITLES[form] for form in given) or "none of them"
+        raise TypeError(
+            f"{function.name} needs exactly one of 'hostname' and 'port', 'unix' or 'fd', "
+            f"got {titles}"
+        )
+    form = given[0]
+    for name in options:
+        if name not in function.forms[form]:
+            fitting = " or ".join(
+                _FORM_TITLES[other] for other, names in function.forms.items() if name in names
+            )
+            raise TypeError(
+                f"{function.name}: option {name!r} is only for {fitting}, "
+                f"not together with {_FORM_TITLES[form]}"
+            )
+    for name in _REQUIRED[form]:
+        if name not in options:
+            raise TypeError(f"{function.name}: option {name!r} is missing")
+    return form
+
+
+_REQUIRED: dict[Form, tuple[str, ...]] = {
+    "tcp": ("hostname", "port", "socket"),
+    "unix": ("socket",),
+    "fd": ("socket",),
+}
+
+
+def _refuse_name(name: str, function: _Function) -> NoReturn:
+    other = _LISTEN if function is _CONNECT else _CONNECT
+    if name in other.known:
+        raise TypeError(f"{function.name}: option {name!r} is only for {other.name}")
+    raise unknown_name(function.name, name, sorted(function.known))
+
+
+def _sharing(options: Options) -> tuple[bool, bool, bool]:
+    exclusive = flag(options, "exclusive", default=False)
+    reuse_port = flag(options, "reuse_port", default=False)
+    ipv6_only = flag(options, "ipv6_only", default=False)
+    if exclusive and reuse_port:
+        raise ValueError(
+            "options 'exclusive' and 'reuse_port' contradict each other, got True for both"
+        )
+    return exclusive, reuse_port, ipv6_only
+
+
+def _local_address(options: Options) -> AddressLiteral | None:
+    value = options.get("local_address")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise wrong_type("local_address", "a str or None", value)
+    literal = parse_literal(value)
+    if literal is None:
+        raise wrong_value("local_address", "an IPv4 or IPv6 address", value)
+    return literal
+
+
+def _local_port(options: Options) -> int:
+    if options.get("local_port") is None:
+        return 0
+    return integer(options, "local_port", 0, 0, HIGHEST_PORT)
+
+
+def _check_families(target: TcpTarget, local: AddressLiteral | None, ipv6_only: bool) -> None:
+    """Refuses addresses that no socket could have together."""
+    host = None if isinstance(target.host, Name) else target.host
+    if ipv6_only:
+        for name, literal in (("hostname", host), ("local_address", local)):
+            if literal is not None and (literal.is_ipv4 or literal.is_ipv4_mapped):
+                raise ValueError(
+                    f"option {name!r} must be IPv6 because 'ipv6_only' is True, got {literal}"
+                )
+    if host is not None and local is not None and host.family != local.family:
+        raise ValueError(
+            f"option 'local_address' must be of the same family as 'hostname' ({host}), got {local}"
+        )
+
+
+def _tls(options: Options) -> TlsSource | None:
+    value = options.get("tls", False)
+    if isinstance(value, bool):
+        return True if value else None
+    if isinstance(value, ssl.SSLContext):
+        return value
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, object]", value)
+    # Its type only: what somebody took for an option here may be a private key.
+    kind = type(value).__name__
+    raise TypeError(f"option 'tls' must be a bool, a mapping or an ssl.SSLContext, got {kind}")
+
+
+def _stream(options: Options, *, is_tcp: bool) -> StreamOptions:
+    return StreamOptions(
+        allow_half_open=flag(options, "allow_half_open", default=False),
+        no_delay=flag(options, "no_delay", default=is_tcp),
+        keep_alive=positive_seconds(options, "keep_alive", None),
+        idle_timeout=seconds_or_off(options, "idle_timeout"),
+        handshake_timeout=positive_seconds(options, "handshake_timeout", DEFAULT_TIMEOUT),
+        close_timeout=positive_seconds(options, "close_timeout", DEFAULT_TIMEOUT),
+        write_limit=integer(options, "write_limit", DEFAULT_WRITE_LIMIT, 1, _LARGEST_SIZE),
+    )
+
+
+def _data_factory(options: Options) -> Callable[[Any], object] | None:
+    value = options.get("data_factory")
+    if value is None:
+        return None
+    if not callable(value):
+        raise wrong_type("data_factory", "callable or None", value)
+    if options.get("data") is not None:
+        raise ValueError(
+            "options 'data' and 'data_factory' contradict each other, "
+            f"got {shown(options['data'])} and {shown(value)}"
+        )
+    return value
+
+
+def _backlog(options: Options) -> int:
+    if "backlog" in options:
+        return integer(options, "backlog", 0, 0, _LARGEST_C_INT)
+    try:
+        # Read each time: it can be changed while the process runs, and a listener is rare.
+        return int(Path("/proc/sys/net/core/somaxconn").read_bytes())
+    except (OSError, ValueError):
+        return socket.SOMAXCONN

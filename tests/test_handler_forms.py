@@ -1,0 +1,277 @@
+"""The forms handlers may be given in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import ChainMap, UserDict
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mantou._handlers import HANDLER_NAMES, HandlerTable, SocketHandler, compile_handlers
+
+
+def ignore(*_: object) -> None:
+    """A handler."""
+
+
+def present(table: HandlerTable) -> set[str]:
+    return {name for name in HANDLER_NAMES if getattr(table, name) is not None}
+
+
+# Subclasses
+
+
+@pytest.mark.parametrize("name", HANDLER_NAMES)
+def test_only_overridden_methods_are_present(name: str) -> None:
+    calls: list[object] = []
+
+    def record(self: object, *args: object) -> None:
+        calls.append((self, args))
+
+    handler_class: type[SocketHandler[Any]] = type("Handler", (SocketHandler,), {name: record})
+    handler = handler_class()
+    table = compile_handlers(handler)
+    assert present(table) == {name}
+    getattr(table, name)("socket")
+    assert calls == [(handler, ("socket",))]
+
+
+def test_the_base_class_has_no_handlers() -> None:
+    with pytest.raises(TypeError, match=r"'socket'.*at least one of open, data"):
+        compile_handlers(SocketHandler[None]())
+
+
+def test_the_base_class_does_nothing() -> None:
+    handler: Any = SocketHandler()
+    for name in HANDLER_NAMES:
+        extra = {"data": 1, "close": 1, "error": 1, "connect_error": 1, "handshake": 2}
+        assert getattr(handler, name)(*[None] * (1 + extra.get(name, 0))) is None
+
+
+def test_methods_are_inherited() -> None:
+    class Logging(SocketHandler[None]):
+        def open(self, socket: object) -> None: ...
+
+    class Echo(Logging):
+        def data(self, socket: object, data: bytes) -> None: ...
+
+    assert present(compile_handlers(Echo())) == {"open", "data"}
+
+
+def test_an_override_that_calls_the_base_is_present() -> None:
+    class Handler(SocketHandler[None]):
+        def end(self, socket: Any) -> None:
+            super().end(socket)
+
+    assert present(compile_handlers(Handler())) == {"end"}
+
+
+def test_a_subclass_can_take_a_handler_away() -> None:
+    class Echo(SocketHandler[None]):
+        def data(self, socket: object, data: bytes) -> None: ...
+        def open(self, socket: object) -> None: ...
+
+    class Silent(Echo):
+        open = None  # type: ignore[assignment]
+
+    assert present(compile_handlers(Silent())) == {"data"}
+
+
+def test_static_and_class_methods() -> None:
+    class Plain:
+        @staticmethod
+        def open(socket: object) -> str:
+            return f"open {socket}"
+
+        @classmethod
+        def end(cls, socket: object) -> str:
+            return f"end {socket}"
+
+    table = compile_handlers(Plain())
+    assert present(table) == {"open", "end"}
+    assert table.open is not None
+    assert table.end is not None
+    assert table.open("s") == "open s"
+    assert table.end("s") == "end s"
+
+
+def test_an_instances_own_callables() -> None:
+    class Open(SocketHandler[None]):
+        pass
+
+    handler: Any = Open()
+    handler.data = ignore
+    table = compile_handlers(handler)
+    assert present(table) == {"data"}
+    assert table.data is ignore
+
+
+def test_async_handlers() -> None:
+    class Handler(SocketHandler[None]):
+        async def open(self, socket: object) -> None: ...
+
+    assert present(compile_handlers(Handler())) == {"open"}
+
+
+# Other objects
+
+
+def test_any_object_with_some_of_the_methods() -> None:
+    class Plain:
+        def data(self, socket: object, data: bytes) -> None: ...
+        def unrelated(self) -> None: ...
+
+    assert present(compile_handlers(Plain())) == {"data"}
+    assert present(compile_handlers(SimpleNamespace(open=ignore, close=None))) == {"open"}
+
+
+def test_a_callable_object_that_is_false() -> None:
+    class Empty:
+        def __call__(self, *_: object) -> None: ...
+        def __len__(self) -> int:
+            return 0
+
+    handler = Empty()
+    assert compile_handlers({"open": handler}).open is handler
+
+
+@pytest.mark.parametrize("value", [None, 5, "open", [], object(), ignore], ids=repr)
+def test_objects_without_handlers(value: object) -> None:
+    with pytest.raises(TypeError, match=r"'socket'.*at least one"):
+        compile_handlers(value)
+
+
+def test_a_class_instead_of_an_instance() -> None:
+    class Echo(SocketHandler[None]):
+        def data(self, socket: object, data: bytes) -> None: ...
+
+    for wrong in (Echo, SocketHandler, dict):
+        with pytest.raises(TypeError, match=rf"class '{wrong.__name__}'.*{wrong.__name__}\(\)"):
+            compile_handlers(wrong)
+
+
+def test_an_attribute_that_raises_is_not_hidden() -> None:
+    class Broken:
+        @property
+        def open(self) -> object:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        compile_handlers(Broken())
+
+
+# Mappings
+
+
+@pytest.mark.parametrize("name", HANDLER_NAMES)
+@pytest.mark.parametrize("form", [dict, UserDict, MappingProxyType, ChainMap])
+def test_mappings(form: Any, name: str) -> None:
+    table = compile_handlers(form({name: ignore}))
+    assert present(table) == {name}
+    assert getattr(table, name) is ignore
+
+
+def test_none_in_a_mapping_is_absent() -> None:
+    assert present(compile_handlers({"open": None, "data": ignore})) == {"data"}
+
+
+@pytest.mark.parametrize("empty", [{}, {"open": None}, {"binary_type": "bytes"}], ids=repr)
+def test_mappings_without_handlers(empty: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=r"'socket'.*at least one"):
+        compile_handlers(empty)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("dta", "data"),
+        ("opens", "open"),
+        ("handshakes", "handshake"),
+        ("binary_typ", "binary_type"),
+    ],
+)
+def test_unknown_name_with_suggestion(wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=f"'socket'.*'{wrong}'.*did you mean '{right}'"):
+        compile_handlers({"open": ignore, wrong: ignore})
+
+
+def test_unknown_name_like_none() -> None:
+    with pytest.raises(TypeError, match="'zzz'") as caught:
+        compile_handlers({"open": ignore, "zzz": ignore})
+    assert "did you mean" not in str(caught.value)
+
+
+def test_unknown_name_that_is_no_str() -> None:
+    with pytest.raises(TypeError, match="'5'"):
+        compile_handlers({"open": ignore, 5: ignore})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("connectError", "connect_error"), ("binaryType", "binary_type")]
+)
+def test_camel_case_names_the_right_spelling(wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=f"'{wrong}' is spelled '{right}'"):
+        compile_handlers({"open": ignore, wrong: ignore})
+
+
+# Wrong handlers
+
+
+@pytest.mark.parametrize("name", HANDLER_NAMES)
+@pytest.mark.parametrize("value", [5, False, "open", b"", [ignore]], ids=repr)
+def test_handlers_are_callable(name: str, value: object) -> None:
+    for form in ({"open": ignore, name: value}, SimpleNamespace(**{"open": ignore, name: value})):
+        with pytest.raises(TypeError, match=f"'socket'.*'{name}' must be callable") as caught:
+            compile_handlers(form)
+        assert repr(value)[:8] in str(caught.value)
+
+
+def test_the_option_is_named() -> None:
+    with pytest.raises(TypeError, match="'other'"):
+        compile_handlers({}, option="other")
+
+
+# binary_type
+
+
+@pytest.mark.parametrize("binary_type", ["bytes", "bytearray", "memoryview"])
+def test_binary_type(binary_type: str) -> None:
+    handler_class = type("Handler", (SocketHandler,), {"binary_type": binary_type, "data": ignore})
+    for form in (
+        handler_class(),
+        SimpleNamespace(data=ignore, binary_type=binary_type),
+        {"data": ignore, "binary_type": binary_type},
+    ):
+        assert compile_handlers(form).binary_type == binary_type
+
+
+def test_binary_type_is_bytes_by_default() -> None:
+    class Handler(SocketHandler[None]):
+        def open(self, socket: object) -> None: ...
+
+    for form in (Handler(), SimpleNamespace(open=ignore), {"open": ignore}):
+        assert compile_handlers(form).binary_type == "bytes"
+
+
+@pytest.mark.parametrize("value", ["buffer", "", "Bytes", "uint8array"])
+def test_unknown_binary_type(value: str) -> None:
+    with pytest.raises(ValueError, match=r"'socket'.*'binary_type'.*bytearray"):
+        compile_handlers({"open": ignore, "binary_type": value})
+
+
+@pytest.mark.parametrize("value", [None, bytes, 1, b"bytes"], ids=repr)
+def test_binary_type_of_a_wrong_type(value: object) -> None:
+    for form in (
+        {"open": ignore, "binary_type": value},
+        SimpleNamespace(open=ignore, binary_type=value),
+    ):
+        with pytest.raises(TypeError, match=r"'socket'.*'binary_type'"):
+            compile_handlers(form)
+
+
+def test_the_table_is_frozen() -> None:
+    table = compile_handlers({"open": ignore})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.open = None  # type: ignore[misc]
