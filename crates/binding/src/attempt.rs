@@ -50,7 +50,9 @@ impl Attempt {
         let core = &engine.get().core;
         core.with(|core| core.establish(token, settings))?
             .map_err(|error| errors::from_io(&error))?;
-        engine.get().set_owner(py, token, Owner::Socket(socket.clone().unbind()));
+        engine
+            .get()
+            .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
         dispatch::opened(engine, socket, token)
     }
 
@@ -65,7 +67,8 @@ impl Attempt {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.engine)?;
-        self.callback.traverse(&visit, |callback, visit| visit.call(callback))
+        self.callback
+            .traverse(&visit, |callback, visit| visit.call(callback))
     }
 
     fn __clear__(&self) {

@@ -46,9 +46,8 @@ impl View {
     fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut view = Box::new(MaybeUninit::<ffi::Py_buffer>::uninit());
         // SAFETY: a live object and room for a view; on success the view is filled in.
-        let result = unsafe {
-            ffi::PyObject_GetBuffer(data.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_SIMPLE)
-        };
+        let result =
+            unsafe { ffi::PyObject_GetBuffer(data.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_SIMPLE) };
         if result == 0 {
             // SAFETY: the call succeeded, so it was initialised.
             return Ok(Self(unsafe { view.assume_init() }));
@@ -60,7 +59,11 @@ impl View {
             return Err(PyTypeError::new_err(format!(
                 "data must be str or a C-contiguous buffer, not {}{}",
                 class.name()?,
-                if error.is_instance_of::<PyBufferError>(py) { " of another shape" } else { "" },
+                if error.is_instance_of::<PyBufferError>(py) {
+                    " of another shape"
+                } else {
+                    ""
+                },
             )));
         }
         Err(error)
@@ -105,7 +108,7 @@ impl Loan {
     ) -> PyResult<()> {
         let py = this.py();
         let loan = this.get();
-        let pointer = loan.memory.with(py, |memory| memory.as_mut_ptr());
+        let pointer = loan.memory.with(py, Vec::as_mut_ptr);
         let len = isize::try_from(loan.len).unwrap_or(0);
         // SAFETY: `view` is the caller's to fill in; the memory holds `len` bytes and stays where
         // it is until the last view is released, because `reclaim` leaves it here till then.

@@ -68,7 +68,9 @@ impl<T> Guarded<T> {
 impl<T> Guarded<Option<Py<T>>> {
     #[inline]
     pub fn cloned(&self, py: Python<'_>) -> Option<Py<T>> {
-        self.with(py, |value| value.as_ref().map(|object| object.clone_ref(py)))
+        self.with(py, |value| {
+            value.as_ref().map(|object| object.clone_ref(py))
+        })
     }
 }
 

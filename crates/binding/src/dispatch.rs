@@ -178,18 +178,31 @@ fn on_member(
         // Its owner is done with it; what still comes in is swallowed.
         (Event::Stream { readable: true, .. }, None) => {
             let buffer = &mut work.buffer;
-            engine.get().core.with(|core| core.read(token, buffer)).map(drop)
+            engine
+                .get()
+                .core
+                .with(|core| core.read(token, buffer))
+                .map(drop)
         }
-        (Event::Listener, Some(Owner::Listener(listener))) => accept(engine, listener.bind(py), token),
+        (Event::Listener, Some(Owner::Listener(listener))) => {
+            accept(engine, listener.bind(py), token)
+        }
         (Event::Attempt, Some(Owner::Attempt(attempt))) => {
             let outcome = engine.get().core.with(|core| core.check_attempt(token))?;
             if outcome.is_err() {
                 drop(engine.get().take_owner(py, token));
             }
             if let Some(callback) = attempt.get().take_callback(py) {
-                let error = outcome.err().map(|error| errors::from_io(&error).into_value(py));
+                let error = outcome
+                    .err()
+                    .map(|error| errors::from_io(&error).into_value(py));
                 if let Err(error) = callback.call1(py, (error,)) {
-                    engine.get().host.report(py, "connecting failed in mantou itself", &error, None);
+                    engine.get().host.report(
+                        py,
+                        "connecting failed in mantou itself",
+                        &error,
+                        None,
+                    );
                 }
             }
             Ok(())
@@ -274,7 +287,11 @@ fn on_end(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) {
 
 // Beginnings
 
-fn accept(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Token) -> PyResult<()> {
+fn accept(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    token: Token,
+) -> PyResult<()> {
     let py = engine.py();
     let this = engine.get();
     for _ in 0..ACCEPT_LIMIT {
@@ -291,7 +308,8 @@ fn accept(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Tok
                 let error = errors::from_io(&error);
                 let owner = listener.get().owner(py);
                 let owner = owner.as_ref().map(|owner| owner.bind(py));
-                this.host.report(py, "a listener broke and was stopped", &error, owner);
+                this.host
+                    .report(py, "a listener broke and was stopped", &error, owner);
                 return listener.get().stop_accepting(py);
             }
         }
@@ -299,14 +317,25 @@ fn accept(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Tok
     Ok(())
 }
 
-fn accepted(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Token) -> PyResult<()> {
+fn accepted(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    token: Token,
+) -> PyResult<()> {
     let py = engine.py();
     let from = listener.get();
     let data = from.data(py);
-    let socket = Socket::new(engine.clone().unbind(), None, Some(listener.clone().unbind()), data);
+    let socket = Socket::new(
+        engine.clone().unbind(),
+        None,
+        Some(listener.clone().unbind()),
+        data,
+    );
     let socket = Bound::new(py, socket)?;
     from.add_connection(py);
-    engine.get().set_owner(py, token, Owner::Socket(socket.clone().unbind()));
+    engine
+        .get()
+        .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
     if let Some(factory) = from.data_factory(py) {
         match factory.bind(py).call1((&socket,)) {
             Ok(data) => socket.get().set_data(py, data.unbind()),
@@ -317,7 +346,12 @@ fn accepted(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: T
 }
 
 /// Lets go of an accepted connection that never opened.
-fn refuse(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token, why: &PyErr) -> PyResult<()> {
+fn refuse(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    why: &PyErr,
+) -> PyResult<()> {
     let py = engine.py();
     if engine.get().take_owner(py, token).is_some() {
         engine.get().core.with(|core| {
@@ -328,9 +362,15 @@ fn refuse(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token, 
             listener.get().remove_connection(py);
         }
     }
-    let handled = socket.get().current_handlers(py).is_some_and(|all| all.get().of(Stage::ConnectError).is_some());
+    let handled = socket
+        .get()
+        .current_handlers(py)
+        .is_some_and(|all| all.get().of(Stage::ConnectError).is_some());
     if !handled {
-        engine.get().host.report(py, "data_factory raised an exception", why, Some(socket));
+        engine
+            .get()
+            .host
+            .report(py, "data_factory raised an exception", why, Some(socket));
     }
     connect_failed(engine, socket, why.value(py).as_any());
     Ok(())
@@ -350,7 +390,11 @@ pub fn opened(
 }
 
 /// The connection never came about.
-pub fn connect_failed(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, error: &Bound<'_, PyAny>) {
+pub fn connect_failed(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    error: &Bound<'_, PyAny>,
+) {
     socket.get().fail(engine.py());
     call(engine, socket, Stage::ConnectError, (socket, error));
 }
@@ -376,7 +420,9 @@ fn on_idle(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> {
 fn give_up_idle(socket: &Bound<'_, Socket>) -> PyResult<()> {
     let py = socket.py();
     let error = errors::timed_out("neither a byte was read nor written within the idle timeout");
-    socket.get().give_up_for(py, error.into_value(py).into_any())
+    socket
+        .get()
+        .give_up_for(py, error.into_value(py).into_any())
 }
 
 fn on_closed(engine: &Bound<'_, Engine>, token: Token, reason: &CloseReason) -> PyResult<()> {
@@ -494,7 +540,11 @@ fn weigh(
         Err(error) => {
             on_raised(engine, socket, stage, &error);
             // An idle timeout whose handler raised has closed the socket already, or kept it.
-            if stage == Stage::Timeout { Verdict::Keep } else { Verdict::Default }
+            if stage == Stage::Timeout {
+                Verdict::Keep
+            } else {
+                Verdict::Default
+            }
         }
     }
 }
@@ -534,7 +584,9 @@ fn on_raised(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, stage: Stag
     }
     let value = error.value(py).as_any();
     let handlers = socket.get().current_handlers(py);
-    let handler = handlers.as_ref().and_then(|handlers| handlers.get().of(Stage::Error));
+    let handler = handlers
+        .as_ref()
+        .and_then(|handlers| handlers.get().of(Stage::Error));
     let verdict = if let Some(handler) = handler {
         let outcome = handler.bind(py).call1((socket, value));
         weigh(engine, socket, Stage::Error, Some(value), outcome)

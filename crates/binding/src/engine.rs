@@ -63,10 +63,11 @@ pub struct Engine {
 
 impl Engine {
     pub fn owner(&self, py: Python<'_>, token: Token) -> Option<Owner> {
-        self.owners.with(py, |owners| match owners.get(token.index()) {
-            Some(Some((owned, owner))) if *owned == token => Some(owner.clone_ref(py)),
-            _ => None,
-        })
+        self.owners
+            .with(py, |owners| match owners.get(token.index()) {
+                Some(Some((member, owner))) if *member == token => Some(owner.clone_ref(py)),
+                _ => None,
+            })
     }
 
     pub fn set_owner(&self, py: Python<'_>, token: Token, owner: Owner) {
@@ -80,12 +81,13 @@ impl Engine {
     }
 
     pub fn take_owner(&self, py: Python<'_>, token: Token) -> Option<Owner> {
-        self.owners.with(py, |owners| match owners.get_mut(token.index()) {
-            Some(place) if place.as_ref().is_some_and(|(owned, _)| *owned == token) => {
-                place.take().map(|(_, owner)| owner)
-            }
-            _ => None,
-        })
+        self.owners
+            .with(py, |owners| match owners.get_mut(token.index()) {
+                Some(place) if place.as_ref().is_some_and(|(owned, _)| *owned == token) => {
+                    place.take().map(|(_, owner)| owner)
+                }
+                _ => None,
+            })
     }
 
     /// Every socket that is open.
@@ -110,7 +112,9 @@ impl Engine {
 
     fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.ended.get(py) {
-            return Err(PyRuntimeError::new_err("the event loop of this thread is closed"));
+            return Err(PyRuntimeError::new_err(
+                "the event loop of this thread is closed",
+            ));
         }
         Ok(())
     }
@@ -278,12 +282,18 @@ impl Engine {
         this: &Bound<'_, Self>,
         socket: &Bound<'_, Socket>,
         stage: u8,
-        cause: Option<Bound<'_, PyAny>>,
+        cause: Option<&Bound<'_, PyAny>>,
         result: Bound<'_, PyAny>,
         error: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let outcome = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
-        dispatch::finished(this, socket, Stage::from_number(stage)?, cause.as_ref(), outcome);
+        dispatch::finished(
+            this,
+            socket,
+            Stage::from_number(stage)?,
+            cause,
+            outcome,
+        );
         this.get().check_fatal(this.py())
     }
 
@@ -303,7 +313,10 @@ impl Engine {
         handlers: Py<Handlers>,
         data: Py<PyAny>,
     ) -> PyResult<Py<Socket>> {
-        Py::new(this.py(), Socket::new(this.clone().unbind(), Some(handlers), None, data))
+        Py::new(
+            this.py(),
+            Socket::new(this.clone().unbind(), Some(handlers), None, data),
+        )
     }
 
     /// Starts to connect to a socket address (a tuple) or a unix path (bytes). `bound` is a
@@ -353,7 +366,11 @@ impl Engine {
     }
 
     /// Tells a socket that was never opened why.
-    fn connect_failed(this: &Bound<'_, Self>, socket: &Bound<'_, Socket>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn connect_failed(
+        this: &Bound<'_, Self>,
+        socket: &Bound<'_, Socket>,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         dispatch::connect_failed(this, socket, error);
         this.get().check_fatal(this.py())
     }
@@ -382,7 +399,9 @@ impl Engine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.host.0.traverse(&visit, |host, visit| visit.call(host))?;
+        self.host
+            .0
+            .traverse(&visit, |host, visit| visit.call(host))?;
         self.owners.traverse(&visit, |owners, visit| {
             for (_, owner) in owners.iter().flatten() {
                 match owner {

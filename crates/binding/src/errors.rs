@@ -45,16 +45,16 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
 
 pub fn wrong_thread() -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    Python::attach(|py| {
-        match CLASS.import(py, "mantou.errors", "WrongThreadError") {
+    Python::attach(
+        |py| match CLASS.import(py, "mantou.errors", "WrongThreadError") {
             Ok(class) => PyErr::from_type(
                 class.clone(),
                 "mantou's sockets belong to the thread of their event loop; \
                  use loop.call_soon_threadsafe() to reach it",
             ),
             Err(error) => error,
-        }
-    })
+        },
+    )
 }
 
 /// The engine was asked for something in the middle of something else: a bug here, not in the caller.

@@ -1,8 +1,8 @@
 //! What the engine asks of the event loop it runs in: tasks, futures, a place for errors.
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::prelude::*;
 use pyo3::intern;
+use pyo3::prelude::*;
 
 use crate::cell::Guarded;
 use crate::dispatch::Stage;
@@ -16,7 +16,9 @@ impl Host {
     pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.0.cloned(py) {
             Some(host) => host.bind(py).call_method0(intern!(py, "future")),
-            None => Err(PyRuntimeError::new_err("no event loop runs this socket yet")),
+            None => Err(PyRuntimeError::new_err(
+                "no event loop runs this socket yet",
+            )),
         }
     }
 
@@ -33,7 +35,13 @@ impl Host {
     }
 
     /// Hands an exception that nobody else wants to the loop's exception handler.
-    pub fn report(&self, py: Python<'_>, message: &str, error: &PyErr, about: Option<&Bound<'_, PyAny>>) {
+    pub fn report(
+        &self,
+        py: Python<'_>,
+        message: &str,
+        error: &PyErr,
+        about: Option<&Bound<'_, PyAny>>,
+    ) {
         self.tell(py, "report", (message, error.value(py), about));
     }
 

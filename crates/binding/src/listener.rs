@@ -169,7 +169,8 @@ impl Listener {
         visit.call(&self.engine)?;
         self.handlers.traverse(&visit, |it, visit| visit.call(it))?;
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
-        self.data_factory.traverse(&visit, |it, visit| visit.call(it))?;
+        self.data_factory
+            .traverse(&visit, |it, visit| visit.call(it))?;
         self.owner.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters.iter().try_for_each(|waiter| visit.call(waiter))

@@ -157,10 +157,17 @@ impl Socket {
         let (sent, _) = self.with(py, |core, token| core.progress(token))?;
         let (done, still_watching) = self.waiters.with(py, |waiters| {
             let reached = |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent);
-            let (done, rest) = std::mem::take(waiters).into_iter().partition(|(goal, _)| reached(goal));
+            let (done, rest) = std::mem::take(waiters)
+                .into_iter()
+                .partition(|(goal, _)| reached(goal));
             *waiters = rest;
             let done: Vec<(Goal, Py<PyAny>)> = done;
-            (done, waiters.iter().any(|(goal, _)| matches!(goal, Goal::Sent(_))))
+            (
+                done,
+                waiters
+                    .iter()
+                    .any(|(goal, _)| matches!(goal, Goal::Sent(_))),
+            )
         });
         if !still_watching {
             self.with(py, |core, token| core.watch_sends(token, false))?;
@@ -192,7 +199,8 @@ impl Socket {
     fn wait_for<'py>(&self, py: Python<'py>, goal: Goal) -> PyResult<Bound<'py, PyAny>> {
         let future = self.engine.get().host.future(py)?;
         let waiter = future.clone().unbind();
-        self.waiters.with(py, |waiters| waiters.push((goal, waiter)));
+        self.waiters
+            .with(py, |waiters| waiters.push((goal, waiter)));
         Ok(future)
     }
 
@@ -206,7 +214,8 @@ impl Socket {
     fn counters(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
         let known = self.with(py, |core, token| core.counters(token))?;
         Ok(known.unwrap_or_else(|| {
-            self.farewell.with(py, |farewell| (farewell.bytes_read, farewell.bytes_written))
+            self.farewell
+                .with(py, |farewell| (farewell.bytes_read, farewell.bytes_written))
         }))
     }
 
@@ -251,7 +260,10 @@ impl Socket {
     /// A future that is done once everything accepted so far is in the kernel.
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (open, (sent, goal)) = self.with(py, |core, token| {
-            (core.is_open(token) || core.queued(token) > 0, core.progress(token))
+            (
+                core.is_open(token) || core.queued(token) > 0,
+                core.progress(token),
+            )
         })?;
         let future = self.wait_for(py, Goal::Sent(if open { goal } else { 0 }))?;
         if !open {
@@ -334,7 +346,9 @@ impl Socket {
     fn timeout(&self, seconds: &Bound<'_, PyAny>) -> PyResult<()> {
         let idle = settings::seconds(seconds, "seconds")?;
         let idle = (!idle.is_zero()).then_some(idle);
-        self.with(seconds.py(), |core, token| core.set_idle_timeout(token, idle))
+        self.with(seconds.py(), |core, token| {
+            core.set_idle_timeout(token, idle);
+        })
     }
 
     #[pyo3(signature = (no_delay=true))]
@@ -401,12 +415,17 @@ impl Socket {
     fn ready_state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let number = self.state_number(py)?;
-        CLASS.import(py, "mantou._ready_state", "ReadyState")?.call1((number,))
+        CLASS
+            .import(py, "mantou._ready_state", "ReadyState")?
+            .call1((number,))
     }
 
     #[getter]
     fn local_address(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        Ok(self.endpoints(py)?.local.map(|local| local.ip().to_string()))
+        Ok(self
+            .endpoints(py)?
+            .local
+            .map(|local| local.ip().to_string()))
     }
 
     #[getter]
@@ -421,7 +440,10 @@ impl Socket {
 
     #[getter]
     fn remote_address(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        Ok(self.endpoints(py)?.remote.map(|remote| remote.ip().to_string()))
+        Ok(self
+            .endpoints(py)?
+            .remote
+            .map(|remote| remote.ip().to_string()))
     }
 
     #[getter]
@@ -445,7 +467,9 @@ impl Socket {
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        Ok(self.with(py, |core, token| core.raw_fd(token))?.unwrap_or(-1))
+        Ok(self
+            .with(py, |core, token| core.raw_fd(token))?
+            .unwrap_or(-1))
     }
 
     /// A future that is done once `close` has been called.
@@ -461,9 +485,10 @@ impl Socket {
         this
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.with(_exception.py(), |core, token| core.end(token, &[])).map(drop)
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.with(exception.py(), |core, token| core.end(token, &[]))
+            .map(drop)
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -475,7 +500,9 @@ impl Socket {
             _ => "connecting",
         };
         let remote = self.endpoints(py)?.remote;
-        let remote = remote.map(|remote| format!(" remote={remote}")).unwrap_or_default();
+        let remote = remote
+            .map(|remote| format!(" remote={remote}"))
+            .unwrap_or_default();
         Ok(format!("<mantou.Socket {state}{remote}>"))
     }
 
@@ -486,7 +513,9 @@ impl Socket {
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
         self.failure.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
-            waiters.iter().try_for_each(|(_, future)| visit.call(future))
+            waiters
+                .iter()
+                .try_for_each(|(_, future)| visit.call(future))
         })
     }
 
@@ -508,9 +537,9 @@ impl Cork {
         self.0.get().with(py, core::Engine::cork)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.0.get().with(_exception.py(), core::Engine::uncork)
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.0.get().with(exception.py(), core::Engine::uncork)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -526,12 +555,20 @@ fn part(data: &[u8], offset: isize, length: Option<isize>) -> PyResult<&[u8]> {
     }
     let outside = |name: &str, value: isize| {
         let size = data.len();
-        PyValueError::new_err(format!("{name}={value} is outside the {size} bytes of data"))
+        PyValueError::new_err(format!(
+            "{name}={value} is outside the {size} bytes of data"
+        ))
     };
-    let start = usize::try_from(offset).ok().filter(|start| *start <= data.len());
+    let start = usize::try_from(offset)
+        .ok()
+        .filter(|start| *start <= data.len());
     let rest = &data[start.ok_or_else(|| outside("byte_offset", offset))?..];
-    let Some(length) = length else { return Ok(rest) };
-    let end = usize::try_from(length).ok().filter(|end| *end <= rest.len());
+    let Some(length) = length else {
+        return Ok(rest);
+    };
+    let end = usize::try_from(length)
+        .ok()
+        .filter(|end| *end <= rest.len());
     Ok(&rest[..end.ok_or_else(|| outside("byte_length", length))?])
 }
 

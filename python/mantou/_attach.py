@@ -1,0 +1,95 @@
+"""Which engine belongs to which loop: mantou's own, a stock asyncio or uvloop one, or none yet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator
+
+from ._core import Engine
+from ._host import Host
+
+_attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class _Waiting(threading.local):
+    """The engine of a thread whose loop does not run yet."""
+
+    engine: Engine | None = None
+
+
+_waiting = _Waiting()
+
+
+def running_engine() -> Engine:
+    """The engine of the running loop. RuntimeError if none runs."""
+    loop = asyncio.get_running_loop()
+    own = getattr(loop, "engine", None)
+    if isinstance(own, Engine):
+        return own
+    return _attached.get(loop) or _attach(loop)
+
+
+def current_engine() -> Engine:
+    """The engine of the running loop, else the one that the thread's next loop will run."""
+    try:
+        return running_engine()
+    except RuntimeError:
+        if _waiting.engine is None:
+            _waiting.engine = Engine()
+        return _waiting.engine
+
+
+def take_waiting_engine() -> Engine | None:
+    """Hands over what was listened on before a loop was there."""
+    engine, _waiting.engine = _waiting.engine, None
+    return engine
+
+
+def _attach(loop: asyncio.AbstractEventLoop) -> Engine:
+    """Runs an engine on a loop that is not ours."""
+    engine = Engine()
+    host = Host(loop, engine)
+    engine.watch_from_outside()
+    loop.add_reader(engine.fileno(), engine.turn)
+    _end_with(loop, engine, host)
+    _attached[loop] = engine
+    return engine
+
+
+def _end_with(loop: asyncio.AbstractEventLoop, engine: Engine, host: Host) -> None:
+    """Has the loop end the engine.
+
+    Loops have no hook for that, but each one closes its asynchronous generators before it goes,
+    while it can still run tasks.
+    """
+    loop_reference = weakref.ref(loop)
+
+    async def life() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await host.end()
+            if (loop := loop_reference()) is not None:
+                loop.remove_reader(engine.fileno())
+
+    guard = life()
+    try:
+        # The first step announces the generator to the running loop; it does not wait.
+        guard.asend(None).send(None)
+    except StopIteration:
+        pass
+    host.guard = guard
+
+
+def _forget_in_child() -> None:
+    # The queue of a forked parent is shared with it: the child must not touch it.
+    _waiting.engine = None
+    _attached.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

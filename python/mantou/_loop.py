@@ -1,0 +1,186 @@
+"""The event loop: an asyncio loop whose selector is the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import selectors
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar, cast
+
+from ._attach import take_waiting_engine
+from ._core import Engine
+from ._host import Host
+
+T = TypeVar("T")
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop that runs mantou's sockets natively.
+
+    Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
+    `asyncio.Runner(loop_factory=mantou.new_event_loop)`.
+    """
+
+    def __init__(self) -> None:
+        self._engine = take_waiting_engine() or Engine()
+        self._host = Host(self, self._engine)
+        self._ended = False
+        self._native = _EngineSelector(self._engine, self)
+        super().__init__(self._native)
+
+    @property
+    def engine(self) -> Engine:
+        """The native engine; for mantou's own use."""
+        return self._engine
+
+    def stop(self) -> None:
+        """Stops the loop once the handlers that are due have run."""
+        super().stop()
+        self._engine.interrupt()
+
+    async def until_idle(self) -> None:
+        """Returns when no referenced listener or socket is left; for mantou's own use."""
+        waiter: asyncio.Future[None] = self.create_future()
+        self._native.idle_waiter = waiter
+        try:
+            await waiter
+        finally:
+            self._native.idle_waiter = None
+
+    async def shutdown_asyncgens(self) -> None:
+        """Ends the asynchronous generators, and with them every socket."""
+        # What runs before a loop is closed in an orderly way, while it can still run tasks.
+        await self._end()
+        await super().shutdown_asyncgens()
+
+    def close(self) -> None:
+        """Closes the loop. Sockets that are still open are terminated."""
+        if not self._ended and not self.is_closed() and not self.is_running():
+            self.run_until_complete(self._end())
+        super().close()
+
+    async def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            await self._host.end()
+
+
+def new_event_loop() -> EventLoop:
+    """A new event loop, for `asyncio.Runner(loop_factory=mantou.new_event_loop)`."""
+    return EventLoop()
+
+
+def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None) -> T | None:
+    """Runs mantou's event loop.
+
+    With a coroutine: until it is done, and returns its result, like `asyncio.run()`. Without one:
+    until no listener and no socket is left that keeps it alive, as a Bun process does
+    (`unref()` excludes one). Whatever is open at the end is terminated, with its `close` called.
+
+    :param debug: asyncio's debug mode; None leaves it as it is.
+    :raises RuntimeError: inside a running event loop.
+    :raises TypeError: `main` is not a coroutine.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        if main is not None and inspect.iscoroutine(main):
+            main.close()
+        raise RuntimeError("mantou.run() cannot be called from a running event loop")
+    if main is not None and not inspect.iscoroutine(main):
+        raise TypeError(f"run() needs a coroutine, got {main!r}")
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        if main is not None:
+            return runner.run(main)
+        runner.run(cast("EventLoop", runner.get_loop()).until_idle())
+        return None
+
+
+class _EngineSelector(selectors.BaseSelector):
+    """asyncio's descriptors wait in the same queue as the engine's sockets.
+
+    While asyncio has nothing to do, `select()` does not return: the sockets' turns run natively.
+    """
+
+    def __init__(self, engine: Engine, loop: EventLoop) -> None:
+        self._engine = engine
+        self._loop: Any = loop
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        self.idle_waiter: asyncio.Future[None] | None = None
+
+    def select(
+        self, timeout: float | None = None
+    ) -> list[tuple[selectors.SelectorKey, selectors._EventMask]]:
+        loop = self._loop
+        waiter = self.idle_waiter
+        found = self._engine.select(timeout, loop._ready, loop._scheduled, waiter is not None)
+        if waiter is not None and not waiter.done() and not self._engine.referenced:
+            waiter.set_result(None)
+        events: list[tuple[selectors.SelectorKey, selectors._EventMask]] = []
+        for fd, mask in found:
+            key = self._keys.get(fd)
+            if key is not None and (wanted := mask & key.events):
+                events.append((key, wanted))
+        return events
+
+    def register(
+        self, fileobj: selectors._FileDescriptorLike, events: int, data: Any = None
+    ) -> selectors.SelectorKey:
+        fd = _fileno(fileobj)
+        if fd in self._keys:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        self._engine.register(fd, events)
+        key = selectors.SelectorKey(fileobj, fd, events, data)
+        self._keys[fd] = key
+        return key
+
+    def unregister(self, fileobj: selectors._FileDescriptorLike) -> selectors.SelectorKey:
+        key = self._keys.pop(self._fd_of(fileobj))
+        try:
+            self._engine.unregister(key.fd)
+        except OSError:
+            # Closed before it was unregistered: the kernel has forgotten it already.
+            pass
+        return key
+
+    def modify(
+        self, fileobj: selectors._FileDescriptorLike, events: int, data: Any = None
+    ) -> selectors.SelectorKey:
+        key = self._keys[self._fd_of(fileobj)]
+        if events != key.events:
+            self._engine.modify(key.fd, events)
+        key = key._replace(events=events, data=data)
+        self._keys[key.fd] = key
+        return key
+
+    def get_key(self, fileobj: selectors._FileDescriptorLike) -> selectors.SelectorKey:
+        return self._keys[self._fd_of(fileobj)]
+
+    def get_map(self) -> Mapping[selectors._FileDescriptorLike, selectors.SelectorKey]:
+        return cast("Mapping[selectors._FileDescriptorLike, selectors.SelectorKey]", self._keys)
+
+    def close(self) -> None:
+        self._keys.clear()
+
+    def _fd_of(self, fileobj: selectors._FileDescriptorLike) -> int:
+        try:
+            fd = _fileno(fileobj)
+        except ValueError:
+            # A closed file object still finds what it was registered as.
+            for key in self._keys.values():
+                if key.fileobj is fileobj:
+                    return key.fd
+            raise
+        if fd not in self._keys:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return fd
+
+
+def _fileno(fileobj: selectors._FileDescriptorLike) -> int:
+    fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+    if fd < 0:
+        raise ValueError(f"invalid file descriptor: {fileobj!r}")
+    return fd
