@@ -32,7 +32,7 @@ def part(narrator: Narrator, title: str, why: str) -> Iterator[None]:
     narrator.part(title, why)
     try:
         yield
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         narrator.check(f"{title}: {type(error).__name__}: {error}", passed=False)
 
 

@@ -165,7 +165,7 @@ async def hot_reload(narrator: Narrator) -> None:
         socket.write_all("Ann")
         before = await talk.hear()
         listener.reload(socket=English(narrator))
-        narrator.event("server", "", "listener.reload(): from now on it speaks English")
+        narrator.event("server", "", "listener.reload(): now in English")
         socket.write_all("Ann")
         after = await talk.hear()
         same = socket.local_port == port

@@ -29,7 +29,7 @@ class Narrator:
     def event(self, who: str, handler: str, text: str) -> None:
         """Tell what a side did or, with the handler's name, what was reported to it."""
         milliseconds = (time.monotonic() - self.part_began) * 1000
-        colour = COLOURS.get(who.split()[0], "white")
+        colour = COLOURS.get(who.split(maxsplit=1)[0], "white")
         self.console.print(
             f"[dim]{milliseconds:8.1f} ms[/]  [{colour}]{escape(who):<11}[/] "
             f"[bold]{handler:<8}[/] {escape(text)}"

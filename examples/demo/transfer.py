@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 CHUNK = 256 * 1024
 PAUSE_EVERY = 32 * MIB
 PAUSE = 0.01
+KERNEL_HOLDS = 16 * MIB  # less than this may fit into the kernel's buffers at once
 # A prime: a lost or doubled piece cannot fall on the same bytes again.
 PATTERN = memoryview(os.urandom(1_000_003))
 DIGEST_SIZE = hashlib.sha256().digest_size
@@ -133,7 +134,8 @@ async def transfer(narrator: Narrator, path: Path | None, size: int) -> float:
     narrator.event("both", "", f"SHA-256 {sent.digest.hexdigest()[:32]}...")
     narrator.check("the receiver's sum is the one the sender sent along", passed=received.agrees)
     narrator.check("the sender's sum is the one the receiver answered", passed=sent.agrees)
-    narrator.check("the sender was slowed down, nothing piled up", passed=sent.stops > 0)
+    if size >= KERNEL_HOLDS:
+        narrator.check("the sender was slowed down, nothing piled up", passed=sent.stops > 0)
     narrator.check(
         "every byte was counted once",
         passed=socket.bytes_written == size + DIGEST_SIZE and received.position == size,
