@@ -41,34 +41,38 @@ class Chat(mantou.SocketHandler[Member]):
         *lines, socket.data.partial = (socket.data.partial + data).split(b"\n")
         for line in lines:
             text = "".join(filter(str.isprintable, line.decode(errors="replace"))).strip()
-            if socket.data.nickname:
-                self.say(socket, text)
-            else:
+            if text == "/quit":
+                self.dismiss(socket, "Bye.")
+                return
+            if not socket.data.nickname:
                 self.join(socket, text)
+            elif text:
+                self.broadcast(f"{socket.data.nickname}: {text}", but=socket)
         if len(socket.data.partial) > MAX_LINE:
-            socket.end("That line is too long.\n")
+            self.dismiss(socket, "That line is too long.")
 
     def close(self, socket: mantou.Socket[Member], error: BaseException | None) -> None:
         if self.members.pop(socket.data.nickname, None):
-            self.broadcast(f"* {socket.data.nickname} left")
+            self.announce(f"* {socket.data.nickname} left")
 
     def join(self, socket: mantou.Socket[Member], nickname: str) -> None:
         if not nickname or nickname in self.members:
             self.send(socket, "Empty or taken. Another one?")
             return
         self.send(socket, f"Here are: {', '.join(self.members) or 'nobody else'}")
-        self.broadcast(f"* {nickname} joined")
+        self.announce(f"* {nickname} joined")
         socket.data.nickname = nickname
         self.members[nickname] = socket
 
-    def say(self, socket: mantou.Socket[Member], text: str) -> None:
-        if text == "/quit":
-            socket.end("Bye.\n")
-        elif text:
-            self.broadcast(f"{socket.data.nickname}: {text}", but=socket)
+    def dismiss(self, socket: mantou.Socket[Member], line: str) -> None:
+        self.send(socket, line)
+        socket.close()  # once the line is sent; end() would go on reading until the peer ends too
+
+    def announce(self, line: str) -> None:
+        print(line, flush=True)
+        self.broadcast(line)
 
     def broadcast(self, line: str, but: mantou.Socket[Member] | None = None) -> None:
-        print(line, flush=True)
         for member in list(self.members.values()):
             if member is not but:
                 self.send(member, line)
