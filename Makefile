@@ -38,9 +38,9 @@ lint: $(INSTALLED) ## Check style and lints of Python and Rust
 
 types: $(BUILT) ## Check types, the native module's stub and the public API's completeness
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest mantou._core
-	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
 
 rust-test: ## Run the engine's own tests (the binding is tested from Python)
 	cargo test -p mantou-engine --locked
