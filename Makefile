@@ -1,0 +1,81 @@
+# Everything a contributor runs. Each target sets up what it needs, once; `make` alone lists them.
+
+PYTHON ?= python3
+# Passed on: make test ARGS="-k half_open", make demo ARGS="--size 64", make bench ARGS="--rounds 3"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+DEBUG := build/debug
+
+RUST := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \)) \
+	Cargo.toml Cargo.lock pyproject.toml
+PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \))
+
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types rust-test build debug-test bench format clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BUILT) ## Watch sockets at work: echo, 256 MiB, half-open, reload, timeout
+	@$(BIN)/python -m examples.demo $(ARGS)
+
+test: $(BUILT) ## Run the tests (ARGS="-k name" picks some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## Check style and lints of Python and Rust
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+types: $(BUILT) ## Check types, the native module's stub and the public API's completeness
+	$(BIN)/mypy
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
+	$(BIN)/python -m mypy.stubtest mantou._core
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
+
+rust-test: ## Run the engine's own tests (the binding is tested from Python)
+	cargo test -p mantou-engine --locked
+
+build: $(BUILT) ## Build the native core in release mode and install the package in place
+
+debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
+	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(ARGS)
+
+bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
+	@$(BIN)/python benchmarks/echo.py $(ARGS)
+
+format: $(INSTALLED) ## Format Python and Rust
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cargo fmt --all
+
+clean: ## Remove everything that was built
+	cargo clean
+	rm -rf $(VENV) build dist python/mantou/_core*.so
+	find python tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements/dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement $<
+	@touch $@
+
+# The package is installed in place: only a change of Rust needs a new build.
+$(BUILT): $(INSTALLED) $(RUST)
+	$(BIN)/maturin develop --release --locked
+	@touch $@
+
+# A wheel of its own, found before the package in place: the release build stays as it is.
+$(DEBUG)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
+	rm -rf $(DEBUG)
+	$(BIN)/maturin build --profile dev --locked --interpreter $(BIN)/python --out $(DEBUG)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(DEBUG)/site $(DEBUG)/*.whl
+	@touch $@

@@ -1,0 +1,1 @@
+"""What mantou does, shown on real sockets: `python -m examples.demo`."""

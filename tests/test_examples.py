@@ -1,0 +1,195 @@
+"""Every example runs as it stands and does what its docstring says."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 30.0  # seconds for anything an example does
+
+
+def command(*arguments: str) -> list[str]:
+    """Python as the tests run it; a warning in an example is an error."""
+    return [sys.executable, "-W", "error", *arguments]
+
+
+def run(*arguments: str, stdin: str = "") -> str:
+    """Run an example to its end and return what it printed."""
+    result = subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return result.stdout
+
+
+@contextlib.contextmanager
+def serving(example: str) -> Iterator[int]:
+    """Run a server example on a free port; Ctrl-C must end it cleanly."""
+    with subprocess.Popen(
+        command(f"examples/{example}.py", "--port", "0"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], LIMIT)[0], "it never began to listen"
+            line = process.stdout.readline()
+            address = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)
+            assert address, (line, process.poll())
+            yield int(address[1])
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=LIMIT)
+            assert (process.returncode, stderr) == (0, "")
+            assert stdout.endswith("bye\n")
+        finally:
+            process.kill()
+
+
+class Peer:
+    """A plain blocking client that reads lines."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def send(self, line: str) -> None:
+        self.socket.sendall(f"{line}\n".encode())
+
+    def line(self) -> str:
+        return self.file.readline().decode().rstrip("\n")
+
+
+def test_echo_server_and_client() -> None:
+    with serving("echo_server") as port:
+        assert run("examples/client.py", "--port", str(port), "hello", "there") == "hello there\n"
+
+
+def test_client_sends_its_input() -> None:
+    lines = "".join(f"line {number}\n" for number in range(1000))
+    with serving("echo_server") as port:
+        assert run("examples/client.py", "--port", str(port), stdin=lines) == lines
+
+
+def test_echo_server_waits_for_a_slow_reader() -> None:
+    payload = bytes(range(256)) * 4096 * 24  # 24 MiB: more than the server may queue
+    with serving("echo_server") as port, Peer(port) as peer:
+        peer.socket.setblocking(False)
+        sent = 0
+        received = bytearray()
+        while len(received) < len(payload):
+            # Write for as long as the server reads; only then read, so that it comes to a stop.
+            if sent < len(payload) and select.select([], [peer.socket], [], 0.2)[1]:
+                sent += peer.socket.send(payload[sent : sent + 1024 * 1024])
+                continue
+            assert select.select([peer.socket], [], [], LIMIT)[0]
+            received += peer.socket.recv(1024 * 1024)
+        assert received == payload
+
+
+def test_client_names_the_address_it_cannot_reach() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, not listening: nobody else can
+        port = unused.getsockname()[1]
+        result = subprocess.run(
+            command("examples/client.py", "--port", str(port), "hello"),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"127.0.0.1:{port}: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_chat_server() -> None:
+    with serving("chat_server") as port, Peer(port) as ann, Peer(port) as bo:
+        for peer in (ann, bo):
+            assert peer.line() == "Welcome. Your nickname?"
+        ann.send("Ann")
+        assert ann.line() == "Here are: nobody else"
+        bo.send("Ann")
+        assert bo.line() == "Empty or taken. Another one?"
+        bo.send("Bo")
+        assert bo.line() == "Here are: Ann"
+        assert ann.line() == "* Bo joined"
+        bo.socket.sendall(b"Hi, ")  # a line in two pieces, then two lines in one
+        bo.socket.sendall(b"Ann\nnice weather\nisn't it\n")
+        assert [ann.line() for _ in range(3)] == ["Bo: Hi, Ann", "Bo: nice weather", "Bo: isn't it"]
+        bo.send("/quit")
+        assert bo.line() == "Bye."
+        assert bo.line() == ""  # the end
+        assert ann.line() == "* Bo left"
+
+
+def test_chat_server_drops_who_does_not_read() -> None:
+    with serving("chat_server") as port, Peer(port) as ann, Peer(port) as bo:
+        for peer, name in ((ann, "Ann"), (bo, "Bo")):
+            assert peer.line() == "Welcome. Your nickname?"
+            peer.send(name)
+            assert peer.line().startswith("Here are: ")
+        # Ann reads nothing any more. What fits into the kernel is unknown, so: until she is out.
+        block = (b"x" * 999 + b"\n") * 1000
+        bo.socket.setblocking(False)
+        for _ in range(200):
+            if select.select([bo.socket], [], [], 0)[0]:
+                break
+            rest = memoryview(block)
+            while rest:
+                assert select.select([], [bo.socket], [], LIMIT)[1]
+                rest = rest[bo.socket.send(rest) :]
+        bo.socket.settimeout(LIMIT)
+        assert bo.line() == "* Ann left"
+
+
+def test_half_open() -> None:
+    output = run("examples/half_open.py")
+    asked, answered = output.index("client: sent"), output.index("server: answers 5050")
+    assert asked < output.index("server: the client is done, 100 numbers came") < answered
+    assert answered < output.index("client: got 5050")
+    assert "The sum is 5050.\n" in output
+
+
+def test_inside_asyncio() -> None:
+    lines = run("examples/inside_asyncio.py").splitlines()
+    assert lines[0].startswith("on mantou.")
+    assert lines[3].startswith("on asyncio.")
+    for part in (lines[1:3], lines[4:6]):
+        assert part == ["  answers: STEAM, FOLD, BAKE", "  the ticker went on"]
+
+
+@pytest.mark.parametrize("size", [1, 48])
+def test_demo(size: int) -> None:
+    output = run("-m", "examples.demo", "--size", str(size))
+    assert "FAILED" not in output
+    assert re.search(r"all \d+ checks passed\s*\Z", output)
+    assert len(re.findall(r"throughput over .*\d MB/s", output)) == 2
