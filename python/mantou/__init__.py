@@ -1,1 +1,59 @@
-"""TCP, unix and TLS sockets with the API of Bun."""
+"""mantou: TCP and unix sockets with Bun's API, inside asyncio, at the speed of a C event loop.
+
+A set of handlers is shared by all sockets of a listener::
+
+    class Echo(mantou.SocketHandler):
+        def data(self, socket, data):
+            socket.write(data)
+
+    mantou.listen(hostname="127.0.0.1", port=7000, socket=Echo())
+    mantou.run()
+"""
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"mantou runs on Linux; {sys.platform} is not supported yet")
+
+from ._connect import connect
+from ._core import Socket
+from ._handlers import HandlerMapping, HandlerObject, SocketHandler
+from ._listener import TCPSocketListener, UnixSocketListener, listen
+from ._loop import EventLoop, new_event_loop, run
+from ._option_types import (
+    FdSocketListenOptions,
+    FdSocketOptions,
+    TCPSocketConnectOptions,
+    TCPSocketListenOptions,
+    TLSOptions,
+    UnixSocketListenOptions,
+    UnixSocketOptions,
+)
+from ._ready_state import ReadyState
+from .errors import WrongThreadError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EventLoop",
+    "FdSocketListenOptions",
+    "FdSocketOptions",
+    "HandlerMapping",
+    "HandlerObject",
+    "ReadyState",
+    "Socket",
+    "SocketHandler",
+    "TCPSocketConnectOptions",
+    "TCPSocketListenOptions",
+    "TCPSocketListener",
+    "TLSOptions",
+    "UnixSocketListenOptions",
+    "UnixSocketListener",
+    "UnixSocketOptions",
+    "WrongThreadError",
+    "__version__",
+    "connect",
+    "listen",
+    "new_event_loop",
+    "run",
+]

@@ -313,6 +313,7 @@ impl Engine {
         handlers: Py<Handlers>,
         data: Py<PyAny>,
     ) -> PyResult<Py<Socket>> {
+        this.get().check_open(this.py())?;
         Py::new(
             this.py(),
             Socket::new(this.clone().unbind(), Some(handlers), None, data),
@@ -329,7 +330,6 @@ impl Engine {
     ) -> PyResult<Py<Attempt>> {
         let py = this.py();
         let engine = this.get();
-        engine.check_open(py)?;
         let started = match address.cast::<PyBytes>() {
             Ok(path) => core::Attempt::unix(path.as_bytes()),
             Err(_) => core::Attempt::tcp(socket_address(address)?, (bound >= 0).then_some(bound)),

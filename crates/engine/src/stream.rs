@@ -453,9 +453,9 @@ pub fn apply_tcp_options(fd: &OwnedFd, settings: &Settings) -> io::Result<()> {
 /// Keep-alive with this idle time before the first probe; zero leaves the system's.
 pub fn set_keep_alive(socket: &SockRef<'_>, enable: bool, delay: Duration) -> io::Result<()> {
     if enable && !delay.is_zero() {
-        // The kernel counts whole seconds, from 1.
+        // The kernel counts whole seconds, from 1 to 32767.
         let whole = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-        let delay = Duration::from_secs(whole);
+        let delay = Duration::from_secs(whole.min(32767));
         return socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(delay));
     }
     socket.set_keepalive(enable)

@@ -1,0 +1,140 @@
+"""connect(): from options to an open socket, by way of names, addresses and several attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket as kernel
+from collections.abc import Iterable
+from typing import Any, Unpack, cast, overload
+
+from . import _bind
+from ._addresses import Literal, interleave
+from ._attach import running_engine
+from ._core import Attempt, Engine, Handlers, Socket
+from ._handlers import D
+from ._option_types import FdSocketOptions, TCPSocketConnectOptions, UnixSocketOptions
+from ._options import ConnectRequest, parse_connect
+from ._race import Candidate, Race
+from ._targets import FdTarget, TcpTarget, UnixTarget
+
+# Seconds between two looks at a unix listener whose queue is full: at first, and at most.
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.1
+
+
+@overload
+async def connect(**options: Unpack[TCPSocketConnectOptions[D]]) -> Socket[D]: ...
+@overload
+async def connect(**options: Unpack[UnixSocketOptions[D]]) -> Socket[D]: ...
+@overload
+async def connect(**options: Unpack[FdSocketOptions[D]]) -> Socket[D]: ...
+async def connect(**options: Any) -> Socket[Any]:
+    """Connects to `hostname` and `port`, to a `unix` path, or takes over a connected `fd`.
+
+    Returns the socket when it can carry application data: `open` has been called.
+    Bun: `Bun.connect()`. The options and their units are those of `TCPSocketConnectOptions`,
+    `UnixSocketOptions` and `FdSocketOptions`.
+
+    Cancelling it closes every attempt at once; no handler is called after that.
+
+    :raises OSError: the connection failed, after `connect_error` was called; of the class that
+        fits its errno (`ConnectionRefusedError`, ...). With several addresses it has a note for
+        each attempt. `socket.gaierror` for a name that cannot be resolved.
+    :raises TimeoutError: it took longer than `connect_timeout` seconds.
+    :raises TypeError: an option is unknown, missing or of the wrong type.
+    :raises ValueError: an option has a wrong value, or two contradict each other.
+    """
+    request = parse_connect(options)
+    if request.tls is not None:
+        raise NotImplementedError("option 'tls' is not there yet")
+    engine = running_engine()
+    socket = engine.socket(Handlers(request.handlers), request.data)
+    # Whoever connects keeps the loop alive, also before there is a socket to count.
+    engine.hold()
+    try:
+        failure = await _open(engine, socket, request)
+    except OSError as error:
+        engine.connect_failed(socket, error)
+        raise
+    finally:
+        engine.unhold()
+    if failure is not None:
+        # `open` raised: the socket is on its way out, and `close` is still to be called.
+        await socket._closed()
+        raise failure
+    return socket
+
+
+async def _open(
+    engine: Engine, socket: Socket[Any], request: ConnectRequest
+) -> BaseException | None:
+    """Connects the socket and calls `open`; returns what `open` raised."""
+    target = request.target
+    if isinstance(target, FdTarget):
+        _bind.check_connected(target.fd)
+        return engine.adopt(target.fd, socket, request.stream)
+    race = Race(engine, request)
+    try:
+        async with asyncio.timeout(request.connect_timeout):
+            if isinstance(target, UnixTarget):
+                attempt = await _connect_unix(engine, target)
+            else:
+                attempt = await race.run(await _candidates(request, target))
+    except TimeoutError as error:
+        if error.errno is not None:
+            # The kernel's own: it gave up before we did.
+            raise
+        where = f"{target.hostname} port {target.port}" if isinstance(target, TcpTarget) else target.given
+        seconds = request.connect_timeout
+        late = TimeoutError(errno.ETIMEDOUT, f"not connected to {where} within {seconds} s")
+        race.annotate(late)
+        raise late from None
+    return attempt.establish(socket, request.stream)
+
+
+async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candidate]:
+    """The addresses of the target, in the order in which they are to be tried."""
+    if isinstance(target.host, Literal):
+        return [(target.host.family, target.host.sockaddr(target.port))]
+    family = kernel.AF_INET6 if request.ipv6_only else kernel.AF_UNSPEC
+    if request.local_address is not None:
+        family = request.local_address.family
+    found = await asyncio.get_running_loop().getaddrinfo(
+        target.host.text, target.port, family=family, type=kernel.SOCK_STREAM
+    )
+    # A hosts file may well name an address twice.
+    unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    return interleave(cast("Iterable[Candidate]", unique))
+
+
+async def _connect_unix(engine: Engine, target: UnixTarget) -> Attempt:
+    """An attempt that is connected.
+
+    Where the listener's queue is full, the kernel neither waits nor tells when there is room.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            attempt = engine.connect(target.path, -1, functools.partial(_settle, finished))
+        except BlockingIOError:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            continue
+        try:
+            await finished
+        except BaseException:
+            attempt.cancel()
+            raise
+        return attempt
+
+
+def _settle(finished: asyncio.Future[None], error: OSError | None) -> None:
+    if finished.done():
+        return
+    if error is None:
+        finished.set_result(None)
+    else:
+        finished.set_exception(error)

@@ -1,0 +1,257 @@
+"""The native module: the engine, seen from Python. Private, except for `Socket`."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, final
+
+from typing_extensions import Buffer, disjoint_base
+
+from ._addresses import SocketAddress
+from ._handlers import D, HandlerTable
+from ._handlers import Handlers as AnyHandlers
+from ._host import Host
+from ._listener import TCPSocketListener, UnixSocketListener
+from ._options import StreamOptions
+from ._ready_state import ReadyState
+
+@final
+class Socket(Generic[D]):
+    """A connection. Made by `connect()` and by listeners.
+
+    Attributes keep their last known value after close. Methods may be called at any moment, in
+    any order, from every handler, also after close: then they do nothing and return -1, False or
+    None. From another thread than its loop's they raise `WrongThreadError`.
+    """
+
+    data: D
+    """What belongs to this connection; given to `connect()`, or by the listener."""
+
+    def write(
+        self, data: str | Buffer, byte_offset: int = 0, byte_length: int | None = None
+    ) -> int:
+        """Hands data to the kernel, as much as it takes right now (Bun: `socket.write()`).
+
+        Returns the number of bytes taken, 0 included; `drain` is called once when there is room
+        for more. -1 when closed or after `end()`. A str is sent as UTF-8.
+
+        :raises TypeError: neither a str nor a C-contiguous buffer.
+        :raises ValueError: offset or length, in bytes, are outside the data.
+        """
+
+    def write_all(self, data: str | Buffer) -> None:
+        """Takes all of the data, sends what the kernel takes and queues the rest.
+
+        `drain` is called once when the queue has emptied. Not in Bun.
+
+        :raises BufferError: the queue would exceed `write_limit`; nothing of this call was taken.
+        :raises BrokenPipeError: closed, or after `end()`.
+        """
+
+    def drained(self) -> asyncio.Future[None]:
+        """To be awaited: returns when everything accepted so far is in the kernel. Not in Bun.
+
+        :raises ConnectionError: the socket was closed first.
+        """
+
+    @property
+    def buffered(self) -> int:
+        """Bytes accepted and not yet in the kernel."""
+
+    def cork(self) -> AbstractContextManager[None]:
+        """A context whose writes leave together, at its end or when 64 KiB are gathered.
+
+        Not in Bun.
+        """
+
+    def flush(self) -> None:
+        """Sends what `cork()` holds (Bun: `socket.flush()`)."""
+
+    def end(
+        self,
+        data: str | Buffer | None = None,
+        byte_offset: int = 0,
+        byte_length: int | None = None,
+    ) -> int:
+        """Sends the last data and, when all that was accepted is sent, FIN (Bun: `socket.end()`).
+
+        All of `data` is delivered, also if it has to wait. Reading goes on until the peer's FIN.
+        Returns the length of the data in bytes, -1 if already ended or closed.
+
+        :raises BufferError: the queue would exceed `write_limit`; nothing was sent or ended.
+        """
+
+    def shutdown(self, half_close: bool = False) -> None:
+        """Ends one side (Bun: `socket.shutdown()`).
+
+        :param half_close: False: FIN once everything accepted is sent; reading goes on without a
+            time limit. True: stop receiving; what still arrives is discarded.
+        """
+
+    def close(self) -> None:
+        """Ends without waiting for the peer (Bun: `socket.close()`).
+
+        What was accepted is still sent. No other event than `close` comes any more.
+        """
+
+    def terminate(self) -> None:
+        """Resets the connection at once; bytes in the queue are lost (Bun: `socket.terminate()`)."""
+
+    def pause(self) -> None:
+        """Stops reading, at once (Bun: `socket.pause()`). Not counted."""
+
+    def resume(self) -> None:
+        """Reads again (Bun: `socket.resume()`)."""
+
+    def timeout(self, seconds: float) -> None:
+        """Sets the idle timeout in seconds, to the millisecond; 0 is none (Bun: `timeout()`).
+
+        After so long without a byte read or written `timeout` is called, and unless it returns
+        True the connection is closed with a `TimeoutError`.
+
+        :raises TypeError: not a number.
+        :raises ValueError: negative or not finite.
+        """
+
+    def set_no_delay(self, no_delay: bool = True) -> bool:
+        """Sets TCP_NODELAY; whether that worked (Bun: `socket.setNoDelay()`)."""
+
+    def set_keep_alive(self, enable: bool = False, initial_delay: float = 0.0) -> bool:
+        """Sets SO_KEEPALIVE; whether that worked (Bun: `socket.setKeepAlive()`).
+
+        :param initial_delay: seconds of silence before the first probe; 0 for the system's.
+        """
+
+    def reload(self, socket: AnyHandlers[D]) -> None:
+        """Replaces the handlers, from the next event on (Bun: `socket.reload()`).
+
+        For an accepted socket, those of its listener and of all the listener's sockets.
+        """
+
+    def ref(self) -> None:
+        """Lets it keep `run()` alive, as it does from the start (Bun: `socket.ref()`)."""
+
+    def unref(self) -> None:
+        """Lets `run()` end even if it is still open (Bun: `socket.unref()`)."""
+
+    @property
+    def listener(self) -> TCPSocketListener[D] | UnixSocketListener[D] | None:
+        """The listener that accepted it."""
+
+    @property
+    def ready_state(self) -> ReadyState:
+        """How far the connection has come (Bun: `socket.readyState`)."""
+
+    @property
+    def local_address(self) -> str | None:
+        """The IP address at our end; None for a unix socket (Bun: `socket.localAddress`)."""
+
+    @property
+    def local_port(self) -> int | None:
+        """The port at our end; None for a unix socket (Bun: `socket.localPort`)."""
+
+    @property
+    def local_family(self) -> Literal["IPv4", "IPv6"] | None:
+        """The address family at our end; None for a unix socket (Bun: `socket.localFamily`)."""
+
+    @property
+    def remote_address(self) -> str | None:
+        """The peer's IP address; None for a unix socket (Bun: `socket.remoteAddress`)."""
+
+    @property
+    def remote_port(self) -> int | None:
+        """The peer's port; None for a unix socket (Bun: `socket.remotePort`)."""
+
+    @property
+    def remote_family(self) -> Literal["IPv4", "IPv6"] | None:
+        """The peer's address family; None for a unix socket (Bun: `socket.remoteFamily`)."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes received so far, of the application's data."""
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes sent so far, of the application's data (Bun: `socket.bytesWritten`)."""
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once closed."""
+
+    def _closed(self) -> asyncio.Future[None]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> Any: ...
+
+@final
+class Cork(AbstractContextManager[None]):
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+@final
+class Handlers:
+    def __new__(cls, table: HandlerTable) -> Self: ...
+
+@final
+class Listener:
+    owner: TCPSocketListener[Any] | UnixSocketListener[Any] | None
+    data: object
+    @property
+    def connections(self) -> int: ...
+    def fileno(self) -> int: ...
+    def stop(self, close_active_connections: bool) -> None: ...
+    def reload(self, socket: object) -> None: ...
+    def set_referenced(self, referenced: bool) -> None: ...
+    def closed(self) -> asyncio.Future[None]: ...
+
+@final
+class Attempt:
+    def establish(self, socket: Socket[Any], options: StreamOptions) -> BaseException | None: ...
+    def cancel(self) -> None: ...
+
+@final
+class Engine:
+    def __new__(cls) -> Self: ...
+    def attach(self, host: Host) -> None: ...
+    def fileno(self) -> int: ...
+    def watch_from_outside(self) -> None: ...
+    def register(self, fd: int, events: int) -> None: ...
+    def modify(self, fd: int, events: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+    def select(
+        self, timeout: float | None, ready: object, scheduled: object, until_idle: bool
+    ) -> list[tuple[int, int]]: ...
+    def turn(self) -> None: ...
+    def interrupt(self) -> None: ...
+    def hold(self) -> None: ...
+    def unhold(self) -> None: ...
+    @property
+    def referenced(self) -> bool: ...
+    def handler_finished(
+        self,
+        socket: Socket[Any],
+        stage: int,
+        cause: BaseException | None,
+        result: object,
+        error: BaseException | None,
+    ) -> None: ...
+    def end(self) -> None: ...
+    def socket(self, handlers: Handlers, data: D) -> Socket[D]: ...
+    def connect(
+        self,
+        address: SocketAddress | bytes,
+        bound: int,
+        callback: Callable[[OSError | None], object],
+    ) -> Attempt: ...
+    def adopt(
+        self, fd: int, socket: Socket[Any], options: StreamOptions
+    ) -> BaseException | None: ...
+    def connect_failed(self, socket: Socket[Any], error: OSError) -> None: ...
+    def listen(
+        self,
+        fd: int,
+        options: StreamOptions,
+        handlers: Handlers,
+        data: object,
+        data_factory: Callable[[Any], object] | None,
+    ) -> Listener: ...
