@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import weakref
@@ -11,7 +12,8 @@ from collections.abc import AsyncGenerator
 from ._core import Engine
 from ._host import Host
 
-_attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
+# The loop itself keeps its engine: what it calls for the engine's descriptor is a method of it.
+_attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ReferenceType[Engine]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -31,7 +33,8 @@ def running_engine() -> Engine:
     own = getattr(loop, "engine", None)
     if isinstance(own, Engine):
         return own
-    return _attached.get(loop) or _attach(loop)
+    attached = _attached.get(loop)
+    return (attached and attached()) or _attach(loop)
 
 
 def current_engine() -> Engine:
@@ -57,7 +60,7 @@ def _attach(loop: asyncio.AbstractEventLoop) -> Engine:
     engine.watch_from_outside()
     loop.add_reader(engine.fileno(), engine.turn)
     _end_with(loop, engine, host)
-    _attached[loop] = engine
+    _attached[loop] = weakref.ref(engine)
     return engine
 
 
@@ -74,15 +77,14 @@ def _end_with(loop: asyncio.AbstractEventLoop, engine: Engine, host: Host) -> No
             yield
         finally:
             await host.end()
+            host.guard = None
             if (loop := loop_reference()) is not None:
                 loop.remove_reader(engine.fileno())
 
     guard = life()
-    try:
-        # The first step announces the generator to the running loop; it does not wait.
+    # The first step announces the generator to the running loop; it does not wait.
+    with contextlib.suppress(StopIteration):
         guard.asend(None).send(None)
-    except StopIteration:
-        pass
     host.guard = guard
 
 

@@ -11,13 +11,12 @@ import errno
 import os
 import socket
 import stat
-from typing import TypeVar
 
 from ._addresses import Literal, Name, SocketAddress
 from ._options import ConnectRequest, ListenRequest
 from ._targets import TcpTarget, UnixListenTarget
 
-_ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104
+_ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
 # IPPROTO_IPV6 options are plain numbers to every socket of that family.
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -53,7 +52,7 @@ def for_listening(request: ListenRequest, target: TcpTarget) -> int:
             host, port = address[:2]
             error.add_note(f"while listening on {host} port {port}")
             failure = failure or error
-    assert failure is not None, "a host has at least one address"  # noqa: S101
+    assert failure is not None, "a host has at least one address"
     raise failure
 
 
@@ -66,7 +65,7 @@ def for_listening_unix(request: ListenRequest, target: UnixListenTarget) -> int:
         try:
             _bind_unix(sock, target)
             if target.mode is not None:
-                os.chmod(target.path, target.mode)  # noqa: PTH101
+                os.chmod(target.path, target.mode)
             sock.listen(request.backlog)
         except OSError as error:
             error.add_note(f"while listening on {target.given!r}")
@@ -78,7 +77,9 @@ def check_connected(fd: int) -> None:
     """OSError or ValueError unless `fd` is a connected stream socket."""
     with _Borrowed(fd) as sock:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ValueError(f"option 'fd': {fd} is a listening socket, connect() needs a connected one")
+            raise ValueError(
+                f"option 'fd' must be a connected socket, got {fd}, which is listening"
+            )
         sock.getpeername()
 
 
@@ -86,7 +87,7 @@ def check_listening(fd: int) -> socket.AddressFamily:
     """The family of `fd`. OSError or ValueError unless it is a listening stream socket."""
     with _Borrowed(fd) as sock:
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ValueError(f"option 'fd': {fd} is not a listening socket, listen() needs one")
+            raise ValueError(f"option 'fd' must be a listening socket, got {fd}, which is not")
         return socket.AddressFamily(sock.family)
 
 
@@ -120,9 +121,7 @@ def _set_ipv6_only(sock: socket.socket, family: int, ipv6_only: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, ipv6_only)
 
 
-def _listen_addresses(
-    request: ListenRequest, target: TcpTarget
-) -> list[tuple[int, SocketAddress]]:
+def _listen_addresses(request: ListenRequest, target: TcpTarget) -> list[tuple[int, SocketAddress]]:
     if isinstance(target.host, Literal):
         return [(target.host.family, target.host.sockaddr(target.port))]
     name: Name = target.host
@@ -156,11 +155,8 @@ def _remove_stale(path: bytes) -> bool:
     now = os.lstat(path)
     if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
         return False
-    os.unlink(path)  # noqa: PTH108
+    os.unlink(path)
     return True
-
-
-S = TypeVar("S", bound=socket.socket)
 
 
 class _Closing:
@@ -188,7 +184,7 @@ class _Borrowed:
         try:
             if sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
                 raise ValueError(
-                    f"option 'fd': {sock.fileno()} is not a TCP or unix stream socket"
+                    f"option 'fd' must be a TCP or unix stream socket, got {sock.fileno()}"
                 )
         except BaseException:
             sock.detach()

@@ -86,9 +86,8 @@ async def _open(
         if error.errno is not None:
             # The kernel's own: it gave up before we did.
             raise
-        where = f"{target.hostname} port {target.port}" if isinstance(target, TcpTarget) else target.given
         seconds = request.connect_timeout
-        late = TimeoutError(errno.ETIMEDOUT, f"not connected to {where} within {seconds} s")
+        late = TimeoutError(errno.ETIMEDOUT, f"not connected to {target} within {seconds} s")
         race.annotate(late)
         raise late from None
     return attempt.establish(socket, request.stream)

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Generic, Literal, Self, final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from ._addresses import SocketAddress
 from ._handlers import D, HandlerTable
@@ -15,6 +14,8 @@ from ._host import Host
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._options import StreamOptions
 from ._ready_state import ReadyState
+
+__all__ = ["Attempt", "Cork", "Engine", "Handlers", "Listener", "Socket"]
 
 @final
 class Socket(Generic[D]):
@@ -96,7 +97,7 @@ class Socket(Generic[D]):
         """
 
     def terminate(self) -> None:
-        """Resets the connection at once; bytes in the queue are lost (Bun: `socket.terminate()`)."""
+        """Resets the connection at once; bytes in the queue are lost (Bun: `terminate()`)."""
 
     def pause(self) -> None:
         """Stops reading, at once (Bun: `socket.pause()`). Not counted."""
@@ -117,7 +118,7 @@ class Socket(Generic[D]):
     def set_no_delay(self, no_delay: bool = True) -> bool:
         """Sets TCP_NODELAY; whether that worked (Bun: `socket.setNoDelay()`)."""
 
-    def set_keep_alive(self, enable: bool = False, initial_delay: float = 0.0) -> bool:
+    def set_keep_alive(self, enable: bool = False, initial_delay: float = ...) -> bool:
         """Sets SO_KEEPALIVE; whether that worked (Bun: `socket.setKeepAlive()`).
 
         :param initial_delay: seconds of silence before the first probe; 0 for the system's.
@@ -181,7 +182,7 @@ class Socket(Generic[D]):
     def _closed(self) -> asyncio.Future[None]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
-    def __class_getitem__(cls, item: Any, /) -> Any: ...
+    def __class_getitem__(cls, key: object) -> object: ...
 
 @final
 class Cork(AbstractContextManager[None]):
@@ -194,7 +195,7 @@ class Handlers:
 
 @final
 class Listener:
-    owner: TCPSocketListener[Any] | UnixSocketListener[Any] | None
+    owner: object
     data: object
     @property
     def connections(self) -> int: ...

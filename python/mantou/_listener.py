@@ -172,9 +172,9 @@ class UnixSocketListener(_Listener[D]):
         :param close_active_connections: also `close()` the ones that are open.
         """
         # First the file, while we still listen: nobody takes its place in between.
-        if self.fileno() >= 0 and self._path is not None and self._identity is not None:
-            if _identity(self._path) == self._identity:
-                self._path.unlink(missing_ok=True)
+        listening = self.fileno() >= 0
+        if listening and self._path is not None and _identity(self._path) == self._identity:
+            self._path.unlink(missing_ok=True)
         super().stop(close_active_connections)
 
     def __repr__(self) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import selectors
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._attach import take_waiting_engine
 from ._core import Engine
 from ._host import Host
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 T = TypeVar("T")
 
@@ -94,7 +98,7 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
         raise TypeError(f"run() needs a coroutine, got {main!r}")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         if main is not None:
-            return runner.run(main)
+            return cast("T", runner.run(main))
         runner.run(cast("EventLoop", runner.get_loop()).until_idle())
         return None
 
@@ -111,15 +115,13 @@ class _EngineSelector(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self.idle_waiter: asyncio.Future[None] | None = None
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, selectors._EventMask]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self._loop
         waiter = self.idle_waiter
         found = self._engine.select(timeout, loop._ready, loop._scheduled, waiter is not None)
         if waiter is not None and not waiter.done() and not self._engine.referenced:
             waiter.set_result(None)
-        events: list[tuple[selectors.SelectorKey, selectors._EventMask]] = []
+        events: list[tuple[selectors.SelectorKey, int]] = []
         for fd, mask in found:
             key = self._keys.get(fd)
             if key is not None and (wanted := mask & key.events):
@@ -127,7 +129,7 @@ class _EngineSelector(selectors.BaseSelector):
         return events
 
     def register(
-        self, fileobj: selectors._FileDescriptorLike, events: int, data: Any = None
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> selectors.SelectorKey:
         fd = _fileno(fileobj)
         if fd in self._keys:
@@ -137,17 +139,15 @@ class _EngineSelector(selectors.BaseSelector):
         self._keys[fd] = key
         return key
 
-    def unregister(self, fileobj: selectors._FileDescriptorLike) -> selectors.SelectorKey:
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         key = self._keys.pop(self._fd_of(fileobj))
-        try:
+        # Closed before it was unregistered: the kernel has forgotten it already.
+        with contextlib.suppress(OSError):
             self._engine.unregister(key.fd)
-        except OSError:
-            # Closed before it was unregistered: the kernel has forgotten it already.
-            pass
         return key
 
     def modify(
-        self, fileobj: selectors._FileDescriptorLike, events: int, data: Any = None
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> selectors.SelectorKey:
         key = self._keys[self._fd_of(fileobj)]
         if events != key.events:
@@ -156,16 +156,16 @@ class _EngineSelector(selectors.BaseSelector):
         self._keys[key.fd] = key
         return key
 
-    def get_key(self, fileobj: selectors._FileDescriptorLike) -> selectors.SelectorKey:
+    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         return self._keys[self._fd_of(fileobj)]
 
-    def get_map(self) -> Mapping[selectors._FileDescriptorLike, selectors.SelectorKey]:
-        return cast("Mapping[selectors._FileDescriptorLike, selectors.SelectorKey]", self._keys)
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+        return cast("Mapping[FileDescriptorLike, selectors.SelectorKey]", self._keys)
 
     def close(self) -> None:
         self._keys.clear()
 
-    def _fd_of(self, fileobj: selectors._FileDescriptorLike) -> int:
+    def _fd_of(self, fileobj: FileDescriptorLike) -> int:
         try:
             fd = _fileno(fileobj)
         except ValueError:
@@ -179,7 +179,7 @@ class _EngineSelector(selectors.BaseSelector):
         return fd
 
 
-def _fileno(fileobj: selectors._FileDescriptorLike) -> int:
+def _fileno(fileobj: FileDescriptorLike) -> int:
     fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
     if fd < 0:
         raise ValueError(f"invalid file descriptor: {fileobj!r}")

@@ -45,9 +45,9 @@ class Race:
             return await self._winner
         except asyncio.CancelledError:
             # It may have been won in the same moment.
-            if self._winner.done() and not self._winner.cancelled():
-                if self._winner.exception() is None:
-                    self._winner.result().cancel()
+            won = self._winner.done() and not self._winner.cancelled()
+            if won and self._winner.exception() is None:
+                self._winner.result().cancel()
             raise
         finally:
             self._stop()

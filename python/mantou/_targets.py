@@ -26,6 +26,9 @@ class TcpTarget:
     port: int
     hostname: str
 
+    def __str__(self) -> str:
+        return f"{self.hostname} port {self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class UnixTarget:
@@ -36,6 +39,9 @@ class UnixTarget:
 
     path: bytes
     given: str
+
+    def __str__(self) -> str:
+        return repr(self.given)
 
     @property
     def is_abstract(self) -> bool:

@@ -287,13 +287,7 @@ impl Engine {
         error: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let outcome = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
-        dispatch::finished(
-            this,
-            socket,
-            Stage::from_number(stage)?,
-            cause,
-            outcome,
-        );
+        dispatch::finished(this, socket, Stage::from_number(stage)?, cause, outcome);
         this.get().check_fatal(this.py())
     }
 

@@ -357,7 +357,7 @@ impl Socket {
         Ok(result.is_ok())
     }
 
-    #[pyo3(signature = (enable=false, initial_delay=None))]
+    #[pyo3(signature = (enable=false, initial_delay=None), text_signature = "(self, /, enable=False, initial_delay=0.0)")]
     fn set_keep_alive(
         &self,
         py: Python<'_>,

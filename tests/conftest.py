@@ -1,0 +1,107 @@
+"""Every `async def` test runs on mantou's loop, on asyncio's and on uvloop's.
+
+A test fails if anything reaches the loop's exception handler that it did not take out of
+`loop_errors`, if a descriptor is left open, or (by pytest itself) on an unraisable exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+import mantou
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "mantou": mantou.new_event_loop,
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+# Bounds every asynchronous test; far more than any of them needs.
+TEST_TIMEOUT = 60.0
+
+LoopErrors = list[dict[str, Any]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if inspect.iscoroutinefunction(metafunc.function):
+        marker = metafunc.definition.get_closest_marker("loops")
+        kinds = marker.args if marker else tuple(LOOPS)
+        metafunc.fixturenames.append("loop_kind")
+        metafunc.parametrize("loop_kind", kinds)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    names = inspect.signature(test).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    run_on(
+        pyfuncitem.callspec.params["loop_kind"], test, pyfuncitem.funcargs["loop_errors"], arguments
+    )
+    return True
+
+
+def run_on(
+    kind: str, test: Callable[..., Any], loop_errors: LoopErrors, arguments: dict[str, Any]
+) -> None:
+    """Runs one test on a loop of the kind, and closes that loop."""
+
+    async def bounded() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: loop_errors.append(context))
+        async with asyncio.timeout(TEST_TIMEOUT):
+            await test(**arguments)
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(bounded())
+
+
+@pytest.fixture(autouse=True)
+def loop_errors() -> Iterator[LoopErrors]:
+    """What the loop's exception handler was given. A test that expects some takes them out."""
+    errors: LoopErrors = []
+    yield errors
+    assert not errors, f"unexpected in the loop's exception handler: {errors}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pipes_of_the_process() -> None:
+    """What libuv and CPython open once for the whole process is no leak of the first test."""
+    for new_loop in LOOPS.values():
+        new_loop().close()
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_leaked() -> Iterator[None]:
+    before = _descriptors()
+    yield
+    after = _descriptors()
+    if after - before:
+        gc.collect()
+        after = _descriptors()
+    assert not after - before, "descriptors left open"
+
+
+def _descriptors() -> set[str]:
+    """The sockets, pipes and queues of this process, each with its number."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:
+            # The descriptor of the listing itself.
+            continue
+        if target.startswith(("socket:", "pipe:", "anon_inode:")):
+            found.add(f"{entry.name} {target}")
+    return found
