@@ -40,7 +40,7 @@ types: $(BUILT) ## Check types, the native module's stub and the public API's co
 	$(BIN)/mypy
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest mantou._core
-	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
+	PYTHONPATH=python $(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
 
 rust-test: ## Run the engine's own tests (the binding is tested from Python)
 	cargo test -p mantou-engine --locked

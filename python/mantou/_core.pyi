@@ -118,7 +118,7 @@ class Socket(Generic[D]):
     def set_no_delay(self, no_delay: bool = True) -> bool:
         """Sets TCP_NODELAY; whether that worked (Bun: `socket.setNoDelay()`)."""
 
-    def set_keep_alive(self, enable: bool = False, initial_delay: float = ...) -> bool:
+    def set_keep_alive(self, enable: bool = False, initial_delay: float = 0.0) -> bool:
         """Sets SO_KEEPALIVE; whether that worked (Bun: `socket.setKeepAlive()`).
 
         :param initial_delay: seconds of silence before the first probe; 0 for the system's.
