@@ -1,0 +1,270 @@
+"""TLSOptions, checked and read: what the native side makes its configuration of.
+
+Whatever the engine cannot do is refused here or there with a ValueError that names the way out,
+an `ssl.SSLContext`; nothing is silently ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from . import _pem
+from ._addresses import parse_host
+from ._core import TlsConfig, TlsTicket
+from ._option_types import TLSOptions
+from ._validate import Options, flag, integer, unknown_name, wrong_type, wrong_value
+
+Side = Literal["client", "server"]
+Version = Literal["TLSv1.2", "TLSv1.3"]
+
+_VERSIONS: tuple[Version, ...] = ("TLSv1.2", "TLSv1.3")
+_OTHER_VERSIONS = ("SSLv2", "SSLv3", "TLSv1", "TLSv1.0", "TLSv1.1")
+_WAY_OUT = "give an ssl.SSLContext as 'tls' for that"
+
+# OpenSSL's bits that say what is so in any case: old protocols, compression and renegotiation
+# are not there, ephemeral keys are used once, and bugs of old peers are not worked around.
+_OP_DONT_INSERT_EMPTY_FRAGMENTS = 0x800
+_HARMLESS = (
+    ssl.OP_ALL
+    | ssl.OP_NO_SSLv2
+    | ssl.OP_NO_SSLv3
+    | ssl.OP_NO_TLSv1
+    | ssl.OP_NO_TLSv1_1
+    | ssl.OP_NO_COMPRESSION
+    | ssl.OP_NO_RENEGOTIATION
+    | ssl.OP_CIPHER_SERVER_PREFERENCE
+    | ssl.OP_SINGLE_DH_USE
+    | ssl.OP_SINGLE_ECDH_USE
+    | ssl.OP_ENABLE_MIDDLEBOX_COMPAT
+    | _OP_DONT_INSERT_EMPTY_FRAGMENTS
+)
+_NAMES = TLSOptions.__optional_keys__ | TLSOptions.__required_keys__
+_LARGEST_UINT32 = 2**32 - 1
+_LONGEST_PROTOCOL = 255
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """How to speak TLS with one peer."""
+
+    config: TlsConfig
+    server_name: str | None
+    """The name to ask for and to check; None for that of the connection's target."""
+    session: TlsTicket | None
+    """An earlier session to resume."""
+
+
+def parse_tls(source: object, side: Side) -> TlsSettings:
+    """Checks TLSOptions and reads the files that they name.
+
+    :raises OSError: a file cannot be read.
+    :raises TypeError: an option is unknown or of the wrong type.
+    :raises ValueError: an option has a wrong value, or one that the engine cannot do.
+    """
+    options: Options = {} if source is True else cast("Options", source)
+    for name in options:
+        if name not in _NAMES:
+            raise unknown_name("tls", name, sorted(_NAMES))
+    _check_without_effect(options)
+    lowest, highest = _versions(options)
+    identity = _identity(options)
+    if side == "server" and identity is None:
+        raise ValueError("option 'tls' needs 'cert' and 'key' to listen")
+    config = TlsConfig(
+        side == "server",
+        identity=identity,
+        roots=_certificates(options, "ca"),
+        crls=_revocation_lists(options),
+        verify=flag(options, "reject_unauthorized", default=True),
+        request_cert=flag(options, "request_cert", default=False),
+        alpn=_alpn_protocols(options),
+        ciphers=_text(options, "ciphers"),
+        lowest=lowest,
+        highest=highest,
+        key_log_file=_key_log_file(options),
+        tickets=not _secure_options(options) & ssl.OP_NO_TICKET,
+    )
+    server_name = _server_name(options)
+    if side == "server" and server_name is not None:
+        config.check_name(server_name)
+    return TlsSettings(config, server_name, _session(options))
+
+
+def _identity(options: Options) -> tuple[list[bytes], bytes] | None:
+    """The certificate chain and its key."""
+    chain = _certificates(options, "cert")
+    key = _key(options)
+    if chain is None and key is None:
+        return None
+    if chain is None:
+        raise ValueError("option 'key' needs 'cert'")
+    if key is None:
+        raise ValueError("option 'cert' needs 'key'")
+    return chain, key
+
+
+def _key(options: Options) -> bytes | None:
+    option, texts = _sources(options, "key")
+    if texts is None:
+        return None
+    passphrase = options.get("passphrase")
+    if isinstance(passphrase, str):
+        passphrase = passphrase.encode()
+    if passphrase is not None and not isinstance(passphrase, bytes):
+        raise TypeError(
+            f"option 'passphrase' must be a str or bytes, got {type(passphrase).__name__}"
+        )
+    if len(texts) != 1:
+        raise ValueError(f"option {option!r} must be one key, got {len(texts)}; {_WAY_OUT}")
+    return _pem.private_key(texts[0], option, passphrase)
+
+
+def _certificates(options: Options, name: str) -> list[bytes] | None:
+    option, texts = _sources(options, name)
+    return None if texts is None else _pem.certificates(texts, option)
+
+
+def _revocation_lists(options: Options) -> list[bytes]:
+    option, texts = _sources(options, "crl")
+    return [] if texts is None else _pem.revocation_lists(texts, option)
+
+
+def _sources(options: Options, name: str) -> tuple[str, list[bytes] | None]:
+    """The option that was given, `name` or `name_file`, and its texts."""
+    of_file = f"{name}_file"
+    value, path = options.get(name), options.get(of_file)
+    if value is not None and path is not None:
+        raise ValueError(f"options {name!r} and {of_file!r} contradict each other")
+    if path is not None:
+        return of_file, [_pem.read_file(path, of_file)]
+    if value is None:
+        return name, None
+    texts = _pem.read_sources(value, name)
+    if not texts:
+        raise ValueError(f"option {name!r} must not be an empty list")
+    return name, texts
+
+
+def _alpn_protocols(options: Options) -> list[bytes]:
+    value = options.get("alpn_protocols")
+    if value is None:
+        return []
+    if isinstance(value, str | bytes):
+        return _alpn_wire(value.encode("latin-1") if isinstance(value, str) else value)
+    if not isinstance(value, Sequence):
+        raise wrong_type("alpn_protocols", "a list of str", value)
+    protocols: list[bytes] = []
+    for item in cast("Sequence[object]", value):
+        if not isinstance(item, str):
+            raise wrong_type("alpn_protocols", "a list of str", item)
+        protocol = item.encode()
+        if not 0 < len(protocol) <= _LONGEST_PROTOCOL:
+            raise wrong_value("alpn_protocols", "names of 1 to 255 bytes", item)
+        protocols.append(protocol)
+    return protocols
+
+
+def _alpn_wire(wire: bytes) -> list[bytes]:
+    """Bun's form: each name behind a byte with its length, as in the handshake."""
+    protocols: list[bytes] = []
+    rest = wire
+    while rest:
+        size = rest[0]
+        if size == 0 or size >= len(rest):
+            raise wrong_value(
+                "alpn_protocols",
+                "a list of str such as ['h2'], or names behind their lengths",
+                wire,
+            )
+        protocols.append(rest[1 : size + 1])
+        rest = rest[size + 1 :]
+    return protocols
+
+
+def _versions(options: Options) -> tuple[Version, Version]:
+    lowest = _version(options, "min_version", "TLSv1.2")
+    highest = _version(options, "max_version", "TLSv1.3")
+    secure = _secure_options(options)
+    if secure & ssl.OP_NO_TLSv1_2:
+        lowest = "TLSv1.3"
+    if secure & ssl.OP_NO_TLSv1_3:
+        highest = "TLSv1.2"
+    if lowest > highest:
+        raise ValueError(
+            f"options 'min_version' ({lowest}) and 'max_version' ({highest}) leave no version"
+        )
+    return lowest, highest
+
+
+def _version(options: Options, name: str, default: Version) -> Version:
+    value = options.get(name, default)
+    if not isinstance(value, str):
+        raise wrong_type(name, "'TLSv1.2' or 'TLSv1.3'", value)
+    if value in _OTHER_VERSIONS:
+        raise ValueError(f"option {name!r} got {value!r}, which the engine cannot do; {_WAY_OUT}")
+    if value not in _VERSIONS:
+        raise wrong_value(name, "'TLSv1.2' or 'TLSv1.3'", value)
+    return cast("Version", value)
+
+
+def _secure_options(options: Options) -> int:
+    bits = integer(options, "secure_options", 0, 0, _LARGEST_UINT32)
+    known = _HARMLESS | ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3 | ssl.OP_NO_TICKET
+    if bits & ~known:
+        raise ValueError(
+            f"option 'secure_options' has bits that the engine cannot do: {bits & ~known:#x}; "
+            f"{_WAY_OUT}"
+        )
+    return bits
+
+
+def _check_without_effect(options: Options) -> None:
+    """Options that ask for what is so anyway, and one for what cannot be."""
+    flag(options, "low_memory_mode", default=False)
+    integer(options, "client_renegotiation_limit", 0, 0, _LARGEST_UINT32)
+    integer(options, "client_renegotiation_window", 0, 0, _LARGEST_UINT32)
+    if options.get("dh_params_file") is not None:
+        raise ValueError(
+            f"option 'dh_params_file': the engine has no finite-field Diffie-Hellman; {_WAY_OUT}"
+        )
+
+
+def _server_name(options: Options) -> str | None:
+    given = [name for name in ("server_name", "servername") if options.get(name) is not None]
+    if len(given) > 1:
+        raise TypeError("tls: options 'server_name' and 'servername' are the same one")
+    if not given:
+        return None
+    return str(parse_host(options[given[0]], given[0])).partition("%")[0]
+
+
+def _text(options: Options, name: str) -> str | None:
+    value = options.get(name)
+    if value is not None and not isinstance(value, str):
+        raise wrong_type(name, "a str", value)
+    return value
+
+
+def _key_log_file(options: Options) -> str | None:
+    value = options.get("key_log_file")
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise wrong_type("key_log_file", "a str or path-like object", value)
+    return os.fspath(cast("str | os.PathLike[str]", value))
+
+
+def _session(options: Options) -> TlsTicket | None:
+    value = options.get("session")
+    if value is not None and not isinstance(value, TlsTicket):
+        raise wrong_type("session", "what get_session() returned", value)
+    return value
+
+
+def is_options(source: object) -> bool:
+    """True unless it is an `ssl.SSLContext`."""
+    return source is True or isinstance(source, Mapping)
