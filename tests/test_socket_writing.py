@@ -393,6 +393,22 @@ async def test_ending_under_a_cork_sends_everything(ending: str) -> None:
     assert client.errors == [None]
 
 
+async def test_closing_under_a_cork_sends_what_the_kernel_could_not_take_yet() -> None:
+    client = Recorder()
+    async with linked("unix", client, close_timeout=1.0) as (socket, peer):
+        full = fill(socket)
+        assert len(await peer.receive(full)) == full
+        await client.until("drain")
+        # Exactly as much as there is room for: nobody waits for a drain.
+        assert socket.write(bytes(full)) == full
+        with socket.cork():
+            assert socket.write(b"x" * 1000) == 1000
+            socket.close()
+        assert (await peer.receive_until_fin())[full:] == b"x" * 1000
+        await client.until("close")
+    assert client.errors == [None]
+
+
 # Afterwards
 
 
