@@ -73,9 +73,7 @@ async def test_text_is_sent_as_utf8() -> None:
     ],
     ids=["int", "None", "list", "strided", "surrogate"],
 )
-async def test_what_has_no_bytes_is_refused(
-    method: str, data: Any, error: type[Exception]
-) -> None:
+async def test_what_has_no_bytes_is_refused(method: str, data: Any, error: type[Exception]) -> None:
     async with connected(Recorder()) as (socket, peer):
         if not (method == "end" and data is None):
             with pytest.raises(error):
