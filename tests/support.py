@@ -205,3 +205,48 @@ async def connected(
             yield socket, peer
         finally:
             peer.close()
+
+
+LINKS = ["tcp", "unix"]
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    link: str, recorder: Recorder, **options: Any
+) -> AsyncIterator[tuple[mantou.Socket[Any], Peer]]:
+    """As `connected`, over TCP or over a unix socket without a file."""
+    if link == "tcp":
+        async with connected(recorder, **options) as pair:
+            yield pair
+        return
+    with RawListener("", kernel.AF_UNIX) as raw:
+        socket = await mantou.connect(unix=raw.sock.getsockname(), socket=recorder, **options)
+        peer = await raw.accept()
+        try:
+            yield socket, peer
+        finally:
+            peer.close()
+
+
+def fill(socket: mantou.Socket[Any]) -> int:
+    """Writes until the kernel takes no more, and returns how many bytes it took."""
+    block = bytes(1024 * 1024)
+    total = 0
+    while (taken := socket.write(block)) == len(block):
+        total += taken
+    return total + max(taken, 0)
+
+
+async def others_had_their_turn() -> None:
+    """Returns when the loop has handled everything that was ready before.
+
+    Events are handled in the order in which they came, so an echo over another connection comes
+    after them all.
+    """
+    echo = Recorder(data=lambda socket, data: socket.write(data))
+    async with accepted(echo) as (socket, peer):
+        for _ in range(2):
+            await peer.send(b"ping")
+            assert await peer.receive(4) == b"ping"
+        socket.terminate()
+        await echo.until("close")

@@ -74,6 +74,9 @@ pub struct Stream {
     /// The close timeout is running.
     ending: bool,
     idle: Millis,
+    /// The idle time is to begin anew, without a byte having moved.
+    restarts_idle: bool,
+    idle_since: Millis,
     last_activity: Millis,
     pub bytes_read: u64,
     pub bytes_written: u64,
@@ -108,6 +111,8 @@ impl Stream {
             active: true,
             ending: false,
             idle: settings.idle_timeout.map_or(0, millis),
+            restarts_idle: false,
+            idle_since: 0,
             last_activity: 0,
             bytes_read: 0,
             bytes_written: 0,
@@ -376,7 +381,8 @@ impl Stream {
         if self.fd.is_none() {
             return Interest::NONE;
         }
-        let sending = !self.queue.is_empty() && self.corks == 0;
+        // A cork holds nothing back once our FIN is owed.
+        let sending = !self.queue.is_empty() && (self.corks == 0 || self.state.owes_fin());
         Interest {
             readable: self.state.wants_input(),
             writable: (sending || self.drain_owed || self.watch_sends) && self.broken.is_none(),
@@ -386,12 +392,12 @@ impl Stream {
 
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.idle = timeout.map_or(0, millis);
-        self.active = true;
+        self.restarts_idle = true;
     }
 
-    /// The idle time begins anew.
+    /// The idle time begins anew. That is no progress in closing.
     pub fn restart_idle(&mut self) {
-        self.active = true;
+        self.restarts_idle = true;
     }
 
     pub fn is_timed(&self) -> bool {
@@ -401,6 +407,10 @@ impl Stream {
     /// Dates what happened since the last call, and returns the next deadline.
     pub fn deadline(&mut self, now: Millis) -> Option<Millis> {
         let ending = self.state.must_end_soon();
+        if self.active || self.restarts_idle {
+            self.restarts_idle = false;
+            self.idle_since = now;
+        }
         if self.active || ending != self.ending {
             self.active = false;
             self.ending = ending;
@@ -413,7 +423,7 @@ impl Stream {
     }
 
     pub fn idle_deadline(&self) -> Option<Millis> {
-        (self.idle > 0 && self.state.is_open()).then(|| self.last_activity + self.idle)
+        (self.idle > 0 && self.state.is_open()).then(|| self.idle_since.saturating_add(self.idle))
     }
 
     pub fn close_deadline(&self) -> Option<Millis> {
