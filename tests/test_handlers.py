@@ -154,23 +154,20 @@ async def test_the_task_of_an_async_handler_is_held() -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_data_comes_as_asked_for(kind: type) -> None:
+    kinds: list[type] = []
+
     class Handler(Recorder):
         binary_type = kind.__name__  # type: ignore[assignment]
 
-    got: list[Any] = []
-    recorder = Handler(data=lambda socket, data: got.append((type(data[:]), data)))
-    recorder._note = lambda name, socket, *rest: Recorder._note(recorder, name, socket, *rest)  # type: ignore[method-assign]
-    originals: list[Any] = []
+        def data(self, socket: mantou.Socket[Any], data: Any) -> object:
+            kinds.append(type(data))
+            return super().data(socket, data)
 
-    def data(socket: Any, data: Any) -> object:
-        originals.append(data)
-        return Recorder.data(recorder, socket, data)
-
-    recorder.data = data  # type: ignore[method-assign]
-    async with accepted(recorder) as (_, peer):
+    handler = Handler()
+    async with accepted(handler) as (_, peer):
         await peer.send(b"steamed")
-        await recorder.until_received(7)
-    assert type(originals[0]) is kind
+        assert await handler.until_received(7) == b"steamed"
+    assert kinds == [kind]
 
 
 async def test_a_lent_view_is_released_after_the_call() -> None:
@@ -178,7 +175,7 @@ async def test_a_lent_view_is_released_after_the_call() -> None:
     handlers: Any = {
         "binary_type": "memoryview",
         "open": lambda socket: None,
-        "data": lambda socket, data: (kept.append(data), socket.write(data)) and None,
+        "data": lambda socket, data: [kept.append(data), socket.write(data)],
     }
     async with connected(handlers) as (_, peer):
         await peer.send(b"lent")
@@ -232,6 +229,7 @@ async def test_what_a_handler_raises_goes_to_error_and_closes(stage: str, wrap: 
         await provoke(stage, socket, peer)
         assert await drained_until_fin(peer)
         await recorder.until("close")
+        await recorder.until("error")
     (_, told), (_, why) = recorder.of("error")[0], recorder.of("close")[0]
     assert isinstance(told, Oops)
     assert told.__traceback__ is not None
@@ -393,7 +391,7 @@ async def test_data_factory_that_raises_refuses_the_connection(loop_errors: Loop
     with mantou.listen(
         hostname="127.0.0.1", port=0, socket=recorder, data_factory=raise_oops
     ) as listener:
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+        peer = Peer.connect_at_once(("127.0.0.1", listener.port))
         await recorder.until("connect_error")
         with pytest.raises(ConnectionResetError):
             await peer.receive(1)
@@ -405,7 +403,7 @@ async def test_data_factory_that_raises_refuses_the_connection(loop_errors: Loop
     with mantou.listen(
         hostname="127.0.0.1", port=0, socket=silent, data_factory=raise_oops
     ) as listener:
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+        peer = Peer.connect_at_once(("127.0.0.1", listener.port))
         with pytest.raises(ConnectionResetError):
             await peer.receive(1)
         peer.close()
@@ -419,7 +417,7 @@ async def test_data_factory_that_raises_refuses_the_connection(loop_errors: Loop
 async def test_reload_of_a_client_takes_effect_with_the_next_event() -> None:
     second = Recorder()
     first = Recorder(data=lambda socket, data: socket.reload(second))
-    async with connected(first) as (socket, peer):
+    async with connected(first) as (_, peer):
         await peer.send(b"first")
         await first.until_received(5)
         await peer.send(b"second")
@@ -434,10 +432,10 @@ async def test_reload_of_a_client_takes_effect_with_the_next_event() -> None:
 async def test_reload_of_an_accepted_socket_is_that_of_its_listener() -> None:
     first, second = Recorder(), Recorder()
     with mantou.listen(hostname="127.0.0.1", port=0, socket=first) as listener:
-        peers = [await Peer.connect(("127.0.0.1", listener.port)) for _ in range(2)]
+        peers = [Peer.connect_at_once(("127.0.0.1", listener.port)) for _ in range(2)]
         await first.until("open", 2)
         first.sockets[0].reload(second)
-        peers.append(await Peer.connect(("127.0.0.1", listener.port)))
+        peers.append(Peer.connect_at_once(("127.0.0.1", listener.port)))
         await second.until("open")
         for peer in peers:
             await peer.send(b"x")
@@ -497,7 +495,7 @@ def test_what_means_to_leave_leaves(
         listener = mantou.listen(
             hostname="127.0.0.1", port=0, socket=recorder, data_factory=factory, idle_timeout=0.05
         )
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+        peer = Peer.connect_at_once(("127.0.0.1", listener.port))
         try:
             await peer.send(b"x")
             if stage != "timeout":

@@ -362,6 +362,10 @@ fn refuse(
             listener.get().remove_connection(py);
         }
     }
+    if leaves_the_loop(py, why) {
+        socket.get().fail(py);
+        return Err(why.clone_ref(py));
+    }
     let handled = socket
         .get()
         .current_handlers(py)
@@ -372,7 +376,7 @@ fn refuse(
             .host
             .report(py, "data_factory raised an exception", why, Some(socket));
     }
-    connect_failed(engine, socket, why.value(py).as_any());
+    connect_failed(engine, socket, errors::value_of(py, why).as_any());
     Ok(())
 }
 
@@ -574,15 +578,15 @@ pub fn finished(
 /// A handler raised: `error` is told, or else the loop; then the connection is closed.
 fn on_raised(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, stage: Stage, error: &PyErr) {
     let py = engine.py();
-    let leaves_the_loop = !error.is_instance_of::<PyException>(py) && !is_cancellation(py, error);
-    if leaves_the_loop {
+    if leaves_the_loop(py, error) {
         return engine.get().set_fatal(py, error.clone_ref(py));
     }
     let message = format!("the {} handler raised an exception", stage.name());
     if matches!(stage, Stage::Close | Stage::Error) {
         return engine.get().host.report(py, &message, error, Some(socket));
     }
-    let value = error.value(py).as_any();
+    let value = errors::value_of(py, error);
+    let value = value.as_any();
     let handlers = socket.get().current_handlers(py);
     let handler = handlers
         .as_ref()
@@ -609,6 +613,11 @@ fn is_coroutine(result: &Bound<'_, PyAny>) -> bool {
     }
     let class = COROUTINE.import(result.py(), "collections.abc", "Coroutine");
     class.is_ok_and(|class| result.is_instance(class).unwrap_or(false))
+}
+
+/// `KeyboardInterrupt` and its like are not for handlers to deal with.
+fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py) && !is_cancellation(py, error)
 }
 
 fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
