@@ -2,7 +2,8 @@
 
 SO_REUSEADDR is on while binding, so that connections of an earlier owner in TIME_WAIT do not
 stand in the way. Left on, it also lets others that set it share the port towards other peers;
-`exclusive` switches it off after the bind, and from then on nobody else gets in.
+`exclusive` switches it off after the bind, and from then on nobody else gets in: until a listener
+listens, which shuts others out by itself, and until a connection sends its FIN.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def for_listening(request: ListenRequest, target: TcpTarget) -> int:
                 _set_ipv6_only(sock, family, request.ipv6_only)
                 _bind(sock, address, request, reuse_address=True)
                 sock.listen(request.backlog)
+                # A listening socket shares with nobody in any case. What it accepts inherits
+                # this, and so do their leftovers in TIME_WAIT, which must not stop the next bind.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 return sock.detach()
         except OSError as error:
             host, port = address[:2]
