@@ -337,6 +337,8 @@ fn accepted(
         .get()
         .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
     if let Some(factory) = from.data_factory(py) {
+        // It may ask who is there.
+        socket.get().start(py, token);
         match factory.bind(py).call1((&socket,)) {
             Ok(data) => socket.get().set_data(py, data.unbind()),
             Err(error) => return refuse(engine, &socket, token, &error),
@@ -354,10 +356,11 @@ fn refuse(
 ) -> PyResult<()> {
     let py = engine.py();
     if engine.get().take_owner(py, token).is_some() {
-        engine.get().core.with(|core| {
+        let farewell = engine.get().core.with(|core| {
             core.terminate(token);
-            core.release(token);
+            core.release(token)
         })?;
+        socket.get().finish(py, farewell);
         if let Some(listener) = socket.get().native_listener(py) {
             listener.get().remove_connection(py);
         }
