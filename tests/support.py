@@ -111,6 +111,13 @@ class Peer:
             raise
         return cls(sock)
 
+    @classmethod
+    def connect_at_once(cls, address: Any, family: int = kernel.AF_INET) -> Peer:
+        """Connects before anybody accepts: the kernel does it, as long as its queue has room."""
+        sock = kernel.socket(family, kernel.SOCK_STREAM)
+        sock.connect(address)
+        return cls(sock)
+
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 

@@ -40,7 +40,7 @@ def mapped(content: bytes) -> mmap.mmap:
         lambda content: memoryview(b"_" + content)[1:],
         lambda content: array.array("H", content),
         mapped,
-        lambda content: type("Bytes", (bytes,), {})(content),
+        type("Bytes", (bytes,), {}),
     ],
     ids=["bytes", "bytearray", "memoryview", "slice", "array", "mmap", "subclass"],
 )
@@ -194,7 +194,7 @@ async def test_write_all_keeps_the_order_and_the_bytes(link: str) -> None:
 async def test_over_the_limit_nothing_is_taken() -> None:
     client = Recorder()
     async with connected(client, write_limit=1000) as (socket, peer):
-        with pytest.raises(BufferError, match="1001 bytes.*write_limit=1000"):
+        with pytest.raises(BufferError, match=r"1001 bytes.*write_limit=1000"):
             socket.write_all(bytes(1001))
         filled = fill(socket)
         socket.write_all(b"a" * 600)
@@ -369,9 +369,8 @@ async def test_a_cork_says_how_much_the_kernel_took() -> None:
 
 async def test_a_cork_is_taken_off_when_its_block_raises() -> None:
     async with connected(Recorder()) as (socket, peer):
-        with pytest.raises(ZeroDivisionError), socket.cork():
-            socket.write(b"kept")
-            raise ZeroDivisionError
+        with pytest.raises(TypeError), socket.cork():
+            assert socket.write(b"kept") + socket.write(None)  # type: ignore[arg-type]
         assert peer.sock.recv(10) == b"kept"
         socket.write(b"at once")
         assert peer.sock.recv(10) == b"at once"

@@ -1,8 +1,10 @@
 """Making sockets that have an address: the rules of sharing a port, and of socket files.
 
 SO_REUSEADDR is on while binding, so that connections of an earlier owner in TIME_WAIT do not
-stand in the way. Left on, it also lets others that set it share the port towards other peers;
-`exclusive` switches it off after the bind, and from then on nobody else gets in.
+stand in the way. Left on, it also lets others that set it share the local port of a connection;
+`exclusive` switches it off after the bind, and from then on, until the connection sends its FIN,
+nobody else gets in. A listening socket needs no such thing: without SO_REUSEPORT it shares with
+nobody. There it stays on, also for the leftovers of what is accepted, which inherits it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ def for_connecting(request: ConnectRequest, family: int) -> int:
             # Asked for any port with SO_REUSEADDR on, the kernel may pick one that is shared.
             shared = not (request.exclusive and port == 0)
             _bind(sock, address, request, reuse_address=shared)
+            if request.exclusive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         return sock.detach()
 
 
@@ -112,8 +116,6 @@ def _bind(
     if reuse_address:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(address)
-    if request.exclusive:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
 def _set_ipv6_only(sock: socket.socket, family: int, ipv6_only: bool) -> None:

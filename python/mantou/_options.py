@@ -61,6 +61,7 @@ class StreamOptions:
     """What every connection has: times in seconds, None for no limit or off; sizes in bytes.
 
     For unix and fd, `no_delay` is False and `keep_alive` None: both are left as they are.
+    `exclusive`: the local port of this very connection is not shared.
     """
 
     allow_half_open: bool
@@ -70,6 +71,7 @@ class StreamOptions:
     handshake_timeout: float | None
     close_timeout: float | None
     write_limit: int
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def parse_connect(options: Options) -> ConnectRequest:
         local_address=local_address,
         local_port=_local_port(options),
         connect_timeout=positive_seconds(options, "connect_timeout", DEFAULT_TIMEOUT),
-        stream=_stream(options, is_tcp=form == "tcp"),
+        stream=_stream(options, is_tcp=form == "tcp", exclusive=exclusive),
     )
 
 
@@ -297,7 +299,7 @@ def _tls(options: Options) -> TlsSource | None:
     raise TypeError(f"option 'tls' must be a bool, a mapping or an ssl.SSLContext, got {kind}")
 
 
-def _stream(options: Options, *, is_tcp: bool) -> StreamOptions:
+def _stream(options: Options, *, is_tcp: bool, exclusive: bool = False) -> StreamOptions:
     return StreamOptions(
         allow_half_open=flag(options, "allow_half_open", default=False),
         no_delay=flag(options, "no_delay", default=is_tcp),
@@ -306,6 +308,7 @@ def _stream(options: Options, *, is_tcp: bool) -> StreamOptions:
         handshake_timeout=positive_seconds(options, "handshake_timeout", DEFAULT_TIMEOUT),
         close_timeout=positive_seconds(options, "close_timeout", DEFAULT_TIMEOUT),
         write_limit=integer(options, "write_limit", DEFAULT_WRITE_LIMIT, 1, _LARGEST_SIZE),
+        exclusive=exclusive,
     )
 
 

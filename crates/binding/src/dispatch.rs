@@ -337,6 +337,8 @@ fn accepted(
         .get()
         .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
     if let Some(factory) = from.data_factory(py) {
+        // It may ask who is there.
+        socket.get().start(py, token);
         match factory.bind(py).call1((&socket,)) {
             Ok(data) => socket.get().set_data(py, data.unbind()),
             Err(error) => return refuse(engine, &socket, token, &error),
@@ -354,13 +356,18 @@ fn refuse(
 ) -> PyResult<()> {
     let py = engine.py();
     if engine.get().take_owner(py, token).is_some() {
-        engine.get().core.with(|core| {
+        let farewell = engine.get().core.with(|core| {
             core.terminate(token);
-            core.release(token);
+            core.release(token)
         })?;
+        socket.get().finish(py, farewell);
         if let Some(listener) = socket.get().native_listener(py) {
             listener.get().remove_connection(py);
         }
+    }
+    if leaves_the_loop(py, why) {
+        socket.get().fail(py);
+        return Err(why.clone_ref(py));
     }
     let handled = socket
         .get()
@@ -372,7 +379,7 @@ fn refuse(
             .host
             .report(py, "data_factory raised an exception", why, Some(socket));
     }
-    connect_failed(engine, socket, why.value(py).as_any());
+    connect_failed(engine, socket, errors::value_of(py, why).as_any());
     Ok(())
 }
 
@@ -574,15 +581,15 @@ pub fn finished(
 /// A handler raised: `error` is told, or else the loop; then the connection is closed.
 fn on_raised(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, stage: Stage, error: &PyErr) {
     let py = engine.py();
-    let leaves_the_loop = !error.is_instance_of::<PyException>(py) && !is_cancellation(py, error);
-    if leaves_the_loop {
+    if leaves_the_loop(py, error) {
         return engine.get().set_fatal(py, error.clone_ref(py));
     }
     let message = format!("the {} handler raised an exception", stage.name());
     if matches!(stage, Stage::Close | Stage::Error) {
         return engine.get().host.report(py, &message, error, Some(socket));
     }
-    let value = error.value(py).as_any();
+    let value = errors::value_of(py, error);
+    let value = value.as_any();
     let handlers = socket.get().current_handlers(py);
     let handler = handlers
         .as_ref()
@@ -609,6 +616,11 @@ fn is_coroutine(result: &Bound<'_, PyAny>) -> bool {
     }
     let class = COROUTINE.import(result.py(), "collections.abc", "Coroutine");
     class.is_ok_and(|class| result.is_instance(class).unwrap_or(false))
+}
+
+/// `KeyboardInterrupt` and its like are not for handlers to deal with.
+fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py) && !is_cancellation(py, error)
 }
 
 fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 
 use mantou_engine::{CloseReason, WriteAllError};
 use pyo3::exceptions::{
-    PyBrokenPipeError, PyBufferError, PyOSError, PyRuntimeError, PyTimeoutError,
+    PyBaseException, PyBrokenPipeError, PyBufferError, PyOSError, PyRuntimeError, PyTimeoutError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -41,6 +41,11 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
         CloseReason::TimedOut(what) => timed_out(what),
     };
     Some(error.into_value(py).into_any())
+}
+
+/// The exception itself, with the traceback that came with it.
+pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException> {
+    error.clone_ref(py).into_value(py).into_bound(py)
 }
 
 pub fn wrong_thread() -> PyErr {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use crate::cell::Guarded;
 use crate::dispatch::Stage;
+use crate::errors;
 use crate::socket::Socket;
 
 /// The Python object that stands for the event loop; none before the engine is attached.
@@ -42,12 +43,12 @@ impl Host {
         error: &PyErr,
         about: Option<&Bound<'_, PyAny>>,
     ) {
-        self.tell(py, "report", (message, error.value(py), about));
+        self.tell(py, "report", (message, errors::value_of(py, error), about));
     }
 
     /// A listener ran out of descriptors.
     pub fn starved(&self, py: Python<'_>, error: &PyErr) {
-        self.tell(py, "starved", (error.value(py),));
+        self.tell(py, "starved", (errors::value_of(py, error),));
     }
 
     fn tell<'py, A>(&self, py: Python<'py>, method: &str, arguments: A)

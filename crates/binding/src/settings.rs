@@ -24,6 +24,7 @@ pub fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         idle_timeout: time("idle_timeout")?,
         close_timeout: time("close_timeout")?,
         write_limit: options.getattr("write_limit")?.extract()?,
+        exclusive: options.getattr("exclusive")?.extract()?,
     }))
 }
 

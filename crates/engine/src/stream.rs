@@ -27,6 +27,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
     pub write_limit: usize,
+    /// Nobody else may bind the local port.
+    pub exclusive: bool,
 }
 
 /// What became of a write.
@@ -356,7 +358,13 @@ impl Stream {
         // Behind the peer's FIN, close(2) sends ours: one call less. An error here means that the
         // connection broke meanwhile; the reading side meets it.
         if let (false, Some(fd)) = (self.state.read_ended(), &self.fd) {
-            let _ = SockRef::from(fd).shutdown(std::net::Shutdown::Write);
+            let socket = SockRef::from(fd);
+            if self.settings.exclusive {
+                // Whoever finishes first leaves the port in TIME_WAIT. The kernel's leftover keeps
+                // this option, and without it would stop the next bind, ours included.
+                let _ = socket.set_reuse_address(true);
+            }
+            let _ = socket.shutdown(std::net::Shutdown::Write);
         }
         self.state.apply(Input::FinSent);
     }
