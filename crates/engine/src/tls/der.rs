@@ -130,8 +130,14 @@ mod tests {
     fn dates_are_read_in_both_notations() {
         assert_eq!(time((UTC_TIME, b"700101000000Z")), Some(0));
         assert_eq!(time((UTC_TIME, b"491231235959Z")), Some(2_524_607_999));
-        assert_eq!(time((GENERALIZED_TIME, b"20240229120000Z")), Some(1_709_208_000));
-        assert_eq!(time((GENERALIZED_TIME, b"99991231235959Z")), Some(253_402_300_799));
+        assert_eq!(
+            time((GENERALIZED_TIME, b"20240229120000Z")),
+            Some(1_709_208_000)
+        );
+        assert_eq!(
+            time((GENERALIZED_TIME, b"99991231235959Z")),
+            Some(253_402_300_799)
+        );
         for bad in [&b""[..], b"7001010000Z", b"70010100000xZ", b"700101000000"] {
             assert_eq!(time((UTC_TIME, bad)), None);
         }

@@ -141,7 +141,11 @@ impl VerifyError {
                 "IP address",
                 IpAddr::from(*address).to_string(),
             ),
-            name => (VerifyKind::HostnameMismatch, "Hostname", name.to_str().into_owned()),
+            name => (
+                VerifyKind::HostnameMismatch,
+                "Hostname",
+                name.to_str().into_owned(),
+            ),
         };
         Self {
             kind,

@@ -58,19 +58,59 @@ const TLS13_SUITES: usize = 3;
 
 /// What OpenSSL's cipher names are made of, beyond what the engine has.
 const WORDS: [&str; 45] = [
-    "ECDHE", "DHE", "EDH", "ADH", "AECDH", "ECDH", "DH", "RSA", "ECDSA", "DSS", "PSK", "SRP",
-    "AES128", "AES256", "AES", "128", "256", "GCM", "CCM", "CCM8", "CBC", "CBC3", "SHA", "SHA1",
-    "SHA256", "SHA384", "MD5", "RC4", "DES", "3DES", "CAMELLIA128", "CAMELLIA256", "CAMELLIA",
-    "ARIA128", "ARIA256", "ARIA", "SEED", "IDEA", "NULL", "CHACHA20", "POLY1305", "TLS", "WITH",
-    "8", "EDE",
+    "ECDHE",
+    "DHE",
+    "EDH",
+    "ADH",
+    "AECDH",
+    "ECDH",
+    "DH",
+    "RSA",
+    "ECDSA",
+    "DSS",
+    "PSK",
+    "SRP",
+    "AES128",
+    "AES256",
+    "AES",
+    "128",
+    "256",
+    "GCM",
+    "CCM",
+    "CCM8",
+    "CBC",
+    "CBC3",
+    "SHA",
+    "SHA1",
+    "SHA256",
+    "SHA384",
+    "MD5",
+    "RC4",
+    "DES",
+    "3DES",
+    "CAMELLIA128",
+    "CAMELLIA256",
+    "CAMELLIA",
+    "ARIA128",
+    "ARIA256",
+    "ARIA",
+    "SEED",
+    "IDEA",
+    "NULL",
+    "CHACHA20",
+    "POLY1305",
+    "TLS",
+    "WITH",
+    "8",
+    "EDE",
 ];
 
 /// OpenSSL's and the standard name of a suite.
 pub fn suite_names(suite: CipherSuite) -> (&'static str, &'static str) {
-    SUITES
-        .iter()
-        .find(|known| known.0 == suite)
-        .map_or_else(|| (suite.as_str().unwrap_or("?"), "?"), |known| (known.1, known.2))
+    SUITES.iter().find(|known| known.0 == suite).map_or_else(
+        || (suite.as_str().unwrap_or("?"), "?"),
+        |known| (known.1, known.2),
+    )
 }
 
 pub fn version_name(version: ProtocolVersion) -> &'static str {
@@ -102,7 +142,10 @@ pub fn cipher_suites(text: &str) -> Result<Vec<CipherSuite>, TlsError> {
     let mut chosen: Vec<usize> = Vec::new();
     let mut killed: Vec<usize> = Vec::new();
     let mut legacy: Option<&str> = None;
-    for token in text.split([':', ',', ' ', ';']).filter(|token| !token.is_empty()) {
+    for token in text
+        .split([':', ',', ' ', ';'])
+        .filter(|token| !token.is_empty())
+    {
         if token.starts_with('@') {
             continue;
         }
@@ -186,12 +229,37 @@ fn select_one(name: &str) -> Option<Vec<usize>> {
         "CHACHA20" => tls12("CHACHA20"),
         "SHA256" => tls12("SHA256"),
         "SHA384" => tls12("SHA384"),
-        "aNULL" | "eNULL" | "NULL" | "LOW" | "MEDIUM" | "EXP" | "EXPORT" | "COMPLEMENTOFDEFAULT"
-        | "COMPLEMENTOFALL" | "aDSS" | "kRSA" | "kDHE" | "kEDH" | "kPSK" | "aPSK" | "kDHEPSK"
-        | "kECDHEPSK" | "kRSAPSK" | "kSRP" | "aSRP" | "SSLv3" | "TLSv1" | "TLSv1.0" | "SSLv2"
-        | "AESCCM" | "AESCCM8" | "ARIAGCM" | "SUITEB128" | "SUITEB192" | "SHA1" | "GOST" => {
-            Some(Vec::new())
-        }
+        "aNULL"
+        | "eNULL"
+        | "NULL"
+        | "LOW"
+        | "MEDIUM"
+        | "EXP"
+        | "EXPORT"
+        | "COMPLEMENTOFDEFAULT"
+        | "COMPLEMENTOFALL"
+        | "aDSS"
+        | "kRSA"
+        | "kDHE"
+        | "kEDH"
+        | "kPSK"
+        | "aPSK"
+        | "kDHEPSK"
+        | "kECDHEPSK"
+        | "kRSAPSK"
+        | "kSRP"
+        | "aSRP"
+        | "SSLv3"
+        | "TLSv1"
+        | "TLSv1.0"
+        | "SSLv2"
+        | "AESCCM"
+        | "AESCCM8"
+        | "ARIAGCM"
+        | "SUITEB128"
+        | "SUITEB192"
+        | "SHA1"
+        | "GOST" => Some(Vec::new()),
         _ => name
             .to_ascii_uppercase()
             .split(['-', '_'])
@@ -213,7 +281,10 @@ mod tests {
 
     fn names(text: &str) -> Vec<&'static str> {
         let suites = cipher_suites(text).unwrap();
-        suites.into_iter().map(|suite| suite_names(suite).0).collect()
+        suites
+            .into_iter()
+            .map(|suite| suite_names(suite).0)
+            .collect()
     }
 
     #[test]
@@ -244,25 +315,40 @@ mod tests {
         };
         assert_eq!(twelve("HIGH:!aNULL:!MD5:@SECLEVEL=2").len(), 6);
         assert_eq!(twelve("ECDHE+AESGCM:!aRSA").len(), 2);
-        assert_eq!(twelve("HIGH:-CHACHA20:+AES128").last(), Some(&"ECDHE-RSA-AES128-GCM-SHA256"));
+        assert_eq!(
+            twelve("HIGH:-CHACHA20:+AES128").last(),
+            Some(&"ECDHE-RSA-AES128-GCM-SHA256")
+        );
         assert_eq!(
             twelve("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:AES128-SHA"),
             ["ECDHE-RSA-AES256-GCM-SHA384"]
         );
-        assert_eq!(names("DEFAULT:!CHACHA20:!TLS_CHACHA20_POLY1305_SHA256").len(), 6);
+        assert_eq!(
+            names("DEFAULT:!CHACHA20:!TLS_CHACHA20_POLY1305_SHA256").len(),
+            6
+        );
     }
 
     #[test]
     fn what_cannot_be_used_is_named() {
         for (text, named) in [
-            ("AES128-SHA:DHE-RSA-AES256-SHA", "\"AES128-SHA\" is not supported"),
+            (
+                "AES128-SHA:DHE-RSA-AES256-SHA",
+                "\"AES128-SHA\" is not supported",
+            ),
             ("RC4-MD5", "\"RC4-MD5\" is not supported"),
-            ("ECDHE-RSA-AES128-GCM-SHA25", "unknown cipher \"ECDHE-RSA-AES128-GCM-SHA25\""),
+            (
+                "ECDHE-RSA-AES128-GCM-SHA25",
+                "unknown cipher \"ECDHE-RSA-AES128-GCM-SHA25\"",
+            ),
             ("HIGH:!HIGH", "no cipher left"),
             ("", "no cipher left"),
         ] {
             let error = cipher_suites(text).unwrap_err().to_string();
-            assert!(error.starts_with("ciphers: ") && error.contains(named), "{error}");
+            assert!(
+                error.starts_with("ciphers: ") && error.contains(named),
+                "{error}"
+            );
         }
     }
 }

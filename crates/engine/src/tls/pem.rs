@@ -22,10 +22,7 @@ pub fn revocation_lists(
 }
 
 /// The first private key of a text: PKCS#8, PKCS#1 or SEC1.
-pub fn private_key(
-    option: &'static str,
-    text: &[u8],
-) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub fn private_key(option: &'static str, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     let encrypted = contains(text, b"ENCRYPTED");
     match PrivateKeyDer::from_pem_slice(text) {
         Ok(_) | Err(_) if encrypted => Err(config(
@@ -74,7 +71,8 @@ mod tests {
         assert!(reason(private_key("key", b"\n")).starts_with("key: no private key"));
         let cut = b"-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert!(reason(certificates("cert", cut)).starts_with("cert: not valid PEM"));
-        let locked = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let locked =
+            b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
         assert!(reason(private_key("key", locked)).contains("encrypted"));
     }
 

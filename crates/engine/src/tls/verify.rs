@@ -44,10 +44,7 @@ impl Anchors {
             Trust::System => {
                 let roots = system_roots();
                 Ok(Self {
-                    description: format!(
-                        "the system's trust store, {} certificates",
-                        roots.len()
-                    ),
+                    description: format!("the system's trust store, {} certificates", roots.len()),
                     roots,
                     exact: Vec::new(),
                 })
