@@ -292,22 +292,8 @@ impl Session {
     }
 
     fn fail(&mut self, error: &Error, input: &[u8]) -> TlsError {
-        // The alert. Only while there is output rustls does not look at its input, which it
-        // would want to see whole.
-        while self.state().wants_write() {
-            let (output, mut plain) = (&mut self.output, Vec::new());
-            let (_, step) = match &mut self.connection {
-                Connection::Client(client, _) => {
-                    step(client.process_tls_records(&mut []), &mut plain, output)
-                }
-                Connection::Server(server) => {
-                    step(server.process_tls_records(&mut []), &mut plain, output)
-                }
-            };
-            if step != Ok(Step::Again) {
-                break;
-            }
-        }
+        // The alert.
+        self.drain_connection();
         let mut error = session_error(error, self.failure.as_deref().cloned(), self.config.trust());
         if let (false, TlsError::Protocol(reason)) = (self.established, &mut error) {
             if let Some(other) = other_protocol(input) {
@@ -335,44 +321,41 @@ impl Session {
             return Err((**error).clone());
         }
         let mut done = Sealed::default();
-        if !self.output.is_empty() {
-            let n = self.output.len().min(out.len());
-            out[..n].copy_from_slice(&self.output[..n]);
-            self.output.drain(..n);
-            done.written = n;
+        loop {
             if !self.output.is_empty() {
+                let n = self.output.len().min(out.len() - done.written);
+                out[done.written..done.written + n].copy_from_slice(&self.output[..n]);
+                self.output.drain(..n);
+                done.written += n;
+                if !self.output.is_empty() {
+                    return Ok(done);
+                }
+                self.output = Vec::new();
+            }
+            if !self.established || self.closed {
                 return Ok(done);
             }
-            self.output = Vec::new();
-        }
-        if !self.established || self.closed {
-            return Ok(done);
-        }
-        while done.taken < plaintext.len() {
             let room = out.len() - done.written;
             let left = &plaintext[done.taken..];
-            let piece = if self.max_fragment == MAX_FRAGMENT {
-                // Whole records, then what the last one has room for.
-                let full = room / (MAX_FRAGMENT + RECORD_OVERHEAD);
-                let rest = room % (MAX_FRAGMENT + RECORD_OVERHEAD);
-                full * MAX_FRAGMENT + rest.saturating_sub(RECORD_OVERHEAD)
-            } else {
-                room.saturating_sub(RECORD_OVERHEAD).min(self.max_fragment)
-            };
-            let piece = piece.min(left.len());
+            let piece = self.fitting(room).min(left.len());
             if piece == 0 {
-                break;
+                return Ok(done);
             }
-            match self.encrypt(&left[..piece], &mut out[done.written..])? {
-                Some(written) => {
-                    done.written += written;
-                    done.taken += piece;
-                }
-                // A key update takes the room.
-                None => break,
+            if let Some(written) = self.encrypt(&left[..piece], &mut out[done.written..])? {
+                done.written += written;
+                done.taken += piece;
             }
         }
-        Ok(done)
+    }
+
+    /// How much plaintext one call of rustls can put into `room` bytes.
+    fn fitting(&self, room: usize) -> usize {
+        const RECORD: usize = MAX_FRAGMENT + RECORD_OVERHEAD;
+        if self.max_fragment < MAX_FRAGMENT {
+            return room.saturating_sub(RECORD_OVERHEAD).min(self.max_fragment);
+        }
+        // Whole records, then what the last one has room for.
+        room / RECORD * MAX_FRAGMENT + (room % RECORD).saturating_sub(RECORD_OVERHEAD)
     }
 
     /// Appends records with all of `plaintext` to `out`; with none of it before the handshake is
@@ -395,9 +378,12 @@ impl Session {
         }
     }
 
-    /// Encrypts all of it; `None` if there is no room, for which a key update is to blame: it
-    /// is in the output then.
+    /// Encrypts all of it; `None` if there is something to say before, a key update, which then
+    /// is in the output.
     fn encrypt(&mut self, plaintext: &[u8], out: &mut [u8]) -> Result<Option<usize>, TlsError> {
+        if self.drain_connection() {
+            return Ok(None);
+        }
         let result = self.write_traffic(|writer| match writer {
             Writer::Client(mut writer) => writer.encrypt(plaintext, out),
             Writer::Server(mut writer) => writer.encrypt(plaintext, out),
@@ -417,48 +403,63 @@ impl Session {
         }
     }
 
-    /// Gets rustls to the state in which it sends. What it has to say before goes to the output,
-    /// which therefore must be looked at again.
+    /// Gets rustls to the state in which it sends; there must be nothing it has to say before.
     fn write_traffic<R>(
         &mut self,
         send: impl FnOnce(Writer<'_>) -> R,
     ) -> Result<Option<R>, TlsError> {
         // rustls may have looked at some of it, and expects it at its place.
         let mut pending = mem::take(&mut self.pending);
-        let result = match &mut self.connection {
-            Connection::Client(client, _) => match client.process_tls_records(&mut pending).state {
-                Ok(ConnectionState::WriteTraffic(writer)) => Ok(Some(send(Writer::Client(writer)))),
-                Ok(_) => Ok(None),
-                Err(error) => Err(error),
-            },
-            Connection::Server(server) => match server.process_tls_records(&mut pending).state {
-                Ok(ConnectionState::WriteTraffic(writer)) => Ok(Some(send(Writer::Server(writer)))),
-                Ok(_) => Ok(None),
-                Err(error) => Err(error),
-            },
+        let result = loop {
+            match &mut self.connection {
+                Connection::Client(client, _) => {
+                    match client.process_tls_records(&mut pending).state {
+                        Ok(ConnectionState::WriteTraffic(writer)) => {
+                            break Ok(Some(send(Writer::Client(writer))));
+                        }
+                        Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                        Ok(_) => break Ok(None),
+                        Err(error) => break Err(error),
+                    }
+                }
+                Connection::Server(server) => {
+                    match server.process_tls_records(&mut pending).state {
+                        Ok(ConnectionState::WriteTraffic(writer)) => {
+                            break Ok(Some(send(Writer::Server(writer))));
+                        }
+                        Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                        Ok(_) => break Ok(None),
+                        Err(error) => break Err(error),
+                    }
+                }
+            }
         };
         self.pending = pending;
         result.map_err(|error| self.fail(&error, &[]))
     }
 
-    /// Moves what rustls has to say into the output.
-    fn drain_connection(&mut self) {
+    /// Moves what rustls has to say into the output; `false` if there was nothing.
+    fn drain_connection(&mut self) -> bool {
+        if !self.state().wants_write() {
+            return false;
+        }
+        // While there is something, rustls does not look at its input.
+        let mut plain = Vec::new();
         while self.state().wants_write() {
-            let (mut pending, mut plain) = (mem::take(&mut self.pending), Vec::new());
             let output = &mut self.output;
             let (_, step) = match &mut self.connection {
                 Connection::Client(client, _) => {
-                    step(client.process_tls_records(&mut pending), &mut plain, output)
+                    step(client.process_tls_records(&mut []), &mut plain, output)
                 }
                 Connection::Server(server) => {
-                    step(server.process_tls_records(&mut pending), &mut plain, output)
+                    step(server.process_tls_records(&mut []), &mut plain, output)
                 }
             };
-            self.pending = pending;
             if step != Ok(Step::Again) {
-                return;
+                break;
             }
         }
+        true
     }
 
     /// There is something for [`Session::take_output`].
@@ -478,12 +479,13 @@ impl Session {
     /// Ends our side: appends the output and `close_notify`. Nothing can be sealed any more;
     /// reading goes on. Before the handshake is done there is nothing to say.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
+        self.drain_connection();
         self.take_output(out);
         if !self.established || self.closed || self.failed.is_some() {
             return;
         }
         self.closed = true;
-        // It gets there in the first attempt only if there is nothing else to say.
+        // It does not get there if there is a key update to announce.
         let start = out.len();
         out.resize(start + HEADER + RECORD_OVERHEAD, 0);
         let written = self.write_traffic(|writer| match writer {
