@@ -342,7 +342,12 @@ fn accepted(
             Err(error) => return refuse(engine, &socket, token, &error),
         }
     }
-    opened(engine, &socket, token).map(drop)
+    opened(engine, &socket, token)?;
+    if from.closes_all(py) {
+        // Stopped by its factory, before it could be told.
+        socket.get().close(py)?;
+    }
+    Ok(())
 }
 
 /// Lets go of an accepted connection that never opened.
