@@ -92,7 +92,7 @@ def cork_and_raise(socket: Socket) -> None:
 
 def run_the_loop(socket: Socket) -> None:
     with pytest.raises(RuntimeError):
-        asyncio.get_running_loop().run_until_complete(asyncio.sleep(0))
+        asyncio.get_running_loop().run_forever()
 
 
 ACTS: dict[str, Callable[[Socket], object]] = {
