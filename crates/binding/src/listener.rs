@@ -160,7 +160,7 @@ impl Listener {
     fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.engine.get().host.future(py)?;
         let waiter = future.clone().unbind();
-        self.waiters.with(py, |waiters| waiters.push(waiter));
+        host::enlist(py, &self.waiters, waiter, |future| future);
         self.settle(py);
         Ok(future)
     }
