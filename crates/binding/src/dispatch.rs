@@ -41,6 +41,8 @@ pub struct Work {
     pub was_idle: bool,
     /// When the interpreter's lock was last handed over.
     pub lock_taken: Instant,
+    /// When it is to be handed over again.
+    pub lock_hold: Duration,
 }
 
 impl Default for Work {
@@ -51,6 +53,7 @@ impl Default for Work {
             buffer: vec![0; BUFFER_SIZE],
             was_idle: false,
             lock_taken: Instant::now(),
+            lock_hold: Duration::ZERO,
         }
     }
 }
@@ -344,7 +347,12 @@ fn accepted(
             Err(error) => return refuse(engine, &socket, token, &error),
         }
     }
-    opened(engine, &socket, token).map(drop)
+    opened(engine, &socket, token)?;
+    if from.closes_all(py) {
+        // Stopped by its factory, before it could be told.
+        socket.get().close(py)?;
+    }
+    Ok(())
 }
 
 /// Lets go of an accepted connection that never opened.

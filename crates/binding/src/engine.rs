@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mantou_engine::{self as core, Interest, Poller, Target, Token};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -26,8 +27,14 @@ use crate::socket::Socket;
 const EVENT_READ: u32 = 1;
 const EVENT_WRITE: u32 = 2;
 
-/// How long the interpreter's lock is kept at most while there is always something to do.
-const LOCK_HOLD: Duration = Duration::from_millis(5);
+/// How long the interpreter's lock is kept at most while there is always something to do, in the
+/// interpreter's own switch intervals. A thread that has waited for one of them demands the lock,
+/// and from then on gets it with the next release. A release before that only wakes it, too late to
+/// catch the lock, and starts its wait anew: with short holds it would never get to demand it.
+const LOCK_HOLD_INTERVALS: f64 = 3.0;
+
+/// A wait that took less found its events there already.
+const REAL_WAIT: Duration = Duration::from_micros(20);
 
 /// Who is told of a member's events. A strong reference: what is open stays alive.
 pub enum Owner {
@@ -136,8 +143,9 @@ impl Engine {
         // but where the last question found nothing, the next is likely to find nothing either.
         if in_haste || !work.was_idle {
             let now = Instant::now();
-            let result = if now.duration_since(work.lock_taken) > LOCK_HOLD {
+            let result = if now.duration_since(work.lock_taken) > work.lock_hold {
                 work.lock_taken = now;
+                work.lock_hold = lock_hold(py)?;
                 let events = &mut work.events;
                 py.detach(|| self.poller.wait(events, Some(Duration::ZERO)))
             } else {
@@ -150,9 +158,11 @@ impl Engine {
             }
         }
         let events = &mut work.events;
+        let start = Instant::now();
         forgive_interruption(py.detach(|| self.poller.wait(events, patience)))?;
-        work.was_idle = work.events.len() < 2;
         work.lock_taken = Instant::now();
+        let waited = work.lock_taken.duration_since(start) > REAL_WAIT;
+        work.was_idle = waited && work.events.len() < 2;
         Ok(())
     }
 }
@@ -419,6 +429,14 @@ fn forgive_interruption(result: io::Result<()>) -> PyResult<()> {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(errors::from_io(&error)),
         _ => Ok(()),
     }
+}
+
+fn lock_hold(py: Python<'_>) -> PyResult<Duration> {
+    let interval = py
+        .import("sys")?
+        .call_method0(intern!(py, "getswitchinterval"))?;
+    let seconds: f64 = interval.extract()?;
+    Ok(settings::duration(LOCK_HOLD_INTERVALS * seconds))
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

@@ -63,6 +63,28 @@ impl Host {
     }
 }
 
+/// Adds a waiter, and before their list grows drops those who have given up waiting meanwhile.
+pub fn enlist<W>(
+    py: Python<'_>,
+    waiters: &Guarded<Vec<W>>,
+    waiter: W,
+    future: impl Fn(&W) -> &Py<PyAny>,
+) {
+    if waiters.with(py, |waiters| waiters.len() == waiters.capacity()) {
+        let mut all = waiters.replace(py, Vec::new());
+        let is_done = |waiter: &W| {
+            let done = future(waiter).call_method0(py, intern!(py, "done"));
+            done.is_ok_and(|done| done.is_truthy(py).unwrap_or(false))
+        };
+        all.retain(|waiter| !is_done(waiter));
+        waiters.with(py, |waiters| {
+            all.append(waiters);
+            *waiters = all;
+        });
+    }
+    waiters.with(py, |waiters| waiters.push(waiter));
+}
+
 /// Settles a future that nobody has settled or cancelled yet.
 pub fn resolve(future: &Bound<'_, PyAny>, error: Option<&Bound<'_, PyAny>>) {
     let py = future.py();

@@ -19,6 +19,8 @@ pub struct Listener {
     data_factory: Guarded<Option<Py<PyAny>>>,
     owner: Guarded<Option<Py<PyAny>>>,
     connections: Guarded<usize>,
+    /// Nothing is to stay open, not even what is being accepted this moment.
+    closes_all: Guarded<bool>,
     /// Futures of those who wait for the last connection to go.
     waiters: Guarded<Vec<Py<PyAny>>>,
 }
@@ -39,6 +41,7 @@ impl Listener {
             data_factory: Guarded::new(data_factory),
             owner: Guarded::new(None),
             connections: Guarded::new(0),
+            closes_all: Guarded::new(false),
             waiters: Guarded::new(Vec::new()),
         }
     }
@@ -61,6 +64,10 @@ impl Listener {
 
     pub fn is_stopped(&self, py: Python<'_>) -> bool {
         self.token.get(py) == Token::NONE
+    }
+
+    pub fn closes_all(&self, py: Python<'_>) -> bool {
+        self.closes_all.get(py)
     }
 
     pub fn add_connection(&self, py: Python<'_>) {
@@ -132,6 +139,7 @@ impl Listener {
         let listener = this.get();
         listener.stop_accepting(py)?;
         if close_active_connections {
+            listener.closes_all.replace(py, true);
             for socket in listener.engine.get().sockets(py) {
                 let socket = socket.get();
                 if socket.came_from(py, this) {
@@ -160,7 +168,7 @@ impl Listener {
     fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.engine.get().host.future(py)?;
         let waiter = future.clone().unbind();
-        self.waiters.with(py, |waiters| waiters.push(waiter));
+        host::enlist(py, &self.waiters, waiter, |future| future);
         self.settle(py);
         Ok(future)
     }

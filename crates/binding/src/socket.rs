@@ -199,8 +199,7 @@ impl Socket {
     fn wait_for<'py>(&self, py: Python<'py>, goal: Goal) -> PyResult<Bound<'py, PyAny>> {
         let future = self.engine.get().host.future(py)?;
         let waiter = future.clone().unbind();
-        self.waiters
-            .with(py, |waiters| waiters.push((goal, waiter)));
+        host::enlist(py, &self.waiters, (goal, waiter), |(_, future)| future);
         Ok(future)
     }
 

@@ -14,6 +14,7 @@ mod state;
 mod stream;
 mod sys;
 mod timers;
+pub mod tls;
 mod token;
 
 pub use connect::Attempt;

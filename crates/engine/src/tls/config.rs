@@ -1,0 +1,414 @@
+//! Configurations, checked and ready for sessions.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use aws_lc_rs::digest;
+use rustls::client::{ResolvesClientCert, Resumption, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, Error, InconsistentKeys, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    version,
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+
+use super::capture::{self, Log};
+use super::error::TlsError;
+use super::names;
+use super::pem;
+use super::verify::{Anchors, ClientVerifier, ServerVerifier, Trust};
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Version {
+    Tls12,
+    Tls13,
+}
+
+impl Version {
+    pub fn parse(option: &'static str, name: &str) -> Result<Self, TlsError> {
+        match name {
+            "TLSv1.2" => Ok(Self::Tls12),
+            "TLSv1.3" => Ok(Self::Tls13),
+            "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1" => Err(config(
+                option,
+                format!("{name} is not supported; pass an ssl.SSLContext to use it"),
+            )),
+            _ => Err(config(
+                option,
+                format!("\"TLSv1.2\" or \"TLSv1.3\" expected, not {name:?}"),
+            )),
+        }
+    }
+}
+
+/// A certificate, the chain behind it, and its key.
+#[derive(Debug)]
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self {
+            chain: pem::certificates("cert", cert)?,
+            key: pem::private_key("key", key)?,
+        })
+    }
+}
+
+/// What clients and servers have in common.
+#[derive(Debug)]
+pub struct Common {
+    pub trust: Trust,
+    /// The first that the peer can use is shown to it.
+    pub identities: Vec<Identity>,
+    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    pub alpn: Vec<Vec<u8>>,
+    pub min_version: Version,
+    pub max_version: Version,
+    /// OpenSSL's names.
+    pub ciphers: Option<String>,
+    pub key_log: Option<PathBuf>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            trust: Trust::System,
+            identities: Vec::new(),
+            crls: Vec::new(),
+            alpn: Vec::new(),
+            min_version: Version::Tls12,
+            max_version: Version::Tls13,
+            ciphers: None,
+            key_log: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct ClientSpec {
+    pub common: Common,
+    /// A server that fails verification is refused.
+    pub verify: bool,
+}
+
+impl Default for ClientSpec {
+    fn default() -> Self {
+        Self {
+            common: Common::default(),
+            verify: true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ClientAuth {
+    #[default]
+    None,
+    /// Asked for; whoever shows none, or a bad one, is let in.
+    Request,
+    Require,
+}
+
+#[derive(Default, Debug)]
+pub struct ServerSpec {
+    pub common: Common,
+    pub client_auth: ClientAuth,
+}
+
+/// A configuration; shared by its sessions.
+#[derive(Debug)]
+pub struct TlsConfig {
+    pub(super) side: Side,
+}
+
+#[derive(Debug)]
+pub(super) enum Side {
+    Client {
+        config: Box<ClientConfig>,
+        verifier: Arc<ServerVerifier>,
+    },
+    Server {
+        config: Arc<ServerConfig>,
+        verifier: Option<Arc<ClientVerifier>>,
+    },
+}
+
+impl TlsConfig {
+    pub fn client(spec: ClientSpec) -> Result<Arc<Self>, TlsError> {
+        let ClientSpec { common, verify } = spec;
+        let provider = crypto(common.ciphers.as_deref())?;
+        let anchors = Anchors::new(&common.trust)?;
+        let mark = mark(&common, &anchors, verify);
+        let (verifier, credentials) = match remembered(&mark) {
+            Some(same) => same,
+            None => {
+                let credentials = Identities::new(common.identities, &provider)?;
+                let verifier = ServerVerifier::new(anchors, common.crls, verify, provider.clone())?;
+                remember(mark, Arc::new(verifier), Arc::new(credentials))
+            }
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions(common.min_version, common.max_version)?)
+            .map_err(|error| config("ciphers", error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone())
+            .with_client_cert_resolver(credentials);
+        config.alpn_protocols = checked_alpn(common.alpn)?;
+        config.key_log = Arc::new(Log::new(common.key_log.as_deref())?);
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(Self {
+            side: Side::Client {
+                config: Box::new(config),
+                verifier,
+            },
+        }))
+    }
+
+    pub fn server(spec: ServerSpec) -> Result<Arc<Self>, TlsError> {
+        let ServerSpec {
+            common,
+            client_auth,
+        } = spec;
+        let provider = crypto(common.ciphers.as_deref())?;
+        if common.identities.is_empty() {
+            return Err(config(
+                "cert",
+                "a server needs a certificate and its key".into(),
+            ));
+        }
+        let verifier = match client_auth {
+            ClientAuth::None => None,
+            auth => Some(Arc::new(ClientVerifier::new(
+                Anchors::new(&common.trust)?,
+                common.crls,
+                auth == ClientAuth::Require,
+                provider.clone(),
+            )?)),
+        };
+        let identities = Identities::new(common.identities, &provider)?;
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions(common.min_version, common.max_version)?)
+            .map_err(|error| config("ciphers", error.to_string()))?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+            None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(identities));
+        config.alpn_protocols = checked_alpn(common.alpn)?;
+        config.key_log = Arc::new(Log::new(common.key_log.as_deref())?);
+        // Tickets keep the sessions at the clients, so nothing is held here.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = provider::Ticketer::new()
+            .map_err(|error| TlsError::Protocol(format!("no session tickets: {error}")))?;
+        Ok(Arc::new(Self {
+            side: Side::Server {
+                config: Arc::new(config),
+                verifier,
+            },
+        }))
+    }
+
+    pub fn is_server(&self) -> bool {
+        matches!(self.side, Side::Server { .. })
+    }
+
+    /// The trust store that peers are checked against, in words.
+    pub fn trust(&self) -> &str {
+        match &self.side {
+            Side::Client { verifier, .. } => verifier.trust(),
+            Side::Server {
+                verifier: Some(verifier),
+                ..
+            } => verifier.trust(),
+            Side::Server { verifier: None, .. } => "nothing: no certificate is asked for",
+        }
+    }
+}
+
+fn config(option: &'static str, reason: String) -> TlsError {
+    TlsError::Config { option, reason }
+}
+
+fn crypto(ciphers: Option<&str>) -> Result<Arc<CryptoProvider>, TlsError> {
+    let all = capture::suites();
+    let cipher_suites = match ciphers {
+        None => all.to_vec(),
+        Some(text) => names::cipher_suites(text)?
+            .into_iter()
+            .filter_map(|name| all.iter().find(|suite| suite.suite() == name).copied())
+            .collect(),
+    };
+    Ok(Arc::new(CryptoProvider {
+        cipher_suites,
+        ..provider::default_provider()
+    }))
+}
+
+fn versions(
+    min: Version,
+    max: Version,
+) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    if min > max {
+        return Err(config("min_version", "is above max_version".into()));
+    }
+    let all = [
+        (Version::Tls13, &version::TLS13),
+        (Version::Tls12, &version::TLS12),
+    ];
+    let enabled = all
+        .into_iter()
+        .filter(|known| (min..=max).contains(&known.0));
+    Ok(enabled.map(|known| known.1).collect())
+}
+
+fn checked_alpn(protocols: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, TlsError> {
+    if protocols
+        .iter()
+        .any(|name| name.is_empty() || name.len() > 255)
+    {
+        let reason = "a protocol name has 1 to 255 bytes".into();
+        return Err(config("alpn_protocols", reason));
+    }
+    if protocols.iter().map(|name| name.len() + 1).sum::<usize>() > 65_535 {
+        let reason = "the names take more than 65535 bytes".into();
+        return Err(config("alpn_protocols", reason));
+    }
+    Ok(protocols)
+}
+
+/// Certificates to choose from, for either side.
+#[derive(Debug)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl Identities {
+    fn new(identities: Vec<Identity>, provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let load = |identity: Identity| {
+            if identity.chain.is_empty() {
+                return Err(config("cert", "no certificate found".into()));
+            }
+            let key = provider
+                .key_provider
+                .load_private_key(identity.key)
+                .map_err(|error| config("key", format!("not usable: {error}")))?;
+            let certified = CertifiedKey::new(identity.chain, key);
+            match certified.keys_match() {
+                Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+                    Ok(Arc::new(certified))
+                }
+                Err(Error::InconsistentKeys(_)) => {
+                    Err(config("key", "does not belong to the certificate".into()))
+                }
+                Err(error) => Err(config("cert", format!("not usable: {error}"))),
+            }
+        };
+        let loaded: Result<_, _> = identities.into_iter().map(load).collect();
+        Ok(Self(loaded?))
+    }
+
+    /// The first that the peer can check; of several, one that is made for the name it asks for.
+    fn choose(&self, schemes: &[SignatureScheme], name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        let mut chosen = self.0.iter().find(usable);
+        if let (true, Some(Ok(name))) = (self.0.len() > 1, name.map(ServerName::try_from)) {
+            let named = |key: &&Arc<CertifiedKey>| {
+                let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+                parsed.is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
+            };
+            chosen = self.0.iter().filter(usable).find(named).or(chosen);
+        }
+        let chosen = chosen.cloned();
+        let identity = chosen.clone();
+        capture::put(|captured| captured.identity = identity);
+        chosen
+    }
+}
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name();
+        capture::put(|captured| captured.server_name = name.map(Box::from));
+        self.choose(hello.signature_schemes(), name)
+    }
+}
+
+impl ResolvesClientCert for Identities {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        self.choose(sigschemes, None)
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+// A session is resumed only under the verifier and the credentials it was made with. Equal
+// configurations therefore share them, as long as somebody holds them.
+
+type Mark = digest::Digest;
+type Shared = (Arc<ServerVerifier>, Arc<dyn ResolvesClientCert>);
+type WeakShared = (Mark, Weak<ServerVerifier>, Weak<dyn ResolvesClientCert>);
+
+static SHARED: Mutex<Vec<WeakShared>> = Mutex::new(Vec::new());
+
+fn mark(common: &Common, anchors: &Anchors, verify: bool) -> Mark {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut add = |bytes: &[u8]| {
+        context.update(&bytes.len().to_be_bytes());
+        context.update(bytes);
+    };
+    add(&[u8::from(verify)]);
+    add(common.ciphers.as_deref().unwrap_or_default().as_bytes());
+    match &common.trust {
+        Trust::System => {
+            // Read once and kept: the same store is at the same place.
+            add(&Arc::as_ptr(&anchors.roots).addr().to_be_bytes());
+        }
+        Trust::Certificates(certificates) => {
+            add(&certificates.len().to_be_bytes());
+            certificates.iter().for_each(|der| add(der));
+        }
+    }
+    add(&common.crls.len().to_be_bytes());
+    common.crls.iter().for_each(|der| add(der));
+    for identity in &common.identities {
+        add(identity.key.secret_der());
+        add(&identity.chain.len().to_be_bytes());
+        identity.chain.iter().for_each(|der| add(der));
+    }
+    context.finish()
+}
+
+fn remembered(mark: &Mark) -> Option<Shared> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.retain(|entry| entry.1.strong_count() > 0 && entry.2.strong_count() > 0);
+    let same = |entry: &&WeakShared| entry.0.as_ref() == mark.as_ref();
+    let entry = shared.iter().find(same)?;
+    Some((entry.1.upgrade()?, entry.2.upgrade()?))
+}
+
+fn remember(
+    mark: Mark,
+    verifier: Arc<ServerVerifier>,
+    credentials: Arc<dyn ResolvesClientCert>,
+) -> Shared {
+    let entry = (
+        mark,
+        Arc::downgrade(&verifier),
+        Arc::downgrade(&credentials),
+    );
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.push(entry);
+    (verifier, credentials)
+}

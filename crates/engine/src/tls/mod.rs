@@ -1,0 +1,24 @@
+//! TLS sessions: bytes in, bytes out, no sockets.
+//!
+//! A [`TlsConfig`] is made once and shared by its sessions. A [`Session`] is fed what the peer
+//! sent and gives plaintext; it seals plaintext into records; what it has to say itself
+//! (handshake, alerts, tickets, key updates) waits in [`Session::take_output`].
+
+mod capture;
+mod config;
+mod der;
+mod error;
+mod export;
+mod names;
+mod pem;
+mod resume;
+mod session;
+mod verify;
+
+pub use config::{ClientAuth, ClientSpec, Common, Identity, ServerSpec, TlsConfig, Version};
+pub use error::{TlsError, VerifyError, VerifyKind};
+pub use pem::{certificates, private_key, revocation_lists};
+pub use resume::ResumeToken;
+pub use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+pub use session::{Authorization, Binding, Cipher, Fed, Sealed, Session};
+pub use verify::{Trust, system_trust_size};

@@ -1,0 +1,728 @@
+//! One TLS connection: ciphertext in, plaintext out, and back.
+
+use std::mem;
+use std::sync::Arc;
+
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::server::UnbufferedServerConnection;
+use rustls::sign::CertifiedKey;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use super::capture::{self, ExporterSecret};
+use super::config::{Side, TlsConfig};
+use super::error::{TlsError, VerifyError, session_error};
+use super::export;
+use super::names;
+use super::resume::{ResumeToken, Store};
+
+/// The largest plaintext of a record.
+const MAX_FRAGMENT: usize = 16_384;
+
+/// Header, nonce, content type and tag: what a record adds at most.
+const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
+
+const HEADER: usize = 5;
+
+/// What a call of [`Session::feed`] led to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Fed {
+    /// The handshake ended with this call.
+    pub established: bool,
+    /// The peer sent `close_notify`: no more plaintext follows.
+    pub peer_closed: bool,
+    /// There is something for [`Session::take_output`].
+    pub has_output: bool,
+}
+
+/// What [`Session::seal_into`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sealed {
+    /// Plaintext that is in the records.
+    pub taken: usize,
+    /// Bytes of the records.
+    pub written: usize,
+}
+
+/// What became of the peer's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Authorization<'a> {
+    /// None was asked for, or the handshake is not done.
+    None,
+    Passed,
+    /// It failed and was let pass.
+    Failed(&'a VerifyError),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cipher {
+    /// OpenSSL's name.
+    pub name: &'static str,
+    pub standard_name: &'static str,
+    pub version: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Binding {
+    /// RFC 9266
+    TlsExporter,
+    /// RFC 5929
+    ServerEndPoint,
+}
+
+enum Connection {
+    Client(Box<UnbufferedClientConnection>, Arc<Store>),
+    Server(Box<UnbufferedServerConnection>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Again,
+    PeerClosed,
+    Idle,
+}
+
+pub struct Session {
+    connection: Connection,
+    config: Arc<TlsConfig>,
+    /// The beginning of a record, or records of a handshake message that is not complete.
+    pending: Vec<u8>,
+    output: Vec<u8>,
+    max_fragment: usize,
+    established: bool,
+    peer_closed: bool,
+    closed: bool,
+    failed: Option<Box<TlsError>>,
+    // Learnt during the handshake.
+    server_name: Option<Box<str>>,
+    identity: Option<Arc<CertifiedKey>>,
+    secret: Option<Box<ExporterSecret>>,
+    failure: Option<Box<VerifyError>>,
+}
+
+impl Session {
+    /// A client's session. The name, a DNS name or an IP address, is what the server's certificate
+    /// must be made for; IP addresses are not sent to the server.
+    pub fn client(
+        config: &Arc<TlsConfig>,
+        server_name: &str,
+        resume: Option<&ResumeToken>,
+    ) -> Result<Self, TlsError> {
+        let Side::Client {
+            config: base,
+            verifier,
+        } = &config.side
+        else {
+            return Err(config_error(
+                "server_side",
+                "a client needs a client's options",
+            ));
+        };
+        let name = ServerName::try_from(server_name)
+            .map_err(|_| config_error("server_name", "not a hostname or an IP address"))?
+            .to_owned();
+        let store = match resume {
+            Some(token) if token.0.name == name => token.0.clone(),
+            _ => Arc::new(Store::new(
+                name.clone(),
+                verifier.clone(),
+                base.client_auth_cert_resolver.clone(),
+            )),
+        };
+        let mut own = (**base).clone();
+        own.resumption = Resumption::store(store.clone());
+        let connection = UnbufferedClientConnection::new(Arc::new(own), name)
+            .map_err(|error| session_error(&error, None, verifier.trust()))?;
+        let mut session = Self::new(config, Connection::Client(Box::new(connection), store));
+        session.server_name = Some(server_name.into());
+        // The first flight.
+        session.run(&mut [], &mut Vec::new())?;
+        Ok(session)
+    }
+
+    pub fn server(config: &Arc<TlsConfig>) -> Result<Self, TlsError> {
+        let Side::Server { config: own, .. } = &config.side else {
+            return Err(config_error(
+                "server_side",
+                "a server needs a server's options",
+            ));
+        };
+        let connection = UnbufferedServerConnection::new(own.clone())
+            .map_err(|error| session_error(&error, None, config.trust()))?;
+        Ok(Self::new(config, Connection::Server(Box::new(connection))))
+    }
+
+    fn new(config: &Arc<TlsConfig>, connection: Connection) -> Self {
+        Self {
+            connection,
+            config: config.clone(),
+            pending: Vec::new(),
+            output: Vec::new(),
+            max_fragment: MAX_FRAGMENT,
+            established: false,
+            peer_closed: false,
+            closed: false,
+            failed: None,
+            server_name: None,
+            identity: None,
+            secret: None,
+            failure: None,
+        }
+    }
+
+    // Bytes
+
+    /// Takes all of `ciphertext`, which is overwritten, and appends what it says to `plain`. What
+    /// was decrypted before an error is in `plain` as well. After an error the session is dead; an
+    /// alert may wait in the output.
+    pub fn feed(&mut self, ciphertext: &mut [u8], plain: &mut Vec<u8>) -> Result<Fed, TlsError> {
+        if let Some(error) = &self.failed {
+            return Err((**error).clone());
+        }
+        let was_established = self.established;
+        let mut input = ciphertext;
+        while !self.pending.is_empty() && !input.is_empty() && !self.peer_closed {
+            let (head, rest) = input.split_at_mut(self.missing().min(input.len()));
+            self.pending.extend_from_slice(head);
+            input = rest;
+            let mut pending = mem::take(&mut self.pending);
+            let used = self.run(&mut pending, plain)?;
+            if used < pending.len() {
+                pending.drain(..used);
+                self.pending = pending;
+            }
+        }
+        if !input.is_empty() && !self.peer_closed {
+            let used = self.run(input, plain)?;
+            self.pending = input[used..].to_vec();
+        }
+        if self.peer_closed {
+            self.pending = Vec::new();
+        }
+        Ok(Fed {
+            established: self.established && !was_established,
+            peer_closed: self.peer_closed,
+            has_output: self.has_output(),
+        })
+    }
+
+    /// How many bytes the record at the front of `pending` lacks. Where it lacks none, it is part
+    /// of a longer message, and everything there is may belong to it.
+    fn missing(&self) -> usize {
+        let length = match self.pending[..] {
+            [_, _, _, high, low, ..] => HEADER + usize::from(u16::from_be_bytes([high, low])),
+            _ => HEADER,
+        };
+        match length.saturating_sub(self.pending.len()) {
+            0 => usize::MAX,
+            missing => missing,
+        }
+    }
+
+    /// Processes what is complete in `input` and returns how much that was.
+    fn run(&mut self, input: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, TlsError> {
+        let mut used = 0;
+        let ended = loop {
+            let output = &mut self.output;
+            let rest = &mut input[used..];
+            let (discard, step) = match &mut self.connection {
+                Connection::Client(client, _) => {
+                    step(client.process_tls_records(rest), plain, output)
+                }
+                Connection::Server(server) => step(server.process_tls_records(rest), plain, output),
+            };
+            used += discard;
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::PeerClosed) => self.peer_closed = true,
+                Ok(Step::Idle) => break Ok(used),
+                Err(error) => break Err(error),
+            }
+        };
+        if !self.established {
+            self.learn();
+        }
+        ended.map_err(|error| self.fail(&error, &input[used..]))
+    }
+
+    /// Picks up what the handshake brought to light.
+    fn learn(&mut self) {
+        let captured = capture::take();
+        self.failure = captured.failure.map(Box::new).or(self.failure.take());
+        self.secret = captured.secret.map(Box::new).or(self.secret.take());
+        self.identity = captured.identity.or(self.identity.take());
+        if self.config.is_server() {
+            self.server_name = captured.server_name.or(self.server_name.take());
+        }
+        if self.state().is_handshaking() {
+            return;
+        }
+        self.established = true;
+        let chain = self.state().peer_certificates().unwrap_or_default();
+        let resumed = self.is_resumed();
+        let failure = match (&self.config.side, &self.connection) {
+            // Who is resumed was verified then. If that was not asked for, nobody knows how it
+            // went.
+            (Side::Client { verifier, .. }, Connection::Client(_, store))
+                if resumed && !verifier.is_strict() =>
+            {
+                verifier.check(chain, &store.name)
+            }
+            (
+                Side::Server {
+                    verifier: Some(verifier),
+                    ..
+                },
+                _,
+            ) if !verifier.is_strict() => {
+                if chain.is_empty() {
+                    Some(verifier.missing())
+                } else if resumed {
+                    verifier.check(chain)
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        };
+        if failure.is_some() {
+            self.failure = failure.map(Box::new);
+        }
+    }
+
+    fn fail(&mut self, error: &Error, input: &[u8]) -> TlsError {
+        // The alert.
+        self.drain_connection();
+        let mut error = session_error(error, self.failure.as_deref().cloned(), self.config.trust());
+        if let (false, TlsError::Protocol(reason)) = (self.established, &mut error) {
+            if let Some(other) = other_protocol(input) {
+                other.clone_into(reason);
+            }
+        }
+        self.failed = Some(Box::new(error.clone()));
+        self.pending = Vec::new();
+        error
+    }
+
+    /// The peer finished the connection below: whether TLS was finished before.
+    pub fn eof(&mut self) -> Result<(), TlsError> {
+        match &self.failed {
+            Some(error) => Err((**error).clone()),
+            None if self.peer_closed => Ok(()),
+            None => Err(TlsError::Truncated),
+        }
+    }
+
+    /// Encrypts as much of `plaintext` as has room in `out`, which begins with what the session
+    /// itself had to send. Nothing is taken before the handshake is done.
+    pub fn seal_into(&mut self, plaintext: &[u8], out: &mut [u8]) -> Result<Sealed, TlsError> {
+        if let Some(error) = &self.failed {
+            return Err((**error).clone());
+        }
+        let mut done = Sealed::default();
+        loop {
+            if !self.output.is_empty() {
+                let n = self.output.len().min(out.len() - done.written);
+                out[done.written..done.written + n].copy_from_slice(&self.output[..n]);
+                self.output.drain(..n);
+                done.written += n;
+                if !self.output.is_empty() {
+                    return Ok(done);
+                }
+                self.output = Vec::new();
+            }
+            if !self.established || self.closed {
+                return Ok(done);
+            }
+            let room = out.len() - done.written;
+            let left = &plaintext[done.taken..];
+            let piece = self.fitting(room).min(left.len());
+            if piece == 0 {
+                return Ok(done);
+            }
+            if let Some(written) = self.encrypt(&left[..piece], &mut out[done.written..])? {
+                done.written += written;
+                done.taken += piece;
+            }
+        }
+    }
+
+    /// How much plaintext one call of rustls can put into `room` bytes.
+    fn fitting(&self, room: usize) -> usize {
+        const RECORD: usize = MAX_FRAGMENT + RECORD_OVERHEAD;
+        if self.max_fragment < MAX_FRAGMENT {
+            return room.saturating_sub(RECORD_OVERHEAD).min(self.max_fragment);
+        }
+        // Whole records, then what the last one has room for.
+        room / RECORD * MAX_FRAGMENT + (room % RECORD).saturating_sub(RECORD_OVERHEAD)
+    }
+
+    /// Appends records with all of `plaintext` to `out`; with none of it before the handshake is
+    /// done, and after [`Session::close_notify`]. Returns how much was taken.
+    pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<usize, TlsError> {
+        let mut taken = 0;
+        loop {
+            let left = plaintext.len() - taken;
+            let records = left.div_ceil(self.max_fragment);
+            let start = out.len();
+            let room = self.output.len() + left + records * RECORD_OVERHEAD;
+            out.resize(start + room, 0);
+            let sealed = self.seal_into(&plaintext[taken..], &mut out[start..]);
+            out.truncate(start + sealed.as_ref().map_or(0, |sealed| sealed.written));
+            taken += sealed?.taken;
+            // Once more if a key update came in between.
+            if taken == plaintext.len() || !self.established || self.closed {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Encrypts all of it; `None` if there is something to say before, a key update, which then
+    /// is in the output.
+    fn encrypt(&mut self, plaintext: &[u8], out: &mut [u8]) -> Result<Option<usize>, TlsError> {
+        if self.drain_connection() {
+            return Ok(None);
+        }
+        let result = self.write_traffic(|writer| match writer {
+            Writer::Client(mut writer) => writer.encrypt(plaintext, out),
+            Writer::Server(mut writer) => writer.encrypt(plaintext, out),
+        })?;
+        match result {
+            Some(Ok(written)) => Ok(Some(written)),
+            Some(Err(EncryptError::InsufficientSize(_))) => {
+                self.drain_connection();
+                Ok(None)
+            }
+            Some(Err(EncryptError::EncryptExhausted)) => {
+                let error = TlsError::Protocol("the traffic keys are exhausted".into());
+                self.failed = Some(Box::new(error.clone()));
+                Err(error)
+            }
+            None => Err(TlsError::Protocol("the session cannot send".into())),
+        }
+    }
+
+    /// Gets rustls to the state in which it sends; there must be nothing it has to say before.
+    fn write_traffic<R>(
+        &mut self,
+        send: impl FnOnce(Writer<'_>) -> R,
+    ) -> Result<Option<R>, TlsError> {
+        // rustls may have looked at some of it, and expects it at its place.
+        let mut pending = mem::take(&mut self.pending);
+        let result = loop {
+            match &mut self.connection {
+                Connection::Client(client, _) => {
+                    match client.process_tls_records(&mut pending).state {
+                        Ok(ConnectionState::WriteTraffic(writer)) => {
+                            break Ok(Some(send(Writer::Client(writer))));
+                        }
+                        Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                        Ok(_) => break Ok(None),
+                        Err(error) => break Err(error),
+                    }
+                }
+                Connection::Server(server) => {
+                    match server.process_tls_records(&mut pending).state {
+                        Ok(ConnectionState::WriteTraffic(writer)) => {
+                            break Ok(Some(send(Writer::Server(writer))));
+                        }
+                        Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                        Ok(_) => break Ok(None),
+                        Err(error) => break Err(error),
+                    }
+                }
+            }
+        };
+        self.pending = pending;
+        result.map_err(|error| self.fail(&error, &[]))
+    }
+
+    /// Moves what rustls has to say into the output; `false` if there was nothing.
+    fn drain_connection(&mut self) -> bool {
+        if !self.state().wants_write() {
+            return false;
+        }
+        // While there is something, rustls does not look at its input.
+        let mut plain = Vec::new();
+        while self.state().wants_write() {
+            let output = &mut self.output;
+            let (_, step) = match &mut self.connection {
+                Connection::Client(client, _) => {
+                    step(client.process_tls_records(&mut []), &mut plain, output)
+                }
+                Connection::Server(server) => {
+                    step(server.process_tls_records(&mut []), &mut plain, output)
+                }
+            };
+            if step != Ok(Step::Again) {
+                break;
+            }
+        }
+        true
+    }
+
+    /// There is something for [`Session::take_output`].
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Appends what the session itself has to send, alerts after errors included.
+    pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        if out.is_empty() {
+            *out = mem::take(&mut self.output);
+        } else {
+            out.append(&mut mem::take(&mut self.output));
+        }
+    }
+
+    /// Ends our side: appends the output and `close_notify`. Nothing can be sealed any more;
+    /// reading goes on. Before the handshake is done there is nothing to say.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) {
+        self.drain_connection();
+        self.take_output(out);
+        if !self.established || self.closed || self.failed.is_some() {
+            return;
+        }
+        self.closed = true;
+        // It does not get there if there is a key update to announce.
+        let start = out.len();
+        out.resize(start + HEADER + RECORD_OVERHEAD, 0);
+        let written = self.write_traffic(|writer| match writer {
+            Writer::Client(mut writer) => writer.queue_close_notify(&mut out[start..]),
+            Writer::Server(mut writer) => writer.queue_close_notify(&mut out[start..]),
+        });
+        match written {
+            Ok(Some(Ok(written))) => out.truncate(start + written),
+            _ => {
+                out.truncate(start);
+                self.drain_connection();
+                self.take_output(out);
+            }
+        }
+    }
+
+    /// Asks for new keys in both directions; with TLS 1.2 there is no such thing.
+    pub fn update_keys(&mut self) -> Result<(), TlsError> {
+        let result = self.write_traffic(|writer| match writer {
+            Writer::Client(writer) => writer.refresh_traffic_keys(),
+            Writer::Server(writer) => writer.refresh_traffic_keys(),
+        })?;
+        self.drain_connection();
+        match result {
+            Some(Ok(())) => Ok(()),
+            _ => Err(TlsError::Protocol("no key update is possible".into())),
+        }
+    }
+
+    /// The largest plaintext of one record; `false` if it is out of range.
+    pub fn set_max_fragment(&mut self, size: usize) -> bool {
+        let valid = (1..=MAX_FRAGMENT).contains(&size);
+        if valid {
+            self.max_fragment = size;
+        }
+        valid
+    }
+
+    // Facts
+
+    fn state(&self) -> &CommonState {
+        match &self.connection {
+            Connection::Client(client, _) => client,
+            Connection::Server(server) => server,
+        }
+    }
+
+    pub fn is_server(&self) -> bool {
+        self.config.is_server()
+    }
+
+    pub fn config(&self) -> &Arc<TlsConfig> {
+        &self.config
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        !self.established
+    }
+
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    pub fn error(&self) -> Option<&TlsError> {
+        self.failed.as_deref()
+    }
+
+    pub fn version(&self) -> Option<&'static str> {
+        self.state().protocol_version().map(names::version_name)
+    }
+
+    pub fn cipher(&self) -> Option<Cipher> {
+        let suite = self.state().negotiated_cipher_suite()?.suite();
+        let (name, standard_name) = names::suite_names(suite);
+        Some(Cipher {
+            name,
+            standard_name,
+            version: self.version()?,
+        })
+    }
+
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.state().alpn_protocol()
+    }
+
+    /// The key exchange group and its size in bits, as OpenSSL counts it.
+    pub fn group(&self) -> Option<(&'static str, u32)> {
+        let group = self.state().negotiated_key_exchange_group()?;
+        Some(names::group_name(group.name()))
+    }
+
+    pub fn is_resumed(&self) -> bool {
+        self.state().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The name a client verifies; the name a server was asked for.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// The peer's certificate and what it sent along.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.state().peer_certificates().unwrap_or_default()
+    }
+
+    /// Our certificate, as far as it was shown to the peer.
+    pub fn own_certificates(&self) -> &[CertificateDer<'static>] {
+        self.identity
+            .as_ref()
+            .map_or(&[], |identity| &identity.cert)
+    }
+
+    pub fn authorization(&self) -> Authorization<'_> {
+        match (&self.failure, &self.config.side) {
+            _ if !self.established => Authorization::None,
+            (_, Side::Server { verifier: None, .. }) => Authorization::None,
+            (Some(failure), _) => Authorization::Failed(failure),
+            (None, _) => Authorization::Passed,
+        }
+    }
+
+    pub fn export_keying_material(
+        &self,
+        label: &[u8],
+        context: Option<&[u8]>,
+        output: &mut [u8],
+    ) -> Result<(), TlsError> {
+        match (self.state().negotiated_cipher_suite(), &self.secret) {
+            (Some(suite), Some(secret)) if self.established => {
+                export::keying_material(suite, secret, label, context, output)
+            }
+            _ => Err(TlsError::Protocol("the handshake is not done".into())),
+        }
+    }
+
+    /// `None` where there is none: before the handshake, for signatures without a single hash, and
+    /// in resumed sessions of TLS 1.2 without a certificate.
+    pub fn channel_binding(&self, kind: Binding) -> Option<Vec<u8>> {
+        match kind {
+            Binding::TlsExporter => {
+                let mut binding = vec![0; 32];
+                let context = match self.state().protocol_version() {
+                    Some(ProtocolVersion::TLSv1_3) => None,
+                    _ => Some(&b""[..]),
+                };
+                self.export_keying_material(export::TLS_EXPORTER, context, &mut binding)
+                    .ok()?;
+                Some(binding)
+            }
+            Binding::ServerEndPoint => {
+                let chain = if self.is_server() {
+                    self.own_certificates()
+                } else {
+                    self.peer_certificates()
+                };
+                export::server_end_point(chain.first()?)
+            }
+        }
+    }
+
+    /// What a later connection to the same server can resume with. Servers of TLS 1.3 send
+    /// tickets after the handshake, so it may become usable only later.
+    pub fn resume_token(&self) -> Option<ResumeToken> {
+        match &self.connection {
+            Connection::Client(_, store) => Some(ResumeToken(store.clone())),
+            Connection::Server(_) => None,
+        }
+    }
+}
+
+enum Writer<'c> {
+    Client(rustls::unbuffered::WriteTraffic<'c, rustls::client::ClientConnectionData>),
+    Server(rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>),
+}
+
+/// Acts on one state of rustls. Returns how much of the input is done with.
+fn step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    plain: &mut Vec<u8>,
+    output: &mut Vec<u8>,
+) -> (usize, Result<Step, Error>) {
+    let mut discard = status.discard;
+    let step = match status.state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                Some(Ok(record)) => {
+                    discard += record.discard;
+                    plain.extend_from_slice(record.payload);
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(Step::Again),
+            }
+        },
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
+                let start = output.len();
+                output.resize(start + needed.required_size, 0);
+                if data.encode(&mut output[start..]).is_err() {
+                    output.truncate(start);
+                }
+            }
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
+        Ok(_) => Ok(Step::Idle),
+        Err(error) => Err(error),
+    };
+    (discard, step)
+}
+
+fn config_error(option: &'static str, reason: &str) -> TlsError {
+    TlsError::Config {
+        option,
+        reason: reason.to_owned(),
+    }
+}
+
+/// What the peer speaks instead of TLS.
+fn other_protocol(input: &[u8]) -> Option<&'static str> {
+    const HTTP: [&[u8]; 8] = [
+        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE", b"OPTIONS", b"PATCH", b"PRI * ",
+    ];
+    let is = |word: &&[u8]| {
+        let n = word.len().min(input.len());
+        n >= 4 && input[..n] == word[..n]
+    };
+    if HTTP.iter().any(|word| is(&word)) {
+        Some("http request")
+    } else if is(&&b"CONNECT"[..]) {
+        Some("https proxy request")
+    } else if is(&&b"HTTP/"[..]) {
+        Some("wrong version number: the peer answers in plain HTTP")
+    } else {
+        None
+    }
+}
