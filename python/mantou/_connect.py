@@ -18,6 +18,7 @@ from ._option_types import FdSocketOptions, TCPSocketConnectOptions, UnixSocketO
 from ._options import ConnectRequest, parse_connect
 from ._race import Candidate, Race
 from ._targets import FdTarget, TcpTarget, UnixTarget
+from ._tls_options import TlsSettings, parse_tls
 
 # Seconds between two looks at a unix listener whose queue is full: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -47,14 +48,15 @@ async def connect(**options: Any) -> Socket[Any]:
     :raises ValueError: an option has a wrong value, or two contradict each other.
     """
     request = parse_connect(options)
-    if request.tls is not None:
-        raise NotImplementedError("option 'tls' is not there yet")
+    tls = None if request.tls is None else parse_tls(request.tls, "client")
     engine = running_engine()
-    socket = engine.socket(Handlers(request.handlers), request.data)
+    # Where there is no hostname to check, it is this machine that is talked to.
+    hostname = str(request.target.host) if isinstance(request.target, TcpTarget) else "localhost"
+    socket = engine.socket(Handlers(request.handlers), request.data, hostname)
     # Whoever connects keeps the loop alive, also before there is a socket to count.
     engine.hold()
     try:
-        failure = await _open(engine, socket, request)
+        failure = await _open(engine, socket, request, tls)
     except OSError as error:
         engine.connect_failed(socket, error)
         raise
@@ -64,17 +66,23 @@ async def connect(**options: Any) -> Socket[Any]:
         # `open` raised: the socket is on its way out, and `close` is still to be called.
         await socket._closed()
         raise failure
+    if tls is not None:
+        try:
+            await socket._secured()
+        except asyncio.CancelledError:
+            socket._abandon()
+            raise
     return socket
 
 
 async def _open(
-    engine: Engine, socket: Socket[Any], request: ConnectRequest
+    engine: Engine, socket: Socket[Any], request: ConnectRequest, tls: TlsSettings | None
 ) -> BaseException | None:
     """Connects the socket and calls `open`; returns what `open` raised."""
     target = request.target
     if isinstance(target, FdTarget):
         _bind.check_connected(target.fd)
-        return engine.adopt(target.fd, socket, request.stream)
+        return engine.adopt(target.fd, socket, request.stream, tls)
     race = Race(engine, request)
     try:
         async with asyncio.timeout(request.connect_timeout):
@@ -90,7 +98,7 @@ async def _open(
         late = TimeoutError(errno.ETIMEDOUT, f"not connected to {target} within {seconds} s")
         race.annotate(late)
         raise late from None
-    return attempt.establish(socket, request.stream)
+    return attempt.establish(socket, request.stream, tls)
 
 
 async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candidate]:

@@ -1,10 +1,12 @@
 """The native module: the engine, seen from Python. Private, except for `Socket`."""
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, Literal, Self, final
+from typing import Any, Generic, Literal, Self, TypeVar, final
 
+from cryptography.x509 import Certificate
 from typing_extensions import Buffer
 
 from ._addresses import SocketAddress
@@ -12,10 +14,49 @@ from ._handlers import D, HandlerTable
 from ._handlers import Handlers as AnyHandlers
 from ._host import Host
 from ._listener import TCPSocketListener, UnixSocketListener
+from ._option_types import TLSOptions
 from ._options import StreamOptions
 from ._ready_state import ReadyState
+from ._tls_options import TlsSettings
 
-__all__ = ["Attempt", "Cork", "Engine", "Handlers", "Listener", "Socket"]
+__all__ = [
+    "Attempt",
+    "Cork",
+    "Engine",
+    "Handlers",
+    "Listener",
+    "Socket",
+    "TlsConfig",
+    "TlsTicket",
+    "system_trust_size",
+]
+
+D2 = TypeVar("D2")
+
+@final
+class TlsConfig:
+    def __new__(
+        cls,
+        server_side: bool,
+        *,
+        identities: Sequence[tuple[bytes, bytes]],
+        ca: bytes | None,
+        crl: bytes | None,
+        verify: bool,
+        request_cert: bool,
+        alpn: Sequence[bytes],
+        ciphers: str | None,
+        lowest: str,
+        highest: str,
+        key_log_file: str | None,
+    ) -> Self: ...
+    def covers(self, name: str) -> bool: ...
+
+@final
+class TlsTicket:
+    """A TLS session to resume, from `Socket.get_session()`. Opaque."""
+
+def system_trust_size() -> int: ...
 
 @final
 class Socket(Generic[D]):
@@ -179,7 +220,139 @@ class Socket(Generic[D]):
     def fileno(self) -> int:
         """The descriptor; -1 once closed."""
 
+    # TLS. Without a session, and once closed, methods return None, False or nothing.
+
+    def upgrade_tls(
+        self,
+        *,
+        tls: bool | TLSOptions | ssl.SSLContext,
+        socket: AnyHandlers[D2],
+        data: D2 | None = None,
+        server_side: bool | None = None,
+        initial: bytes | None = b"",
+    ) -> tuple[Socket[D], Socket[D2]]:
+        """Makes TLS of a plain connection (Bun: `socket.upgradeTLS()`).
+
+        Returns this socket, detached: only its `close` is still called, just before that of the
+        other; and the socket that takes the connection over with handlers and data of its own.
+        Everything accepted before is sent in clear first.
+
+        :param server_side: which side of the handshake; None for the one that it has.
+        :param initial: ciphertext that a handler was given already.
+        :raises ConnectionError: it is not open.
+        :raises ValueError: it speaks TLS already, or an option has a wrong value.
+        """
+
+    @property
+    def authorized(self) -> bool:
+        """Whether the peer's certificate was verified (Bun: `socket.authorized`)."""
+
+    @property
+    def alpn_protocol(self) -> str | Literal[False] | None:
+        """The protocol agreed on, False if none, None before (Bun: `socket.alpnProtocol`)."""
+
+    def get_authorization_error(self) -> ssl.SSLCertVerificationError | None:
+        """The failed verification that `reject_unauthorized=False` let pass."""
+
+    def get_cipher(self) -> dict[str, str] | None:
+        """`name` (OpenSSL's), `standard_name` and `version` (Bun: `socket.getCipher()`)."""
+
+    def get_tls_version(self) -> str | None:
+        """`"TLSv1.3"` or `"TLSv1.2"` (Bun: `socket.getTLSVersion()`)."""
+
+    def get_peer_certificate(self, detailed: bool = False) -> dict[str, Any] | None:
+        """The peer's certificate as `ssl.SSLSocket.getpeercert()` has it; {} if there is none.
+
+        Plus `raw` (DER) and `fingerprint256`, and with `detailed` also `issuer_certificate`.
+        Bun: `socket.getPeerCertificate()`.
+        """
+
+    def get_certificate(self) -> dict[str, Any] | None:
+        """Our own certificate, as in `get_peer_certificate()` (Bun: `getCertificate()`)."""
+
+    def get_peer_x509_certificate(self) -> Certificate | None:
+        """The peer's certificate as an object (Bun: `socket.getPeerX509Certificate()`).
+
+        :raises ImportError: the package `cryptography` is not installed.
+        """
+
+    def get_x509_certificate(self) -> Certificate | None:
+        """Our own certificate as an object (Bun: `socket.getX509Certificate()`).
+
+        :raises ImportError: the package `cryptography` is not installed.
+        """
+
+    def export_keying_material(
+        self, length: int, label: str, context: bytes | None = None
+    ) -> bytes | None:
+        """Key material that both ends can derive, RFC 5705 (Bun: `exportKeyingMaterial()`).
+
+        :param length: in bytes, 1 to 8160.
+        :raises ssl.SSLError: the handshake is not done.
+        :raises ValueError: the length is out of range.
+        """
+
+    def channel_binding(
+        self, kind: Literal["tls-exporter", "tls-server-end-point"]
+    ) -> bytes | None:
+        """What ties a login to this very session, RFC 9266 and RFC 5929. Not in Bun."""
+
+    def get_session(self) -> TlsTicket | None:
+        """What a later connection to the same server resumes with: `tls={"session": ...}`.
+
+        Opaque and of this process only (Bun: `socket.getSession()`).
+        """
+
+    def set_session(self, session: TlsTicket) -> None:
+        """Resumes an earlier session (Bun: `socket.setSession()`).
+
+        :raises ValueError: the handshake has begun; it can be called in `open` if there is a
+            `handshake` handler.
+        """
+
+    def is_session_reused(self) -> bool:
+        """Whether an earlier session was resumed (Bun: `socket.isSessionReused()`)."""
+
+    def get_ephemeral_key_info(self) -> dict[str, Any] | None:
+        """`type`, `name` and `size` (bits) of the key exchange (Bun: `getEphemeralKeyInfo()`)."""
+
+    def get_shared_sigalgs(self) -> list[str]:
+        """Empty: the engine keeps them to itself (Bun: `socket.getSharedSigalgs()`)."""
+
+    def get_servername(self) -> str | None:
+        """The name that the client asked for (Bun: `socket.getServername()`)."""
+
+    def set_servername(self, name: str) -> None:
+        """The name to ask for and to verify (Bun: `socket.setServername()`).
+
+        :raises ValueError: the handshake has begun; it can be called in `open` if there is a
+            `handshake` handler.
+        """
+
+    def set_max_send_fragment(self, size: int) -> bool:
+        """Plaintext per record in bytes, 512 to 16384; whether it was set."""
+
+    def set_verify_mode(self, request_cert: bool, reject_unauthorized: bool) -> None:
+        """:raises NotImplementedError: verification is fixed when a connection begins."""
+
+    def disable_renegotiation(self) -> None:
+        """Nothing to do: there is none."""
+
+    def renegotiate(self) -> None:
+        """:raises NotImplementedError: there is none."""
+
+    def get_tls_finished_message(self) -> bytes | None:
+        """None: the engine keeps it to itself."""
+
+    def get_tls_peer_finished_message(self) -> bytes | None:
+        """None: the engine keeps it to itself."""
+
+    def get_tls_ticket(self) -> bytes | None:
+        """None: the engine keeps it to itself."""
+
     def _closed(self) -> asyncio.Future[None]: ...
+    def _secured(self) -> asyncio.Future[None]: ...
+    def _abandon(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
     def __class_getitem__(cls, key: object) -> object: ...
@@ -202,12 +375,15 @@ class Listener:
     def fileno(self) -> int: ...
     def stop(self, close_active_connections: bool) -> None: ...
     def reload(self, socket: object) -> None: ...
+    def set_tls(self, config: TlsConfig) -> None: ...
     def set_referenced(self, referenced: bool) -> None: ...
     def closed(self) -> asyncio.Future[None]: ...
 
 @final
 class Attempt:
-    def establish(self, socket: Socket[Any], options: StreamOptions) -> BaseException | None: ...
+    def establish(
+        self, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None
+    ) -> BaseException | None: ...
     def cancel(self) -> None: ...
 
 @final
@@ -237,7 +413,7 @@ class Engine:
         error: BaseException | None,
     ) -> None: ...
     def end(self) -> None: ...
-    def socket(self, handlers: Handlers, data: D) -> Socket[D]: ...
+    def socket(self, handlers: Handlers, data: D, hostname: str) -> Socket[D]: ...
     def connect(
         self,
         address: SocketAddress | bytes,
@@ -245,7 +421,7 @@ class Engine:
         callback: Callable[[OSError | None], object],
     ) -> Attempt: ...
     def adopt(
-        self, fd: int, socket: Socket[Any], options: StreamOptions
+        self, fd: int, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None
     ) -> BaseException | None: ...
     def connect_failed(self, socket: Socket[Any], error: OSError) -> None: ...
     def listen(
@@ -255,4 +431,5 @@ class Engine:
         handlers: Handlers,
         data: object,
         data_factory: Callable[[Any], object] | None,
+        tls: TlsConfig | None,
     ) -> Listener: ...

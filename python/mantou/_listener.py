@@ -10,17 +10,19 @@ from typing import Any, Generic, Self, Unpack, cast, overload
 
 from . import _bind
 from ._attach import current_engine
-from ._core import Engine, Handlers
+from ._core import Engine, Handlers, TlsConfig
 from ._core import Listener as NativeListener
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
 from ._option_types import (
     FdSocketListenOptions,
     TCPSocketListenOptions,
+    TLSOptions,
     UnixSocketListenOptions,
 )
 from ._options import ListenRequest, parse_listen
 from ._targets import FdTarget, TcpTarget
+from ._tls_options import parse_tls
 
 
 @overload
@@ -44,13 +46,12 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     :raises ValueError: an option has a wrong value, or two contradict each other.
     """
     request = parse_listen(options)
-    if request.tls is not None:
-        raise NotImplementedError("option 'tls' is not there yet")
+    tls = None if request.tls is None else parse_tls(request.tls, "server").config
     engine = current_engine()
     target = request.target
     if isinstance(target, FdTarget):
         family = _bind.check_listening(target.fd)
-        native = _start(engine, target.fd, request)
+        native = _start(engine, target.fd, request, tls)
         name = _bind.name_of(target.fd)
         if family == kernel.AF_UNIX:
             # Its file is not ours to remove.
@@ -59,11 +60,11 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
         return TCPSocketListener(native, host, port)
     if isinstance(target, TcpTarget):
         fd = _bind.for_listening(request, target)
-        native = _start_or_close(engine, fd, request)
+        native = _start_or_close(engine, fd, request, tls)
         _, port = cast("tuple[str, int]", _bind.name_of(fd))
         return TCPSocketListener(native, target.hostname, port)
     fd = _bind.for_listening_unix(request, target)
-    native = _start_or_close(engine, fd, request)
+    native = _start_or_close(engine, fd, request, tls)
     path = None if target.is_abstract else Path(os.fsdecode(target.path)).absolute()
     return UnixSocketListener(native, target.given, path)
 
@@ -104,6 +105,14 @@ class _Listener(Generic[D]):
     def reload(self, socket: AnyHandlers[D]) -> None:
         """Replaces the handlers of all its sockets, from their next event on."""
         self._native.reload(socket)
+
+    def set_tls(self, tls: TLSOptions) -> None:
+        """New connections speak TLS with these options; open ones stay as they are. Not in Bun.
+
+        :raises TypeError: an option is unknown or of the wrong type.
+        :raises ValueError: an option has a wrong value.
+        """
+        self._native.set_tls(parse_tls(tls, "server").config)
 
     def ref(self) -> None:
         """Lets it keep `run()` alive, as it does from the start."""
@@ -191,14 +200,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _start(engine: Engine, fd: int, request: ListenRequest) -> NativeListener:
+def _start(
+    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | None
+) -> NativeListener:
     handlers = Handlers(request.handlers)
-    return engine.listen(fd, request.stream, handlers, request.data, request.data_factory)
+    return engine.listen(fd, request.stream, handlers, request.data, request.data_factory, tls)
 
 
-def _start_or_close(engine: Engine, fd: int, request: ListenRequest) -> NativeListener:
+def _start_or_close(
+    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | None
+) -> NativeListener:
     try:
-        return _start(engine, fd, request)
+        return _start(engine, fd, request, tls)
     except BaseException:
         os.close(fd)
         raise

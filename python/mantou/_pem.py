@@ -1,42 +1,18 @@
-"""Certificates and keys, from PEM in all its forms to DER."""
+"""PEM texts out of options and files, with their keys decrypted."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from ._validate import wrong_type
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
-_CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
-_KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What stands between BEGIN and END."""
-
-    label: str
-    body: bytes
-    text: bytes
-
-    @property
-    def is_encrypted(self) -> bool:
-        """True for a key in either of the two encrypted styles."""
-        return self.label == "ENCRYPTED PRIVATE KEY" or b"ENCRYPTED" in self.body
-
-    def der(self, option: str) -> bytes:
-        """The decoded body. ValueError if it is not base64."""
-        try:
-            return base64.b64decode(b"".join(self.body.split()), validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"option {option!r} holds PEM that is not base64: {error}") from None
+_KEY = re.compile(
+    rb"-----BEGIN (?P<label>[A-Z ]*PRIVATE KEY)-----.*?-----END (?P=label)-----", re.DOTALL
+)
 
 
 def read_sources(value: object, option: str) -> list[bytes]:
@@ -53,31 +29,36 @@ def read_file(value: object, option: str) -> bytes:
     return Path(cast("str | os.PathLike[str]", value)).read_bytes()
 
 
-def certificates(texts: Iterable[bytes], option: str) -> list[bytes]:
-    """The DER of every certificate. ValueError if a text has none."""
-    return _decode(texts, option, _CERTIFICATES, "certificate")
-
-
-def revocation_lists(texts: Iterable[bytes], option: str) -> list[bytes]:
-    """The DER of every certificate revocation list. ValueError if a text has none."""
-    return _decode(texts, option, ("X509 CRL",), "certificate revocation list")
-
-
-def private_key(text: bytes, option: str, passphrase: bytes | None) -> bytes:
-    """The DER of the one private key: PKCS#8, PKCS#1 or SEC1.
+def decrypted_key(text: bytes, option: str, passphrase: bytes | None) -> bytes:
+    """The one private key of a text, in PEM that is not encrypted.
 
     ValueError if there is none or more than one, or the passphrase is missing or wrong;
     ImportError if an encrypted one cannot be decrypted without the package `cryptography`.
     """
-    found = [block for block in _blocks(text) if block.label.endswith("PRIVATE KEY")]
+    found = [match[0] for match in _KEY.finditer(text)]
     if len(found) != 1:
         raise ValueError(f"option {option!r} must hold one private key in PEM, got {len(found)}")
-    block = found[0]
-    if block.is_encrypted:
-        return _decrypt(block, option, passphrase)
-    if block.label not in _KEYS:
-        raise ValueError(f"option {option!r} holds a key of an unknown kind: {block.label}")
-    return block.der(option)
+    if b"ENCRYPTED" not in found[0]:
+        return found[0]
+    if passphrase is None:
+        raise ValueError(f"option {option!r} is encrypted and needs 'passphrase'")
+    try:
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(
+            f"option {option!r} is encrypted: install the package 'cryptography' to decrypt it"
+        ) from error
+    try:
+        key = serialization.load_pem_private_key(found[0], passphrase)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"option {option!r} cannot be decrypted with 'passphrase': {error}"
+        ) from None
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _read_source(value: object, option: str) -> bytes:
@@ -89,7 +70,7 @@ def _read_source(value: object, option: str) -> bytes:
         # Its type only: it may be a private key.
         kind = type(value).__name__
         raise TypeError(
-            f"option {option!r} must be PEM as str or bytes, or a path-like, got {kind}"
+            f"option {option!r} must be PEM as str or bytes, or a path-like object, got {kind}"
         )
     if b"-----BEGIN" not in value:
         raise ValueError(
@@ -97,39 +78,3 @@ def _read_source(value: object, option: str) -> bytes:
             f"'{option}_file')"
         )
     return bytes(value)
-
-
-def _blocks(text: bytes) -> list[Block]:
-    return [Block(found[1].decode(), found[2], found[0]) for found in _BLOCK.finditer(text)]
-
-
-def _decode(texts: Iterable[bytes], option: str, labels: Sequence[str], what: str) -> list[bytes]:
-    decoded: list[bytes] = []
-    for text in texts:
-        found = [block.der(option) for block in _blocks(text) if block.label in labels]
-        if not found:
-            raise ValueError(f"option {option!r} holds no {what} in PEM")
-        decoded += found
-    return decoded
-
-
-def _decrypt(block: Block, option: str, passphrase: bytes | None) -> bytes:
-    if passphrase is None:
-        raise ValueError(f"option {option!r} is encrypted and needs 'passphrase'")
-    try:
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(
-            f"option {option!r} is encrypted: install the package 'cryptography' to decrypt it"
-        ) from error
-    try:
-        key = serialization.load_pem_private_key(block.text, passphrase)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"option {option!r} cannot be decrypted with 'passphrase': {error}"
-        ) from None
-    return key.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )

@@ -6,15 +6,17 @@ an `ssl.SSLContext`; nothing is silently ignored.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 from . import _pem
 from ._addresses import parse_host
-from ._core import TlsConfig, TlsTicket
+from ._core import TlsConfig, TlsTicket, system_trust_size
 from ._option_types import TLSOptions
 from ._validate import Options, flag, integer, unknown_name, wrong_type, wrong_value
 
@@ -71,14 +73,14 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
             raise unknown_name("tls", name, sorted(_NAMES))
     _check_without_effect(options)
     lowest, highest = _versions(options)
-    identity = _identity(options)
-    if side == "server" and identity is None:
+    identities = _identities(options)
+    if side == "server" and not identities:
         raise ValueError("option 'tls' needs 'cert' and 'key' to listen")
     config = TlsConfig(
         side == "server",
-        identity=identity,
-        roots=_certificates(options, "ca"),
-        crls=_revocation_lists(options),
+        identities=identities,
+        ca=_trusted(options),
+        crl=_joined(options, "crl"),
         verify=flag(options, "reject_unauthorized", default=True),
         request_cert=flag(options, "request_cert", default=False),
         alpn=_alpn_protocols(options),
@@ -86,51 +88,61 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
         lowest=lowest,
         highest=highest,
         key_log_file=_key_log_file(options),
-        tickets=not _secure_options(options) & ssl.OP_NO_TICKET,
     )
     server_name = _server_name(options)
-    if side == "server" and server_name is not None:
-        config.check_name(server_name)
+    if side == "server" and server_name is not None and not config.covers(server_name):
+        raise wrong_value("server_name", "a name that the certificate is made for", server_name)
     return TlsSettings(config, server_name, _session(options))
 
 
-def _identity(options: Options) -> tuple[list[bytes], bytes] | None:
-    """The certificate chain and its key."""
-    chain = _certificates(options, "cert")
-    key = _key(options)
-    if chain is None and key is None:
-        return None
-    if chain is None:
+def _identities(options: Options) -> list[tuple[bytes, bytes]]:
+    """Certificate chains and their keys, in PEM.
+
+    One key goes with all the certificates, which are one chain; several go with one text each.
+    """
+    cert_option, chains = _sources(options, "cert")
+    key_option, texts = _sources(options, "key")
+    if chains is None and texts is None:
+        return []
+    if chains is None:
         raise ValueError("option 'key' needs 'cert'")
-    if key is None:
-        raise ValueError("option 'cert' needs 'key'")
-    return chain, key
-
-
-def _key(options: Options) -> bytes | None:
-    option, texts = _sources(options, "key")
     if texts is None:
-        return None
-    passphrase = options.get("passphrase")
-    if isinstance(passphrase, str):
-        passphrase = passphrase.encode()
-    if passphrase is not None and not isinstance(passphrase, bytes):
-        raise TypeError(
-            f"option 'passphrase' must be a str or bytes, got {type(passphrase).__name__}"
+        raise ValueError("option 'cert' needs 'key'")
+    passphrase = _passphrase(options)
+    keys = [_pem.decrypted_key(text, key_option, passphrase) for text in texts]
+    if len(keys) == 1:
+        return [(b"\n".join(chains), keys[0])]
+    if len(keys) != len(chains):
+        raise ValueError(
+            f"option {cert_option!r} must have one certificate chain for each of the {len(keys)} "
+            f"keys, got {len(chains)}"
         )
-    if len(texts) != 1:
-        raise ValueError(f"option {option!r} must be one key, got {len(texts)}; {_WAY_OUT}")
-    return _pem.private_key(texts[0], option, passphrase)
+    return list(zip(chains, keys, strict=True))
 
 
-def _certificates(options: Options, name: str) -> list[bytes] | None:
-    option, texts = _sources(options, name)
-    return None if texts is None else _pem.certificates(texts, option)
+def _passphrase(options: Options) -> bytes | None:
+    value = options.get("passphrase")
+    if isinstance(value, str):
+        return value.encode()
+    if value is not None and not isinstance(value, bytes):
+        raise TypeError(f"option 'passphrase' must be a str or bytes, got {type(value).__name__}")
+    return value
 
 
-def _revocation_lists(options: Options) -> list[bytes]:
-    option, texts = _sources(options, "crl")
-    return [] if texts is None else _pem.revocation_lists(texts, option)
+def _trusted(options: Options) -> bytes | None:
+    """The certificates to trust; None for the system's."""
+    given = _joined(options, "ca")
+    if given is None and system_trust_size() == 0:
+        with contextlib.suppress(ImportError):
+            import certifi  # noqa: PLC0415
+
+            return Path(certifi.where()).read_bytes()
+    return given
+
+
+def _joined(options: Options, name: str) -> bytes | None:
+    _, texts = _sources(options, name)
+    return None if texts is None else b"\n".join(texts)
 
 
 def _sources(options: Options, name: str) -> tuple[str, list[bytes] | None]:
@@ -213,7 +225,7 @@ def _version(options: Options, name: str, default: Version) -> Version:
 
 def _secure_options(options: Options) -> int:
     bits = integer(options, "secure_options", 0, 0, _LARGEST_UINT32)
-    known = _HARMLESS | ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3 | ssl.OP_NO_TICKET
+    known = _HARMLESS | ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
     if bits & ~known:
         raise ValueError(
             f"option 'secure_options' has bits that the engine cannot do: {bits & ~known:#x}; "

@@ -41,14 +41,16 @@ impl Attempt {
         &self,
         socket: &Bound<'_, Socket>,
         options: &Bound<'_, PyAny>,
+        tls: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = socket.py();
         let settings = settings::from_options(options)?;
+        let session = socket.get().prepare_tls(py, tls)?;
         let token = self.token.replace(py, Token::NONE);
         let engine = self.engine.bind(py);
         drop(engine.get().take_owner(py, token));
         let core = &engine.get().core;
-        core.with(|core| core.establish(token, settings))?
+        core.with(|core| core.establish(token, settings, session))?
             .map_err(|error| errors::from_io(&error))?;
         engine
             .get()

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use mantou_engine::tls::TlsError;
 use mantou_engine::{Accepted, CloseReason, Event, Events, Notice, Read, Ready, Target, Token};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyException, PyValueError};
@@ -19,6 +20,7 @@ use crate::errors;
 use crate::handlers::BinaryType;
 use crate::listener::Listener;
 use crate::socket::Socket;
+use crate::tls;
 
 /// Bytes that one socket gets in one turn.
 const READ_LIMIT: usize = 512 * 1024;
@@ -134,21 +136,31 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
         work.next += 1;
         if let Some((Target::Member(token), ready)) = event {
             on_member(engine, work, token, ready)?;
+            core.with(mantou_engine::Engine::sync_dirty)?;
             if start.elapsed() > SLICE {
                 break;
             }
         }
     }
     let count = core.with(|core| core.notices())?;
-    handle_notices(engine, count)?;
+    handle_notices(engine, work, count)?;
     core.with(mantou_engine::Engine::end_turn)
 }
 
-fn handle_notices(engine: &Bound<'_, Engine>, count: usize) -> PyResult<()> {
+fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> PyResult<()> {
     for _ in 0..count {
         match engine.get().core.with(mantou_engine::Engine::take_notice)? {
             Some(Notice::Closed(token, reason)) => on_closed(engine, token, &reason)?,
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
+            Some(Notice::Unread(token)) => {
+                if let Some(Owner::Socket(socket)) = engine.get().owner(engine.py(), token) {
+                    let socket = socket.bind(engine.py());
+                    if socket.get().is_new(engine.py()) {
+                        opened(engine, socket, token)?;
+                    }
+                    read(engine, work, socket, token)?;
+                }
+            }
             None => break,
         }
     }
@@ -226,22 +238,29 @@ fn read(
         let room = BUFFER_SIZE.min(left);
         let buffer = &mut work.buffer[..room];
         match core.with(|core| core.read(token, buffer))? {
-            Read::Data(n) => {
+            Read::Data { n, more } => {
                 on_data(engine, work, socket, n);
-                if n < room {
+                if !more {
                     // The kernel had no more. If more has come meanwhile, it says so.
-                    break;
+                    return Ok(());
                 }
                 left -= n;
+                if !socket.get().owns(socket.py(), token) {
+                    // Its handler gave the connection to a TLS socket.
+                    return Ok(());
+                }
             }
             Read::End => {
                 on_end(engine, socket);
                 return core.with(|core| core.end_handled(token));
             }
-            Read::Nothing => break,
+            Read::Established => on_established(engine, socket, token)?,
+            Read::Broken(error) => return on_broken(engine, socket, &error),
+            Read::Nothing => return Ok(()),
         }
     }
-    Ok(())
+    // What TLS has opened already is not reported by the kernel again.
+    core.with(|core| core.remind_if_unread(token))
 }
 
 #[inline]
@@ -333,6 +352,7 @@ fn accepted(
         None,
         Some(listener.clone().unbind()),
         data,
+        "localhost",
     );
     let socket = Bound::new(py, socket)?;
     from.add_connection(py);
@@ -391,17 +411,61 @@ fn refuse(
     Ok(())
 }
 
-/// Calls `open`. Returns the exception that it raised, if the connection is closed for it.
+/// The transport is there: calls `open`, unless that has to wait for a TLS handshake. Returns the
+/// exception that `open` raised, if the connection is closed for it.
 pub fn opened(
     engine: &Bound<'_, Engine>,
     socket: &Bound<'_, Socket>,
     token: Token,
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = engine.py();
-    socket.get().start(py, token);
-    call(engine, socket, Stage::Open, (socket,));
+    let core = &engine.get().core;
+    let secure = core.with(|core| core.is_handshaking(token))?;
+    if secure && !has_handler(socket, Stage::Handshake) {
+        socket.get().start_handshake(py, token);
+    } else {
+        socket.get().start(py, token);
+        call(engine, socket, Stage::Open, (socket,));
+    }
+    core.with(|core| core.begin_handshake(token))?;
     engine.get().check_fatal(py)?;
     Ok(socket.get().failure(py))
+}
+
+/// The TLS handshake is done.
+fn on_established(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<()> {
+    let py = engine.py();
+    if socket.get().is_shaking_hands(py) {
+        socket.get().start(py, token);
+        call(engine, socket, Stage::Open, (socket,));
+    }
+    if has_handler(socket, Stage::Handshake) {
+        let error = socket.get().authorization_error(py)?;
+        call(engine, socket, Stage::Handshake, (socket, true, error));
+    }
+    socket.get().settle_secured(py, None);
+    Ok(())
+}
+
+/// An established TLS session broke: `error` is told, then the connection is closed.
+fn on_broken(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    error: &TlsError,
+) -> PyResult<()> {
+    let py = engine.py();
+    let error = tls::to_exception(py, error).into_value(py).into_any();
+    call(engine, socket, Stage::Error, (socket, error.bind(py)));
+    socket.get().close_for(py, error)
+}
+
+fn has_handler(socket: &Bound<'_, Socket>, stage: Stage) -> bool {
+    let handlers = socket.get().current_handlers(socket.py());
+    handlers.is_some_and(|handlers| handlers.get().of(stage).is_some())
 }
 
 /// The connection never came about.
@@ -443,17 +507,41 @@ fn give_up_idle(socket: &Bound<'_, Socket>) -> PyResult<()> {
 fn on_closed(engine: &Bound<'_, Engine>, token: Token, reason: &CloseReason) -> PyResult<()> {
     let py = engine.py();
     let owner = engine.get().take_owner(py, token);
-    let farewell = engine.get().core.with(|core| core.release(token))?;
+    let last_look =
+        |core: &mut mantou_engine::Engine| (core.is_handshaking(token), core.release(token));
+    let (handshaking, farewell) = engine.get().core.with(last_look)?;
     let Some(Owner::Socket(socket)) = owner else {
         return Ok(());
     };
     let socket = socket.bind(py);
-    let failure = socket.get().finish(py, farewell);
+    let this = socket.get();
+    let never_opened = this.is_shaking_hands(py);
+    let failure = this.finish(py, farewell);
     let error = failure.or_else(|| errors::from_close(py, reason));
     let error = error.as_ref().map(|error| error.bind(py));
-    call(engine, socket, Stage::Close, (socket, error));
-    socket.get().settle_closed(py, error);
-    if let Some(listener) = socket.get().native_listener(py) {
+    if handshaking {
+        let why = error
+            .cloned()
+            .unwrap_or_else(|| errors::aborted_handshake(py));
+        if never_opened {
+            connect_failed(engine, socket, &why);
+        } else {
+            call(engine, socket, Stage::Handshake, (socket, false, &why));
+        }
+        this.settle_secured(py, Some(&why));
+    }
+    if let Some(raw) = this.take_raw(py) {
+        // The socket that this one took the connection over from ends with it, just before.
+        let raw = raw.bind(py);
+        raw.get().finish_detached(py);
+        call(engine, raw, Stage::Close, (raw, error));
+        raw.get().settle_closed(py, error);
+    }
+    if !never_opened {
+        call(engine, socket, Stage::Close, (socket, error));
+    }
+    this.settle_closed(py, error);
+    if let Some(listener) = this.native_listener(py) {
         listener.get().remove_connection(py);
     }
     Ok(())
@@ -463,7 +551,7 @@ fn on_closed(engine: &Bound<'_, Engine>, token: Token, reason: &CloseReason) -> 
 pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
     let py = engine.py();
     let this = engine.get();
-    let mut scratch = vec![0; BUFFER_SIZE];
+    let mut work = Work::default();
     for token in this.core.with(|core| core.tokens())? {
         match this.owner(py, token) {
             Some(Owner::Listener(listener)) => {
@@ -481,7 +569,8 @@ pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
                 this.core.with(|core| core.cancel_attempt(token))?;
             }
             Some(Owner::Socket(_)) | None => {
-                this.core.with(|core| core.abandon(token, &mut scratch))?;
+                this.core
+                    .with(|core| core.abandon(token, &mut work.buffer))?;
             }
         }
     }
@@ -490,7 +579,7 @@ pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
         if count == 0 {
             break;
         }
-        handle_notices(engine, count)?;
+        handle_notices(engine, &mut work, count)?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::host::Host;
 use crate::listener::Listener;
 use crate::settings;
 use crate::socket::Socket;
+use crate::tls::TlsConfig;
 
 /// The selector's bits, as Python's `selectors` has them.
 const EVENT_READ: u32 = 1;
@@ -316,11 +317,12 @@ impl Engine {
         this: &Bound<'_, Self>,
         handlers: Py<Handlers>,
         data: Py<PyAny>,
+        hostname: &str,
     ) -> PyResult<Py<Socket>> {
         this.get().check_open(this.py())?;
         Py::new(
             this.py(),
-            Socket::new(this.clone().unbind(), Some(handlers), None, data),
+            Socket::new(this.clone().unbind(), Some(handlers), None, data, hostname),
         )
     }
 
@@ -356,14 +358,16 @@ impl Engine {
         fd: RawFd,
         socket: &Bound<'_, Socket>,
         options: &Bound<'_, PyAny>,
+        tls: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = this.py();
         let engine = this.get();
         engine.check_open(py)?;
         let settings = settings::from_options(options)?;
+        let session = socket.get().prepare_tls(py, tls)?;
         let token = engine
             .core
-            .with(|core| core.adopt(fd, settings))?
+            .with(|core| core.adopt(fd, settings, session))?
             .map_err(|error| errors::from_io(&error))?;
         engine.set_owner(py, token, Owner::Socket(socket.clone().unbind()));
         dispatch::opened(this, socket, token)
@@ -387,14 +391,16 @@ impl Engine {
         handlers: Py<Handlers>,
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
+        tls: Option<&Bound<'_, TlsConfig>>,
     ) -> PyResult<Py<Listener>> {
         let py = this.py();
         let engine = this.get();
         engine.check_open(py)?;
         let settings = settings::from_options(options)?;
+        let tls = tls.map(|config| Arc::clone(&config.get().shared));
         let token = engine
             .core
-            .with(|core| core.add_listener(fd, settings))?
+            .with(|core| core.add_listener(fd, settings, tls))?
             .map_err(|error| errors::from_io(&error))?;
         let listener = Listener::new(this.clone().unbind(), token, handlers, data, data_factory);
         let listener = Py::new(py, listener)?;

@@ -4,11 +4,14 @@ use std::io;
 
 use mantou_engine::{CloseReason, WriteAllError};
 use pyo3::exceptions::{
-    PyBaseException, PyBrokenPipeError, PyBufferError, PyOSError, PyRuntimeError, PyTimeoutError,
+    PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError, PyOSError,
+    PyRuntimeError, PyTimeoutError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+
+use crate::tls;
 
 /// `OSError(errno, text)`, which Python turns into the right subclass.
 pub fn from_io(error: &io::Error) -> PyErr {
@@ -38,6 +41,8 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
     let error = match reason {
         CloseReason::Clean => return None,
         CloseReason::Io(error) => from_io(error),
+        CloseReason::Tls(error) => tls::to_exception(py, error),
+        CloseReason::HandshakeTimedOut => tls::handshake_timeout(py),
         CloseReason::TimedOut(what) => timed_out(what),
     };
     Some(error.into_value(py).into_any())
@@ -46,6 +51,13 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
 /// The exception itself, with the traceback that came with it.
 pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException> {
     error.clone_ref(py).into_value(py).into_bound(py)
+}
+
+/// The end of a handshake that we gave up ourselves.
+pub fn aborted_handshake(py: Python<'_>) -> Bound<'_, PyAny> {
+    let text = "the connection was closed before the TLS handshake was done";
+    let error = PyConnectionAbortedError::new_err((libc::ECONNABORTED, text));
+    error.into_value(py).into_bound(py).into_any()
 }
 
 pub fn wrong_thread() -> PyErr {

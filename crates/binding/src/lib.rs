@@ -13,6 +13,8 @@ mod host;
 mod listener;
 mod settings;
 mod socket;
+mod socket_tls;
+mod tls;
 
 #[pymodule(gil_used = true)]
 mod _core {
@@ -26,4 +28,6 @@ mod _core {
     use crate::listener::Listener;
     #[pymodule_export]
     use crate::socket::{Cork, Socket};
+    #[pymodule_export]
+    use crate::tls::{TlsConfig, TlsTicket, system_trust_size};
 }

@@ -1,5 +1,7 @@
 //! A listener, seen from Python: what its sockets have in common.
 
+use std::sync::Arc;
+
 use mantou_engine::Token;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -8,6 +10,7 @@ use crate::cell::Guarded;
 use crate::engine::Engine;
 use crate::handlers::Handlers;
 use crate::host;
+use crate::tls::TlsConfig;
 
 /// The native half of a listener. `owner` is the public object that users see.
 #[pyclass(frozen, weakref, module = "mantou._core")]
@@ -155,6 +158,15 @@ impl Listener {
         self.engine.get().core.with(|_| ())?;
         self.set_handlers(py, Handlers::compile(socket)?);
         Ok(())
+    }
+
+    /// New connections speak TLS with this configuration; open ones stay as they are.
+    fn set_tls(&self, py: Python<'_>, config: &Bound<'_, TlsConfig>) -> PyResult<()> {
+        let (token, config) = (self.token.get(py), Arc::clone(&config.get().shared));
+        self.engine
+            .get()
+            .core
+            .with(|core| core.set_tls(token, Some(config)))
     }
 
     /// Whether it keeps `run()` alive.

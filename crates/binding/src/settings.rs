@@ -22,6 +22,7 @@ pub fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         no_delay: options.getattr("no_delay")?.extract()?,
         keep_alive: time("keep_alive")?,
         idle_timeout: time("idle_timeout")?,
+        handshake_timeout: time("handshake_timeout")?,
         close_timeout: time("close_timeout")?,
         write_limit: options.getattr("write_limit")?.extract()?,
         exclusive: options.getattr("exclusive")?.extract()?,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mantou_engine::tls::Session;
 use mantou_engine::{self as core, Farewell, ReadyState, Token, Written};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ use crate::handlers::Handlers;
 use crate::host;
 use crate::listener::Listener;
 use crate::settings;
+use crate::tls::Start;
 
 /// Bun's numbers for what the engine does not know of.
 const DETACHED: i8 = -1;
@@ -25,17 +27,23 @@ const CONNECTING: i8 = 2;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Connecting,
+    /// The transport is there; `open` waits for the TLS handshake.
+    ShakingHands,
     /// `open` was called; `close` will be.
     Open,
     Closed,
     /// It never opened; `connect_error` was called.
     Failed,
+    /// A TLS socket took the connection over; `close` is called with its own.
+    Detached,
 }
 
 /// Somebody waits for the socket.
 enum Goal {
     /// So many bytes sent.
     Sent(u64),
+    /// The TLS handshake done.
+    Secured,
     Closed,
 }
 
@@ -46,13 +54,19 @@ pub struct Socket {
     listener: Option<Py<Listener>>,
     token: Guarded<Token>,
     phase: Guarded<Phase>,
-    /// Its own handlers; an accepted socket uses its listener's.
+    /// Its own handlers; an accepted socket uses its listener's, unless it was upgraded.
     handlers: Guarded<Option<Py<Handlers>>>,
     data: Guarded<Option<Py<PyAny>>>,
     /// Why it is being closed, where we know better than the kernel.
     failure: Guarded<Option<Py<PyAny>>>,
     farewell: Guarded<Farewell>,
     waiters: Guarded<Vec<(Goal, Py<PyAny>)>>,
+    /// The host that it was connected to: the name that TLS checks if it is told no other.
+    hostname: Box<str>,
+    /// How its side of TLS is to begin, until it has begun.
+    tls_start: Guarded<Option<Box<Start>>>,
+    /// The plain socket that it took the connection over from.
+    raw: Guarded<Option<Py<Socket>>>,
 }
 
 impl Socket {
@@ -61,6 +75,7 @@ impl Socket {
         handlers: Option<Py<Handlers>>,
         listener: Option<Py<Listener>>,
         data: Py<PyAny>,
+        hostname: &str,
     ) -> Self {
         Self {
             engine,
@@ -72,11 +87,14 @@ impl Socket {
             failure: Guarded::new(None),
             farewell: Guarded::new(Farewell::default()),
             waiters: Guarded::new(Vec::new()),
+            hostname: hostname.into(),
+            tls_start: Guarded::new(None),
+            raw: Guarded::new(None),
         }
     }
 
     #[inline]
-    fn with<R>(
+    pub fn with<R>(
         &self,
         py: Python<'_>,
         act: impl FnOnce(&mut core::Engine, Token) -> R,
@@ -88,9 +106,9 @@ impl Socket {
     /// The handlers in force for the next event.
     #[inline]
     pub fn current_handlers(&self, py: Python<'_>) -> Option<Py<Handlers>> {
-        match &self.listener {
-            Some(listener) => listener.get().handlers(py),
-            None => self.handlers.cloned(py),
+        match (self.handlers.cloned(py), &self.listener) {
+            (None, Some(listener)) => listener.get().handlers(py),
+            (own, _) => own,
         }
     }
 
@@ -108,6 +126,25 @@ impl Socket {
     pub fn start(&self, py: Python<'_>, token: Token) {
         self.token.replace(py, token);
         self.phase.replace(py, Phase::Open);
+    }
+
+    /// The transport is there, TLS is not yet.
+    pub fn start_handshake(&self, py: Python<'_>, token: Token) {
+        self.token.replace(py, token);
+        self.phase.replace(py, Phase::ShakingHands);
+    }
+
+    pub fn is_shaking_hands(&self, py: Python<'_>) -> bool {
+        self.phase.get(py) == Phase::ShakingHands
+    }
+
+    /// Nobody was told of it yet.
+    pub fn is_new(&self, py: Python<'_>) -> bool {
+        self.phase.get(py) == Phase::Connecting
+    }
+
+    pub fn owns(&self, py: Python<'_>, token: Token) -> bool {
+        self.token.get(py) == token
     }
 
     pub fn is_open(&self, py: Python<'_>) -> PyResult<bool> {
@@ -149,6 +186,115 @@ impl Socket {
         self.phase.replace(py, Phase::Failed);
     }
 
+    // TLS that begins, at once or later
+
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    pub fn engine(&self) -> &Py<Engine> {
+        &self.engine
+    }
+
+    /// The session of a client that connects with these `TlsSettings`.
+    pub fn prepare_tls(
+        &self,
+        py: Python<'_>,
+        settings: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Session>> {
+        let Some(settings) = settings else {
+            return Ok(None);
+        };
+        let start = Start::new(settings, &self.hostname)?;
+        let session = start.session(py)?;
+        self.tls_start.replace(py, Some(Box::new(start)));
+        Ok(Some(session))
+    }
+
+    /// Changes how TLS begins, as long as it has not.
+    pub fn restart(
+        &self,
+        py: Python<'_>,
+        what: &str,
+        change: impl FnOnce(&mut Start),
+    ) -> PyResult<()> {
+        let late = || PyValueError::new_err(format!("{what} is for clients before the handshake"));
+        let mut start = self.tls_start.replace(py, None).ok_or_else(late)?;
+        change(&mut start);
+        let session = start.session(py)?;
+        if !self.with(py, |core, token| core.replace_session(token, session))? {
+            return Err(late());
+        }
+        self.tls_start.replace(py, Some(start));
+        Ok(())
+    }
+
+    /// Lets go of its connection, for a TLS socket to take it over.
+    pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
+        let token = self.token.get(py);
+        let state = |core: &mut core::Engine| (core.is_open(token), core.session(token).is_some());
+        let (open, secure) = self.engine.get().core.with(state)?;
+        if !open || self.phase.get(py) != Phase::Open {
+            return Err(PyConnectionError::new_err((
+                libc::ENOTCONN,
+                "only an open socket can be upgraded to TLS",
+            )));
+        }
+        if secure {
+            return Err(PyValueError::new_err("the socket speaks TLS already"));
+        }
+        let farewell = self.engine.get().core.with(|core| core.farewell(token))?;
+        self.farewell.replace(py, farewell);
+        self.token.replace(py, Token::NONE);
+        self.phase.replace(py, Phase::Detached);
+        Ok(token)
+    }
+
+    /// The TLS socket for the connection that `begin_upgrade` let go of.
+    pub fn successor(
+        &self,
+        py: Python<'_>,
+        this: &Bound<'_, Self>,
+        handlers: Py<Handlers>,
+        data: Py<PyAny>,
+        start: Start,
+    ) -> Self {
+        let listener = self
+            .listener
+            .as_ref()
+            .map(|listener| listener.clone_ref(py));
+        let engine = self.engine.clone_ref(py);
+        let socket = Self::new(engine, Some(handlers), listener, data, &self.hostname);
+        socket.raw.replace(py, Some(this.clone().unbind()));
+        if !start.config.is_server() {
+            socket.tls_start.replace(py, Some(Box::new(start)));
+        }
+        socket
+    }
+
+    pub fn inherit(&self, py: Python<'_>, token: Token) {
+        self.token.replace(py, token);
+    }
+
+    pub fn take_raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
+        self.raw.replace(py, None)
+    }
+
+    /// The connection that it gave away is over.
+    pub fn finish_detached(&self, py: Python<'_>) {
+        self.phase.replace(py, Phase::Closed);
+    }
+
+    pub fn last_facts<R: Default>(
+        &self,
+        py: Python<'_>,
+        look: impl FnOnce(&core::Facts) -> R,
+    ) -> R {
+        self.farewell.with(py, |farewell| {
+            farewell.facts.as_ref().map(look).unwrap_or_default()
+        })
+    }
+
     /// Wakes those whose bytes have been sent.
     pub fn settle_sent(&self, py: Python<'_>) -> PyResult<()> {
         if self.waiters.with(py, |waiters| waiters.is_empty()) {
@@ -180,7 +326,7 @@ impl Socket {
 
     /// Tells all who wait that it is closed.
     pub fn settle_closed(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
-        let sent = self.farewell.with(py, |farewell| farewell.bytes_written);
+        let sent = self.farewell.with(py, |farewell| farewell.sent);
         for (goal, future) in self.waiters.replace(py, Vec::new()) {
             let future = future.bind(py);
             match goal {
@@ -193,6 +339,20 @@ impl Socket {
                 }
                 _ => host::resolve(future, None),
             }
+        }
+    }
+
+    /// Tells those who wait for the TLS handshake how it went.
+    pub fn settle_secured(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
+        let done = self.waiters.with(py, |waiters| {
+            let secured = |(goal, _): &(Goal, _)| matches!(goal, Goal::Secured);
+            let (done, rest) = std::mem::take(waiters).into_iter().partition(secured);
+            *waiters = rest;
+            let done: Vec<(Goal, Py<PyAny>)> = done;
+            done
+        });
+        for (_, future) in done {
+            host::resolve(future.bind(py), error);
         }
     }
 
@@ -220,8 +380,8 @@ impl Socket {
 
     fn state_number(&self, py: Python<'_>) -> PyResult<i8> {
         Ok(match self.phase.get(py) {
-            Phase::Connecting => CONNECTING,
-            Phase::Failed => DETACHED,
+            Phase::Connecting | Phase::ShakingHands => CONNECTING,
+            Phase::Failed | Phase::Detached => DETACHED,
             Phase::Closed => ReadyState::Closed as i8,
             Phase::Open => self.with(py, |core, token| core.ready_state(token))? as i8,
         })
@@ -376,9 +536,10 @@ impl Socket {
         let py = socket.py();
         self.with(py, |_, _| ())?;
         let handlers = Handlers::compile(socket)?;
+        let own = self.handlers.with(py, |own| own.is_some());
         match &self.listener {
-            Some(listener) => listener.get().set_handlers(py, handlers),
-            None => drop(self.handlers.replace(py, Some(handlers))),
+            Some(listener) if !own => listener.get().set_handlers(py, handlers),
+            _ => drop(self.handlers.replace(py, Some(handlers))),
         }
         Ok(())
     }
@@ -474,10 +635,35 @@ impl Socket {
     /// A future that is done once `close` has been called.
     fn _closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.wait_for(py, Goal::Closed)?;
-        if self.phase.get(py) != Phase::Open {
+        if matches!(self.phase.get(py), Phase::Closed | Phase::Failed) {
             self.settle_closed(py, None);
         }
         Ok(future)
+    }
+
+    /// A future that is done once the TLS handshake is.
+    fn _secured<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.wait_for(py, Goal::Secured)?;
+        if !self.with(py, |core, token| core.is_handshaking(token))? {
+            self.settle_secured(py, None);
+        }
+        Ok(future)
+    }
+
+    /// Gives up a connection that nobody was told of; nobody will be.
+    fn _abandon(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_shaking_hands(py) {
+            return self.terminate(py);
+        }
+        let token = self.token.get(py);
+        let farewell = self.with(py, |core, token| {
+            core.terminate(token);
+            core.release(token)
+        })?;
+        drop(self.engine.get().take_owner(py, token));
+        self.finish(py, farewell);
+        self.fail(py);
+        Ok(())
     }
 
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -493,7 +679,7 @@ impl Socket {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let state = match self.state_number(py)? {
             -2 => "shut down",
-            -1 => "failed",
+            -1 => "detached",
             0 => "closed",
             1 => "established",
             _ => "connecting",
@@ -511,6 +697,7 @@ impl Socket {
         self.handlers.traverse(&visit, |it, visit| visit.call(it))?;
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
         self.failure.traverse(&visit, |it, visit| visit.call(it))?;
+        self.raw.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters
                 .iter()
@@ -522,6 +709,7 @@ impl Socket {
         drop(self.handlers.take());
         drop(self.data.take());
         drop(self.failure.take());
+        drop(self.raw.take());
         drop(self.waiters.take());
     }
 }

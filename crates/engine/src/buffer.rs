@@ -39,6 +39,21 @@ impl SendQueue {
         }
     }
 
+    /// Lets `fill` write behind the last byte, without a copy.
+    pub fn append<R>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let mut block = match self.blocks.back() {
+            Some(last) if last.len() < BLOCK => self.blocks.pop_back().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let before = block.len();
+        let result = fill(&mut block);
+        self.len += block.len() - before;
+        if !block.is_empty() {
+            self.blocks.push_back(block);
+        }
+        result
+    }
+
     pub fn consume(&mut self, mut n: usize) {
         self.len -= n;
         while let Some(first) = self.blocks.front() {

@@ -18,9 +18,10 @@ use crate::listener::{Accepted, Listener, STARVED_RETRY};
 use crate::poller::{Interest, Poller, Ready};
 use crate::slots::Slots;
 use crate::state::{Input, ReadyState};
-use crate::stream::{self, Endpoints, Received, Settings, Stream, Written};
+use crate::stream::{self, Endpoints, Received, Scratch, Secure, Settings, Stream, Written};
 use crate::sys::net;
 use crate::timers::{Millis, Timers};
+use crate::tls::{Session, TlsConfig, TlsError};
 use crate::token::Token;
 
 /// Late input swallowed per turn from a connection that its owner has closed.
@@ -46,13 +47,20 @@ pub enum Event {
 }
 
 /// What reading found for the owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Read {
-    /// So many bytes at the front of the buffer.
-    Data(usize),
+    /// So many bytes at the front of the buffer; with `more`, there is more to read.
+    Data {
+        n: usize,
+        more: bool,
+    },
     /// The peer's FIN; to be followed by `end_handled`.
     End,
     Nothing,
+    /// The TLS handshake is done; there may be more to read behind it.
+    Established,
+    /// An established TLS session broke. The owner is to close the connection.
+    Broken(TlsError),
 }
 
 /// What the owner has to be told between events.
@@ -61,14 +69,26 @@ pub enum Notice {
     Closed(Token, CloseReason),
     /// The idle timeout went off.
     Idle(Token),
+    /// Something was read that the kernel will not report again.
+    Unread(Token),
+}
+
+/// What is still of interest about a TLS session that is gone.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub authorized: bool,
+    pub alpn: Option<Vec<u8>>,
 }
 
 /// What is still of interest about a connection that is gone.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Farewell {
     pub endpoints: Endpoints,
     pub bytes_read: u64,
     pub bytes_written: u64,
+    /// Bytes that went over the wire.
+    pub sent: u64,
+    pub facts: Option<Facts>,
 }
 
 pub struct Engine {
@@ -86,6 +106,7 @@ pub struct Engine {
     /// Whoever waits on the queue's descriptor is woken by its alarm.
     watched_from_outside: bool,
     alarm: Option<Millis>,
+    scratch: Scratch,
 }
 
 impl Engine {
@@ -101,6 +122,7 @@ impl Engine {
             resting: Vec::new(),
             watched_from_outside: false,
             alarm: None,
+            scratch: Scratch::default(),
         })
     }
 
@@ -133,6 +155,10 @@ impl Engine {
         while let Some(token) = self.dirty.pop() {
             if let Some(Member::Stream(stream)) = self.members.get_mut(token) {
                 stream.dirty = false;
+                if stream.wants_flush() {
+                    stream.send_queue();
+                    self.settle(token);
+                }
                 self.sync(token);
             }
         }
@@ -185,6 +211,9 @@ impl Engine {
             let reason = stream.take_broken().map_or(late, CloseReason::Io);
             return self.close(token, true, reason);
         }
+        if stream.handshake_deadline().is_some_and(|at| at < now) {
+            return self.close(token, false, CloseReason::HandshakeTimedOut);
+        }
         if stream.idle_deadline().is_some_and(|at| at < now) {
             stream.restart_idle();
             self.notices.push_back(Notice::Idle(token));
@@ -215,8 +244,12 @@ impl Engine {
         fd: OwnedFd,
         remote: Option<SocketAddr>,
         settings: Arc<Settings>,
+        session: Option<Session>,
     ) -> Result<Token, (OwnedFd, io::Error)> {
-        let stream = Stream::new(fd, remote, settings);
+        let mut stream = Stream::new(fd, remote, settings);
+        if let Some(session) = session {
+            stream.secure_with(session);
+        }
         let token = self.members.insert(Member::Stream(stream));
         if let Err(error) = self.register(token)
             && let Some(Member::Stream(mut stream)) = self.members.remove(token)
@@ -230,7 +263,12 @@ impl Engine {
     }
 
     /// Takes over a connected descriptor that came from elsewhere; on failure it is left alone.
-    pub fn adopt(&mut self, fd: RawFd, settings: Arc<Settings>) -> io::Result<Token> {
+    pub fn adopt(
+        &mut self,
+        fd: RawFd,
+        settings: Arc<Settings>,
+        session: Option<Session>,
+    ) -> io::Result<Token> {
         let fd = net::own(fd)?;
         let remote = match stream::prepare(&fd, &settings) {
             Ok(remote) => remote,
@@ -239,7 +277,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        self.add_stream(fd, remote, settings)
+        self.add_stream(fd, remote, settings, session)
             .map_err(|(fd, error)| {
                 net::disown(fd);
                 error
@@ -247,7 +285,12 @@ impl Engine {
     }
 
     /// Takes over a socket that is bound and listening; on failure it is left alone.
-    pub fn add_listener(&mut self, fd: RawFd, defaults: Arc<Settings>) -> io::Result<Token> {
+    pub fn add_listener(
+        &mut self,
+        fd: RawFd,
+        defaults: Arc<Settings>,
+        tls: Option<Arc<TlsConfig>>,
+    ) -> io::Result<Token> {
         let fd = net::own(fd)?;
         if let Err(error) = Listener::prepare(&fd, &defaults) {
             net::disown(fd);
@@ -255,7 +298,7 @@ impl Engine {
         }
         let token = self
             .members
-            .insert(Member::Listener(Listener::new(fd, defaults)));
+            .insert(Member::Listener(Listener::new(fd, defaults, tls)));
         self.references += 1;
         if let Err(error) = self.register(token) {
             if let Some(Member::Listener(listener)) = self.members.remove(token) {
@@ -294,7 +337,12 @@ impl Engine {
     }
 
     /// Turns a connected attempt into a stream, which keeps its token.
-    pub fn establish(&mut self, token: Token, settings: Arc<Settings>) -> io::Result<()> {
+    pub fn establish(
+        &mut self,
+        token: Token,
+        settings: Arc<Settings>,
+        session: Option<Session>,
+    ) -> io::Result<()> {
         let Some(Member::Attempt(_)) = self.members.get(token) else {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         };
@@ -306,6 +354,9 @@ impl Engine {
         let prepared = stream::apply_tcp_options(&fd, &settings);
         let mut stream = Stream::new(fd, remote, settings);
         stream.known = known;
+        if let Some(session) = session {
+            stream.secure_with(session);
+        }
         self.members.replace(token, Some(Member::Stream(stream)));
         if let Err(error) = prepared.and_then(|()| self.register(token)) {
             self.members.remove(token);
@@ -313,6 +364,7 @@ impl Engine {
         }
         self.references += 1;
         self.arm(token);
+        self.settle(token);
         Ok(())
     }
 
@@ -325,19 +377,27 @@ impl Engine {
 
     /// Takes the member's last words; its slot is free as soon as its descriptor is.
     pub fn release(&mut self, token: Token) -> Farewell {
+        let farewell = self.farewell(token);
+        if let Some(stream) = self.stream_mut(token) {
+            stream.released = true;
+            if stream.state.is_closed() {
+                self.members.remove(token);
+            }
+        }
+        farewell
+    }
+
+    pub fn farewell(&mut self, token: Token) -> Farewell {
         let Some(stream) = self.stream_mut(token) else {
             return Farewell::default();
         };
-        stream.released = true;
-        let farewell = Farewell {
+        Farewell {
             endpoints: stream.endpoints(),
             bytes_read: stream.bytes_read,
-            bytes_written: stream.bytes_written,
-        };
-        if stream.state.is_closed() {
-            self.members.remove(token);
+            bytes_written: stream.bytes_written(),
+            sent: stream.sent,
+            facts: stream.secure().map(|secure| secure.facts()),
         }
-        farewell
     }
 
     /// Everything that is open, oldest slot first.
@@ -391,49 +451,74 @@ impl Engine {
 
     /// Reads once. Input that nobody is to get is swallowed here.
     pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
-        let Some(stream) = self.stream_mut(token) else {
+        let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
             return Read::Nothing;
         };
         if !stream.state.wants_input() {
             return Read::Nothing;
         }
         let delivers = stream.state.delivers();
-        match stream.receive(buffer) {
-            Received::Data(n) if delivers => {
+        match stream.receive(buffer, &mut self.scratch) {
+            Received::Data { n, more } if delivers => {
                 stream.bytes_read += n as u64;
                 if stream.is_timed() {
                     self.settle(token);
                 }
-                Read::Data(n)
+                Read::Data { n, more }
             }
-            Received::Data(n) => self.discard(token, n, buffer),
-            Received::Nothing => Read::Nothing,
+            Received::Data { more, .. } => self.discard(token, more, buffer),
+            other => self.on_received(token, other),
+        }
+    }
+
+    fn discard(&mut self, token: Token, mut more: bool, buffer: &mut [u8]) -> Read {
+        let mut left = DISCARD_BUDGET;
+        while more && left > 0 {
+            let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
+                return Read::Nothing;
+            };
+            match stream.receive(buffer, &mut self.scratch) {
+                Received::Data { n, more: again } => {
+                    more = again;
+                    left = left.saturating_sub(n);
+                }
+                other => return self.on_received(token, other),
+            }
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    fn on_received(&mut self, token: Token, received: Received) -> Read {
+        match received {
+            Received::Data { .. } | Received::Nothing => Read::Nothing,
             Received::Fin => self.on_fin(token),
             Received::Failed(error) => {
                 self.close(token, false, CloseReason::Io(error));
                 Read::Nothing
             }
+            Received::Established => {
+                self.settle(token);
+                Read::Established
+            }
+            Received::Broken(error) => self.on_broken(token, error),
         }
     }
 
-    fn discard(&mut self, token: Token, first: usize, buffer: &mut [u8]) -> Read {
-        let (mut total, mut last) = (first, first);
-        while last == buffer.len() && total < DISCARD_BUDGET {
-            let Some(stream) = self.stream_mut(token) else {
-                return Read::Nothing;
-            };
-            match stream.receive(buffer) {
-                Received::Data(n) => {
-                    last = n;
-                    total += n;
-                }
-                Received::Nothing => break,
-                Received::Fin => return self.on_fin(token),
-                Received::Failed(error) => {
-                    self.close(token, false, CloseReason::Io(error));
-                    return Read::Nothing;
-                }
-            }
+    /// The TLS session failed. If it was never established, neither was the connection: its owner
+    /// is told at once, while the alert still goes out.
+    fn on_broken(&mut self, token: Token, error: TlsError) -> Read {
+        let Some(stream) = self.stream_mut(token) else {
+            return Read::Nothing;
+        };
+        stream.send_queue();
+        if !stream.is_handshaking() {
+            self.settle(token);
+            return Read::Broken(error);
+        }
+        self.tell(token, CloseReason::Tls(error));
+        if let Some(stream) = self.stream_mut(token) {
+            stream.apply(Input::Close);
         }
         self.settle(token);
         Read::Nothing
@@ -463,10 +548,16 @@ impl Engine {
             return Accepted::Empty;
         };
         let defaults = Arc::clone(&listener.defaults);
+        let tls = listener.tls.clone();
         match listener.accept() {
             Ok((fd, remote)) => {
                 listener.starved = false;
-                self.add_stream(fd, remote, defaults)
+                let session = tls.map(|config| Session::server(&config)).transpose();
+                let session = match session {
+                    Ok(session) => session,
+                    Err(error) => return Accepted::Failed(io::Error::other(error)),
+                };
+                self.add_stream(fd, remote, defaults, session)
                     // It cannot be watched and is closed: the kernel is short of something.
                     .map_or_else(|(_, error)| self.rest(token, error), Accepted::Stream)
             }
@@ -522,16 +613,76 @@ impl Engine {
             .unwrap_or(Err(WriteAllError::Closed))
     }
 
+    // TLS
+
+    /// Makes TLS of a connection that began in clear. `initial` is ciphertext that has arrived.
+    pub fn secure(&mut self, token: Token, session: Session, initial: Vec<u8>) -> bool {
+        let secured = self
+            .with_stream(token, |stream| stream.secure_with(session))
+            .is_some();
+        if secured && !initial.is_empty() {
+            if let Some(Member::Stream(stream)) = self.members.get_mut(token) {
+                stream.open_early(initial, &mut self.scratch);
+            }
+            self.remind(token);
+        }
+        secured
+    }
+
+    /// New connections of a listener speak TLS with this configuration; open ones stay as they are.
+    pub fn set_tls(&mut self, token: Token, tls: Option<Arc<TlsConfig>>) {
+        if let Some(Member::Listener(listener)) = self.members.get_mut(token) {
+            listener.tls = tls;
+        }
+    }
+
+    pub fn session(&mut self, token: Token) -> Option<&mut Session> {
+        self.stream_mut(token)?.secure().map(Secure::session)
+    }
+
+    /// Begins with another session instead. False if the handshake has begun.
+    pub fn replace_session(&mut self, token: Token, session: Session) -> bool {
+        let secure = self.stream_mut(token).and_then(Stream::secure);
+        secure.is_some_and(|secure| secure.replace(session))
+    }
+
+    pub fn is_handshaking(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_handshaking)
+    }
+
+    /// Reads again soon, whatever the kernel says.
+    pub fn remind(&mut self, token: Token) {
+        self.notices.push_back(Notice::Unread(token));
+        if !self.in_turn {
+            self.set_alarm();
+        }
+    }
+
+    /// Sends the first bytes of a handshake, if it is ours to begin.
+    pub fn begin_handshake(&mut self, token: Token) {
+        self.with_stream(token, Stream::begin_handshake);
+    }
+
+    pub fn remind_if_unread(&mut self, token: Token) {
+        if self.stream(token).is_some_and(Stream::has_unread) {
+            self.remind(token);
+        }
+    }
+
+    // Progress
+
     /// Asks for an event whenever bytes can be sent, or stops asking.
     pub fn watch_sends(&mut self, token: Token, watch: bool) {
         self.with_stream(token, |stream| stream.watch_sends = watch);
     }
 
     /// Bytes sent so far, and how many it will be when all that was accepted has been sent.
-    pub fn progress(&self, token: Token) -> (u64, u64) {
-        self.stream(token).map_or((0, 0), |stream| {
-            let sent = stream.bytes_written;
-            (sent, sent + stream.queued() as u64)
+    pub fn progress(&mut self, token: Token) -> (u64, u64) {
+        self.stream_mut(token).map_or((0, 0), |stream| {
+            let goal = stream.goal();
+            // Nothing is left: every goal is reached.
+            let done = stream.queued() == 0;
+            (if done { u64::MAX } else { stream.sent }, goal)
         })
     }
 
@@ -556,6 +707,10 @@ impl Engine {
     }
 
     pub fn close_gracefully(&mut self, token: Token) {
+        if self.is_handshaking(token) {
+            // Nothing was accepted that could still be sent.
+            return self.close(token, false, CloseReason::Clean);
+        }
         self.with_stream(token, |stream| stream.apply(Input::Close));
     }
 
@@ -578,7 +733,7 @@ impl Engine {
         let finished = self.stream(token).is_some_and(|s| s.state.fin_sent());
         if finished {
             if let Some(stream) = self.stream_mut(token) {
-                while let Received::Data(_) = stream.receive(scratch) {}
+                stream.swallow(scratch);
             }
             self.close(token, false, CloseReason::Clean);
         } else {
@@ -587,7 +742,13 @@ impl Engine {
     }
 
     pub fn set_paused(&mut self, token: Token, paused: bool) {
-        self.with_stream(token, |stream| stream.set_paused(paused));
+        let unread = self.with_stream(token, |stream| {
+            stream.set_paused(paused);
+            !paused && stream.has_unread()
+        });
+        if unread == Some(true) {
+            self.remind(token);
+        }
     }
 
     pub fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
@@ -611,8 +772,14 @@ impl Engine {
     }
 
     pub fn ready_state(&self, token: Token) -> ReadyState {
-        self.stream(token)
-            .map_or(ReadyState::Closed, |s| s.state.ready_state())
+        self.stream(token).map_or(ReadyState::Closed, |stream| {
+            let state = stream.state.ready_state();
+            if stream.is_handshaking() && state == ReadyState::Established {
+                ReadyState::Handshaking
+            } else {
+                state
+            }
+        })
     }
 
     pub fn queued(&self, token: Token) -> usize {
@@ -622,7 +789,7 @@ impl Engine {
     /// Bytes read and written so far.
     pub fn counters(&self, token: Token) -> Option<(u64, u64)> {
         self.stream(token)
-            .map(|stream| (stream.bytes_read, stream.bytes_written))
+            .map(|stream| (stream.bytes_read, stream.bytes_written()))
     }
 
     /// Whether the owner still gets events from it.
@@ -725,9 +892,13 @@ impl Engine {
     /// Draws the conclusions from what was just done to a stream.
     #[inline]
     fn settle(&mut self, token: Token) {
+        let in_turn = self.in_turn;
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
+        if !in_turn && stream.wants_flush() {
+            stream.send_queue();
+        }
         if stream.state.is_over() {
             return self.close(token, false, CloseReason::Clean);
         }
@@ -748,7 +919,7 @@ impl Engine {
             return;
         };
         let timed = stream.is_timed();
-        if stream.wanted() != stream.known && !stream.dirty {
+        if (stream.wanted() != stream.known || stream.wants_flush()) && !stream.dirty {
             if in_turn {
                 stream.dirty = true;
                 self.dirty.push(token);

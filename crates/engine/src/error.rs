@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::tls::TlsError;
+
 /// Why a connection ended.
 #[derive(Debug)]
 pub enum CloseReason {
@@ -9,6 +11,10 @@ pub enum CloseReason {
     Clean,
     /// The connection broke.
     Io(io::Error),
+    /// The TLS handshake failed.
+    Tls(TlsError),
+    /// The TLS handshake was not done in time.
+    HandshakeTimedOut,
     /// Neither a byte nor an end came in the time set for it; the text says which time.
     TimedOut(&'static str),
 }

@@ -18,7 +18,7 @@ pub mod tls;
 mod token;
 
 pub use connect::Attempt;
-pub use engine::{Engine, Event, Farewell, Notice, Read};
+pub use engine::{Engine, Event, Facts, Farewell, Notice, Read};
 pub use error::{CloseReason, WriteAllError};
 pub use listener::Accepted;
 pub use poller::{Interest, Poller, Ready, Target};

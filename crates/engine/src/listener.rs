@@ -11,6 +11,7 @@ use crate::poller::Interest;
 use crate::stream::{Settings, apply_tcp_options};
 use crate::sys::net;
 use crate::timers::Millis;
+use crate::tls::TlsConfig;
 use crate::token::Token;
 
 /// How long a listener waits before it asks for descriptors again. Closing one of our own
@@ -20,6 +21,8 @@ pub(crate) const STARVED_RETRY: Millis = 100;
 pub struct Listener {
     pub(crate) fd: OwnedFd,
     pub(crate) defaults: Arc<Settings>,
+    /// New connections speak TLS.
+    pub(crate) tls: Option<Arc<TlsConfig>>,
     pub(crate) known: Interest,
     /// Descriptors ran out; accepting rests until some are free again.
     pub(crate) starved: bool,
@@ -39,10 +42,11 @@ pub enum Accepted {
 }
 
 impl Listener {
-    pub fn new(fd: OwnedFd, defaults: Arc<Settings>) -> Self {
+    pub fn new(fd: OwnedFd, defaults: Arc<Settings>, tls: Option<Arc<TlsConfig>>) -> Self {
         Self {
             fd,
             defaults,
+            tls,
             known: Interest::NONE,
             starved: false,
             referenced: true,

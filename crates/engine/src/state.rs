@@ -64,6 +64,7 @@ pub enum ReadyState {
     Shutdown = -2,
     Closed = 0,
     Established = 1,
+    Handshaking = 2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,6 +6,7 @@
 
 mod capture;
 mod config;
+mod cover;
 mod der;
 mod error;
 mod export;
@@ -16,6 +17,7 @@ mod session;
 mod verify;
 
 pub use config::{ClientAuth, ClientSpec, Common, Identity, ServerSpec, TlsConfig, Version};
+pub use cover::covers;
 pub use error::{TlsError, VerifyError, VerifyKind};
 pub use pem::{certificates, private_key, revocation_lists};
 pub use resume::ResumeToken;

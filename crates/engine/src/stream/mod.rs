@@ -14,6 +14,11 @@ use crate::poller::Interest;
 use crate::state::{Input, State};
 use crate::sys::net;
 use crate::timers::{Millis, millis};
+use crate::tls::TlsError;
+
+mod secure;
+
+pub use secure::{Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
 const CORK_SIZE: usize = 64 * 1024;
@@ -25,6 +30,7 @@ pub struct Settings {
     pub no_delay: bool,
     pub keep_alive: Option<Duration>,
     pub idle_timeout: Option<Duration>,
+    pub handshake_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
     pub write_limit: usize,
     /// Nobody else may bind the local port.
@@ -42,10 +48,19 @@ pub enum Written {
 /// What a read found.
 #[derive(Debug)]
 pub enum Received {
-    Data(usize),
+    /// So many bytes; with `more`, there is something else to read right behind them.
+    Data {
+        n: usize,
+        more: bool,
+    },
+    /// The peer's FIN, or its `close_notify`.
     Fin,
     Nothing,
     Failed(io::Error),
+    /// The TLS handshake is done.
+    Established,
+    /// The TLS session cannot go on.
+    Broken(TlsError),
 }
 
 /// Where a connection begins and ends; `None` for unix sockets.
@@ -60,6 +75,7 @@ pub struct Stream {
     fd: Option<OwnedFd>,
     pub state: State,
     queue: SendQueue,
+    secure: Option<Box<Secure>>,
     settings: Arc<Settings>,
     endpoints: Endpoints,
     /// A send found the connection broken. Reading ends with this error, behind what had arrived.
@@ -81,7 +97,8 @@ pub struct Stream {
     idle_since: Millis,
     last_activity: Millis,
     pub bytes_read: u64,
-    pub bytes_written: u64,
+    /// Bytes in the kernel, as they go over the wire.
+    pub sent: u64,
 
     // The engine's notes about this member.
     pub known: Interest,
@@ -101,6 +118,7 @@ impl Stream {
             fd: Some(fd),
             state: State::new(settings.allow_half_open),
             queue: SendQueue::default(),
+            secure: None,
             endpoints: Endpoints {
                 local: None,
                 remote,
@@ -117,7 +135,7 @@ impl Stream {
             idle_since: 0,
             last_activity: 0,
             bytes_read: 0,
-            bytes_written: 0,
+            sent: 0,
             known: Interest::NONE,
             armed: Millis::MAX,
             dirty: false,
@@ -145,13 +163,35 @@ impl Stream {
         self.endpoints
     }
 
+    /// Bytes accepted and not in the kernel yet.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        let gathered = self.secure.as_ref().map_or(0, |secure| secure.gathered());
+        self.queue.len() + gathered
+    }
+
+    /// Bytes of the application that were sent.
+    pub fn bytes_written(&self) -> u64 {
+        self.secure
+            .as_ref()
+            .map_or(self.sent, |secure| secure.sealed)
+    }
+
+    /// How many bytes will have been sent when all that was accepted has been. Unknown before a
+    /// handshake, whose own bytes come first.
+    pub fn goal(&mut self) -> u64 {
+        self.seal();
+        if self.queue.len() < self.queued() {
+            return u64::MAX;
+        }
+        self.sent + self.queue.len() as u64
     }
 
     // Reading
 
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+    pub fn receive(&mut self, buffer: &mut [u8], scratch: &mut Scratch) -> Received {
+        if self.secure.is_some() && self.state.is_open() {
+            return self.receive_secure(buffer, scratch);
+        }
         let Some(fd) = &self.fd else {
             return Received::Nothing;
         };
@@ -163,10 +203,18 @@ impl Stream {
             Ok(n) => {
                 // Whoever only swallows late input does not wait longer for it.
                 self.active |= !self.state.is_lingering();
-                Received::Data(n)
+                let more = n == buffer.len();
+                Received::Data { n, more }
             }
             Err(error) if would_block(&error) => Received::Nothing,
             Err(error) => Received::Failed(error),
+        }
+    }
+
+    /// Throws away what has arrived, so that closing does not turn into a RST.
+    pub fn swallow(&mut self, buffer: &mut [u8]) {
+        if let Some(fd) = &self.fd {
+            while matches!(net::recv(fd.as_fd(), buffer), Ok(1..)) {}
         }
     }
 
@@ -197,6 +245,9 @@ impl Stream {
     pub fn write(&mut self, data: &[u8]) -> Written {
         if !self.can_write() {
             return Written::Closed;
+        }
+        if self.secure.is_some() {
+            return self.write_secure(data);
         }
         if self.corks > 0 {
             return self.write_corked(data);
@@ -239,7 +290,7 @@ impl Stream {
 
     pub fn write_all(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
         self.accept(data)?;
-        self.drain_owed |= !self.queue.is_empty();
+        self.drain_owed |= self.queued() > 0;
         Ok(())
     }
 
@@ -255,9 +306,13 @@ impl Stream {
         if !self.can_write() {
             return Err(WriteAllError::Closed);
         }
-        let (queued, limit) = (self.queue.len(), self.settings.write_limit);
+        let (queued, limit) = (self.queued(), self.settings.write_limit);
         if queued.saturating_add(data.len()) > limit {
             return Err(WriteAllError::OverLimit { queued, limit });
+        }
+        if self.secure.is_some() {
+            self.accept_secure(data);
+            return Ok(());
         }
         let mut sent = 0;
         if self.queue.is_empty() && self.corks == 0 && !data.is_empty() {
@@ -290,27 +345,33 @@ impl Stream {
 
     /// Sends what the kernel takes of the queue and, behind its last byte, the FIN that is owed.
     pub fn send_queue(&mut self) {
+        let may_finish = self.seal();
         while !self.queue.is_empty() {
             let Some(fd) = &self.fd else { return };
             let (slices, n) = self.queue.slices();
-            match net::send_vectored(fd.as_fd(), &slices[..n]) {
+            let result = match &slices[..n] {
+                [only] => net::send(fd.as_fd(), only),
+                several => net::send_vectored(fd.as_fd(), several),
+            };
+            match result {
                 Ok(sent) => {
                     self.queue.consume(sent);
-                    self.bytes_written += sent as u64;
+                    self.sent += sent as u64;
                     self.active = true;
                 }
                 Err(error) if would_block(&error) => return,
                 Err(error) => self.break_off(&error),
             }
         }
-        if self.state.owes_fin() && self.broken.is_none() {
+        if may_finish && self.state.owes_fin() && self.broken.is_none() {
             self.send_fin();
         }
     }
 
     /// Whether `drain` is due: room was waited for, and the queue is empty.
     pub fn take_drain(&mut self) -> bool {
-        let due = self.drain_owed && self.queue.is_empty() && self.can_write();
+        let due =
+            self.drain_owed && self.queued() == 0 && self.can_write() && !self.is_handshaking();
         if due {
             self.drain_owed = false;
         }
@@ -318,14 +379,15 @@ impl Stream {
     }
 
     fn can_write(&self) -> bool {
-        self.state.accepts_writes() && self.broken.is_none()
+        let dead = self.secure.as_ref().is_some_and(|secure| secure.is_dead());
+        self.state.accepts_writes() && self.broken.is_none() && !dead
     }
 
     fn send(&mut self, data: &[u8]) -> usize {
         let Some(fd) = &self.fd else { return 0 };
         match net::send(fd.as_fd(), data) {
             Ok(n) => {
-                self.bytes_written += n as u64;
+                self.sent += n as u64;
                 self.active = true;
                 n
             }
@@ -391,9 +453,11 @@ impl Stream {
         }
         // A cork holds nothing back once our FIN is owed.
         let sending = !self.queue.is_empty() && (self.corks == 0 || self.state.owes_fin());
+        // Before the handshake is done there is nothing to write, though the kernel has room.
+        let waiting = (self.drain_owed || self.watch_sends) && !self.is_handshaking();
         Interest {
             readable: self.state.wants_input(),
-            writable: (sending || self.drain_owed || self.watch_sends) && self.broken.is_none(),
+            writable: (sending || waiting) && self.broken.is_none(),
             errors: !self.hung,
         }
     }
@@ -408,8 +472,17 @@ impl Stream {
         self.restarts_idle = true;
     }
 
+    /// Whether something was gathered that nothing holds back any more.
+    pub fn wants_flush(&self) -> bool {
+        self.corks == 0
+            && self
+                .secure
+                .as_ref()
+                .is_some_and(|secure| secure.wants_flush())
+    }
+
     pub fn is_timed(&self) -> bool {
-        self.idle > 0 || self.state.must_end_soon()
+        self.idle > 0 || self.state.must_end_soon() || self.is_handshaking()
     }
 
     /// Dates what happened since the last call, and returns the next deadline.
@@ -424,14 +497,29 @@ impl Stream {
             self.ending = ending;
             self.last_activity = now;
         }
-        match (self.idle_deadline(), self.close_deadline()) {
-            (Some(idle), Some(close)) => Some(idle.min(close)),
-            (idle, close) => idle.or(close),
+        if let (Some(secure), Some(timeout)) = (&mut self.secure, self.settings.handshake_timeout) {
+            secure.start_clock(now.saturating_add(millis(timeout)));
         }
+        let deadlines = [
+            self.idle_deadline(),
+            self.close_deadline(),
+            self.handshake_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     pub fn idle_deadline(&self) -> Option<Millis> {
-        (self.idle > 0 && self.state.is_open()).then(|| self.idle_since.saturating_add(self.idle))
+        let running = self.idle > 0 && self.state.is_open() && !self.is_handshaking();
+        running.then(|| self.idle_since.saturating_add(self.idle))
+    }
+
+    pub fn handshake_deadline(&self) -> Option<Millis> {
+        let secure = self.secure.as_ref()?;
+        if self.state.is_open() {
+            secure.handshake_deadline()
+        } else {
+            None
+        }
     }
 
     pub fn close_deadline(&self) -> Option<Millis> {

@@ -1,0 +1,170 @@
+//! TLS, seen from Python: configurations, sessions to resume, errors.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mantou_engine::tls::{
+    self, CertificateDer, ClientAuth, ClientSpec, Common, Identity, ResumeToken, ServerSpec,
+    Session, TlsError, Trust, VerifyError, Version,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// How to speak TLS, checked and ready for any number of connections.
+#[pyclass(frozen, module = "mantou._core")]
+pub struct TlsConfig {
+    pub shared: Arc<tls::TlsConfig>,
+    /// The certificates that it shows.
+    leaves: Vec<CertificateDer<'static>>,
+}
+
+#[pymethods]
+impl TlsConfig {
+    /// Certificates, keys and revocation lists are PEM texts.
+    #[new]
+    #[pyo3(signature = (server_side, *, identities, ca, crl, verify, request_cert, alpn, ciphers, lowest, highest, key_log_file))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        server_side: bool,
+        identities: Vec<(Vec<u8>, Vec<u8>)>,
+        ca: Option<Vec<u8>>,
+        crl: Option<Vec<u8>>,
+        verify: bool,
+        request_cert: bool,
+        alpn: Vec<Vec<u8>>,
+        ciphers: Option<String>,
+        lowest: &str,
+        highest: &str,
+        key_log_file: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let make = || -> Result<Self, TlsError> {
+            let identity = |(cert, key): &(Vec<u8>, Vec<u8>)| Identity::from_pem(cert, key);
+            let identities: Vec<_> = identities.iter().map(identity).collect::<Result<_, _>>()?;
+            let leaves = identities
+                .iter()
+                .filter_map(|identity| identity.chain.first().cloned());
+            let leaves = leaves.collect();
+            let common = Common {
+                trust: match ca {
+                    Some(pem) => Trust::Certificates(tls::certificates("ca", &pem)?),
+                    None => Trust::System,
+                },
+                identities,
+                crls: match crl {
+                    Some(pem) => tls::revocation_lists("crl", &pem)?,
+                    None => Vec::new(),
+                },
+                alpn,
+                min_version: Version::parse("min_version", lowest)?,
+                max_version: Version::parse("max_version", highest)?,
+                ciphers,
+                key_log: key_log_file,
+            };
+            let client_auth = match (request_cert, verify) {
+                (false, _) => ClientAuth::None,
+                (true, false) => ClientAuth::Request,
+                (true, true) => ClientAuth::Require,
+            };
+            let shared = if server_side {
+                tls::TlsConfig::server(ServerSpec {
+                    common,
+                    client_auth,
+                })?
+            } else {
+                tls::TlsConfig::client(ClientSpec { common, verify })?
+            };
+            Ok(Self { shared, leaves })
+        };
+        make().map_err(|error| to_exception(py, &error))
+    }
+
+    /// Whether its certificates are made for this name.
+    fn covers(&self, name: &str) -> bool {
+        self.leaves.iter().any(|leaf| tls::covers(leaf, name))
+    }
+}
+
+/// How many certificates the system trusts.
+#[pyfunction]
+pub fn system_trust_size() -> usize {
+    tls::system_trust_size()
+}
+
+/// A session to resume, opaque.
+#[pyclass(frozen, module = "mantou._core")]
+pub struct TlsTicket(pub ResumeToken);
+
+/// What a connection needs to begin its side of TLS: a `TlsSettings`, and the name it falls back to.
+pub struct Start {
+    pub config: Arc<tls::TlsConfig>,
+    pub name: String,
+    pub ticket: Option<ResumeToken>,
+}
+
+impl Start {
+    pub fn new(settings: &Bound<'_, PyAny>, hostname: &str) -> PyResult<Self> {
+        let config = settings.getattr("config")?;
+        let name: Option<String> = settings.getattr("server_name")?.extract()?;
+        let ticket = settings.getattr("session")?;
+        Ok(Self {
+            config: Arc::clone(&config.cast::<TlsConfig>()?.get().shared),
+            name: name.unwrap_or_else(|| hostname.to_owned()),
+            ticket: match ticket.cast::<TlsTicket>() {
+                Ok(ticket) => Some(ticket.get().0.clone()),
+                Err(_) => None,
+            },
+        })
+    }
+
+    pub fn session(&self, py: Python<'_>) -> PyResult<Session> {
+        let session = if self.config.is_server() {
+            Session::server(&self.config)
+        } else {
+            Session::client(&self.config, &self.name, self.ticket.as_ref())
+        };
+        session.map_err(|error| to_exception(py, &error))
+    }
+}
+
+// Errors
+
+pub fn to_exception(py: Python<'_>, error: &TlsError) -> PyErr {
+    match error {
+        TlsError::Config { option, reason } => {
+            PyValueError::new_err(format!("option '{option}': {reason}"))
+        }
+        TlsError::Verification(error) => verification(py, error),
+        TlsError::Truncated => make(py, "tls_truncation", ()),
+        TlsError::NoApplicationProtocol => failure(py, error, "NO_APPLICATION_PROTOCOL"),
+        TlsError::Alert { description, .. } => {
+            let reason = description.to_uppercase().replace(' ', "_");
+            failure(py, error, &reason)
+        }
+        TlsError::Protocol(reason) => {
+            let reason = reason.split(':').next().unwrap_or_default();
+            failure(py, error, &reason.to_uppercase().replace(' ', "_"))
+        }
+    }
+}
+
+pub fn verification(py: Python<'_>, error: &VerifyError) -> PyErr {
+    make(py, "tls_verification", (error.code(), error.to_string()))
+}
+
+pub fn handshake_timeout(py: Python<'_>) -> PyErr {
+    make(py, "handshake_timeout", ())
+}
+
+fn failure(py: Python<'_>, error: &TlsError, reason: &str) -> PyErr {
+    make(py, "tls_failure", (error.to_string(), reason))
+}
+
+/// Calls one of the makers of exceptions in `mantou.errors`.
+fn make<'py>(py: Python<'py>, maker: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
+    static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = ERRORS.get_or_try_init(py, || py.import("mantou.errors").map(Bound::unbind));
+    let made = module.and_then(|module| module.bind(py).call_method1(maker, arguments));
+    made.map_or_else(|error| error, PyErr::from_value)
+}

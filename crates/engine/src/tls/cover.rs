@@ -1,0 +1,16 @@
+//! Which names a certificate is made for.
+
+use rustls::client::verify_server_name;
+use rustls::server::ParsedCertificate;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+/// Whether a client that asks for `name`, a DNS name or an IP address, would accept it.
+pub fn covers(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    match (
+        ParsedCertificate::try_from(certificate),
+        ServerName::try_from(name),
+    ) {
+        (Ok(parsed), Ok(name)) => verify_server_name(&parsed, &name).is_ok(),
+        _ => false,
+    }
+}
