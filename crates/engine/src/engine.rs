@@ -535,6 +535,11 @@ impl Engine {
         })
     }
 
+    /// Bytes that were accepted can no longer be sent.
+    pub fn is_broken(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_broken)
+    }
+
     pub fn cork(&mut self, token: Token) {
         self.with_stream(token, Stream::cork);
     }
