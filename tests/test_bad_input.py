@@ -77,7 +77,6 @@ async def test_a_drip_of_single_bytes() -> None:
 async def test_a_reader_that_takes_single_bytes() -> None:
     recorder = Recorder()
     async with connected(recorder) as (socket, peer):
-        peer.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_RCVBUF, 2048)
         sent = socket.write(b"ab" * 8 * MIB)
         assert 0 < sent < 16 * MIB
         for number in range(3000):
