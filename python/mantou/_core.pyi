@@ -31,7 +31,7 @@ __all__ = [
     "system_trust_size",
 ]
 
-D2 = TypeVar("D2")
+_D2 = TypeVar("_D2")
 
 @final
 class TlsConfig:
@@ -226,11 +226,11 @@ class Socket(Generic[D]):
         self,
         *,
         tls: bool | TLSOptions | ssl.SSLContext,
-        socket: AnyHandlers[D2],
-        data: D2 | None = None,
+        socket: AnyHandlers[_D2],
+        data: _D2 | None = None,
         server_side: bool | None = None,
-        initial: bytes | None = b"",
-    ) -> tuple[Socket[D], Socket[D2]]:
+        initial: bytes = b"",
+    ) -> tuple[Socket[D], Socket[_D2]]:
         """Makes TLS of a plain connection (Bun: `socket.upgradeTLS()`).
 
         Returns this socket, detached: only its `close` is still called, just before that of the

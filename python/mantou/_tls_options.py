@@ -134,7 +134,7 @@ def _trusted(options: Options) -> bytes | None:
     given = _joined(options, "ca")
     if given is None and system_trust_size() == 0:
         with contextlib.suppress(ImportError):
-            import certifi  # noqa: PLC0415
+            import certifi  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
 
             return Path(certifi.where()).read_bytes()
     return given
@@ -220,7 +220,7 @@ def _version(options: Options, name: str, default: Version) -> Version:
         raise ValueError(f"option {name!r} got {value!r}, which the engine cannot do; {_WAY_OUT}")
     if value not in _VERSIONS:
         raise wrong_value(name, "'TLSv1.2' or 'TLSv1.3'", value)
-    return cast("Version", value)
+    return value
 
 
 def _secure_options(options: Options) -> int:

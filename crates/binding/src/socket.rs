@@ -300,9 +300,11 @@ impl Socket {
         if self.waiters.with(py, |waiters| waiters.is_empty()) {
             return Ok(());
         }
-        let (sent, _) = self.with(py, |core, token| core.progress(token))?;
+        let (sent, broken) = self.with(py, |core, token| {
+            (core.progress(token).0, core.is_broken(token))
+        })?;
         let (done, still_watching) = self.waiters.with(py, |waiters| {
-            let reached = |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent);
+            let reached = |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken);
             let (done, rest) = std::mem::take(waiters)
                 .into_iter()
                 .partition(|(goal, _)| reached(goal));
@@ -318,8 +320,14 @@ impl Socket {
         if !still_watching {
             self.with(py, |core, token| core.watch_sends(token, false))?;
         }
-        for (_, future) in done {
-            host::resolve(future.bind(py), None);
+        for (goal, future) in done {
+            match goal {
+                Goal::Sent(goal) if goal > sent => {
+                    let lost = lost_bytes(py).into_value(py).into_bound(py);
+                    host::resolve(future.bind(py), Some(lost.as_any()));
+                }
+                _ => host::resolve(future.bind(py), None),
+            }
         }
         Ok(())
     }
@@ -420,7 +428,7 @@ impl Socket {
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (open, (sent, goal)) = self.with(py, |core, token| {
             (
-                core.is_open(token) || core.queued(token) > 0,
+                (core.is_open(token) || core.queued(token) > 0) && !core.is_broken(token),
                 core.progress(token),
             )
         })?;

@@ -262,7 +262,10 @@ impl Socket {
     }
 
     /// Makes TLS of a plain connection. Returns this socket, which is detached, and the TLS one.
-    #[pyo3(signature = (*, tls, socket, data=None, server_side=None, initial=None))]
+    #[pyo3(
+        signature = (*, tls, socket, data=None, server_side=None, initial=None),
+        text_signature = "(self, /, *, tls, socket, data=None, server_side=None, initial=b'')"
+    )]
     fn upgrade_tls<'py>(
         this: &Bound<'py, Self>,
         tls: &Bound<'py, PyAny>,

@@ -681,9 +681,14 @@ impl Engine {
         self.stream_mut(token).map_or((0, 0), |stream| {
             let goal = stream.goal();
             // Nothing is left: every goal is reached.
-            let done = stream.queued() == 0;
+            let done = stream.queued() == 0 && !stream.is_broken();
             (if done { u64::MAX } else { stream.sent }, goal)
         })
+    }
+
+    /// Bytes that were accepted can no longer be sent.
+    pub fn is_broken(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_broken)
     }
 
     pub fn cork(&mut self, token: Token) {

@@ -368,10 +368,11 @@ impl Stream {
         }
     }
 
-    /// Whether `drain` is due: room was waited for, and the queue is empty.
+    /// Whether `drain` is due: room was waited for, and the queue is empty. Whoever paused until
+    /// then has to be told also if the connection broke: its end is only met by reading on.
     pub fn take_drain(&mut self) -> bool {
-        let due =
-            self.drain_owed && self.queued() == 0 && self.can_write() && !self.is_handshaking();
+        let worth = self.can_write() || (self.is_broken() && self.state.paused);
+        let due = self.drain_owed && self.queued() == 0 && worth && !self.is_handshaking();
         if due {
             self.drain_owed = false;
         }
@@ -405,7 +406,15 @@ impl Stream {
     fn break_off(&mut self, error: &io::Error) {
         self.broken = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
         self.queue.clear();
-        self.drain_owed = false;
+        if let Some(secure) = &mut self.secure {
+            secure.forget_gathered();
+        }
+        self.drain_owed &= self.state.paused;
+    }
+
+    /// A send failed: nothing more goes out, and what was queued is lost.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     /// The error of a broken connection that no read can meet any more.

@@ -96,6 +96,10 @@ impl Secure {
         self.gathered.len()
     }
 
+    pub fn forget_gathered(&mut self) {
+        self.gathered = Vec::new();
+    }
+
     pub fn wants_flush(&self) -> bool {
         self.established && !self.dead && !self.gathered.is_empty()
     }
