@@ -20,6 +20,8 @@ pub enum Connection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     Again,
+    /// There was plaintext; more steps may follow.
+    Data,
     PeerClosed,
     /// More input is needed; or it is our turn.
     Idle,
@@ -134,7 +136,7 @@ fn step<Data>(
                     plain.extend_from_slice(record.payload);
                 }
                 Some(Err(error)) => break Err(error),
-                None => break Ok(Step::Again),
+                None => break Ok(Step::Data),
             }
         },
         Ok(ConnectionState::EncodeTlsData(mut data)) => {

@@ -190,7 +190,15 @@ impl Session {
                     .process(&mut input[used..], plain, &mut self.output);
             used += discard;
             match step {
-                Ok(Step::Again) => {}
+                // The usual case ends here: rustls has nothing left to look at.
+                Ok(Step::Data)
+                    if used == input.len()
+                        && self.established
+                        && !self.connection.state().wants_write() =>
+                {
+                    return Ok(used);
+                }
+                Ok(Step::Again | Step::Data) => {}
                 Ok(Step::PeerClosed) => self.peer_closed = true,
                 Ok(Step::Idle) => break Ok(used),
                 Err(error) => break Err(error),
@@ -406,7 +414,10 @@ impl Session {
 
     /// Asks for new keys in both directions; with TLS 1.2 there is no such thing.
     pub fn update_keys(&mut self) -> Result<(), TlsError> {
-        let result = self.write_traffic(|writer| writer.update_keys())?;
+        let result = self.write_traffic(
+            #[expect(clippy::redundant_closure_for_method_calls, reason = "lifetimes")]
+            |writer| writer.update_keys(),
+        )?;
         self.connection.drain(&mut self.output);
         match result {
             Some(Ok(())) => Ok(()),
