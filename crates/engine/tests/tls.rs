@@ -1,4 +1,5 @@
 //! TLS sessions against each other, in memory.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
