@@ -801,7 +801,7 @@ fn self_signed_certificates_are_trusted_only_where_they_are_listed() {
     for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
         let make = |change: &dyn Fn(&mut CertificateParams)| {
             let mut params = params(&["a.test"]);
-            params.is_ca = is_ca.clone();
+            params.is_ca = is_ca;
             change(&mut params);
             let key = KeyPair::generate().unwrap();
             let cert = params.self_signed(&key).unwrap().der().clone();
