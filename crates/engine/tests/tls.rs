@@ -588,6 +588,23 @@ fn what_is_not_tls_is_refused_with_an_alert() {
 }
 
 #[test]
+fn a_message_that_never_ends_is_not_held_for_ever() {
+    fn movable<T: Send>(_: &T) {}
+    let mut server = Setup::new().pair().server;
+    // A ClientHello of 60000 bytes, a byte in each record.
+    let mut result = server.feed(&mut [22, 3, 1, 0, 4, 1, 0, 0xea, 0x60], &mut Vec::new());
+    let mut sent = 0;
+    while result.is_ok() && sent < 60_000 {
+        let mut wire = [22, 3, 1, 0, 1, 0].repeat(500);
+        result = server.feed(&mut wire, &mut Vec::new());
+        sent += 500;
+    }
+    assert!(matches!(result, Err(TlsError::Protocol(_))), "{result:?}");
+    // Sessions may go to another thread.
+    movable(&server);
+}
+
+#[test]
 fn a_plain_answer_is_refused_by_the_client() {
     let mut client = Setup::new().pair().client;
     let mut input = b"HTTP/1.1 400 Bad Request\r\n".to_vec();

@@ -24,6 +24,10 @@ const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 
 const HEADER: usize = 5;
 
+/// What is held of a message that is not complete. rustls takes none of more than 64 KiB; in tiny
+/// records it would need several times that, which nobody does in good faith.
+const MAX_PENDING: usize = 128 * 1024;
+
 /// What a call of [`Session::feed`] led to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fed {
@@ -161,6 +165,12 @@ impl Session {
         if self.peer_closed {
             self.pending = Vec::new();
         }
+        if self.pending.len() > MAX_PENDING {
+            let error = TlsError::Protocol("excessive message size".into());
+            self.failed = Some(Box::new(error.clone()));
+            self.pending = Vec::new();
+            return Err(error);
+        }
         Ok(Fed {
             established: self.established && !was_established,
             peer_closed: self.peer_closed,
@@ -183,6 +193,10 @@ impl Session {
 
     /// Processes what is complete in `input` and returns how much that was.
     fn run(&mut self, input: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, TlsError> {
+        if !self.established {
+            // Nothing of another session is taken for this one's.
+            capture::take();
+        }
         let mut used = 0;
         let ended = loop {
             let (discard, step) =
