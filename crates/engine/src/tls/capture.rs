@@ -102,7 +102,12 @@ impl KeyLog for Log {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+        text
+    })
 }
 
 /// The provider's suites. Those of TLS 1.2 also put down what they export from.

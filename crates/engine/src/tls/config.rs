@@ -147,13 +147,12 @@ impl TlsConfig {
         let provider = crypto(common.ciphers.as_deref())?;
         let anchors = Anchors::new(&common.trust)?;
         let mark = mark(&common, &anchors, verify);
-        let (verifier, credentials) = match remembered(&mark) {
-            Some(same) => same,
-            None => {
-                let credentials = Identities::new(common.identities, &provider)?;
-                let verifier = ServerVerifier::new(anchors, common.crls, verify, provider.clone())?;
-                remember(mark, Arc::new(verifier), Arc::new(credentials))
-            }
+        let (verifier, credentials) = if let Some(same) = remembered(&mark) {
+            same
+        } else {
+            let credentials = Identities::new(common.identities, &provider)?;
+            let verifier = ServerVerifier::new(anchors, common.crls, verify, provider.clone())?;
+            remember(mark, Arc::new(verifier), Arc::new(credentials))
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions(common.min_version, common.max_version)?)
@@ -377,15 +376,21 @@ fn mark(common: &Common, anchors: &Anchors, verify: bool) -> Mark {
         }
         Trust::Certificates(certificates) => {
             add(&certificates.len().to_be_bytes());
-            certificates.iter().for_each(|der| add(der));
+            for der in certificates {
+                add(der);
+            }
         }
     }
     add(&common.crls.len().to_be_bytes());
-    common.crls.iter().for_each(|der| add(der));
+    for der in &common.crls {
+        add(der);
+    }
     for identity in &common.identities {
         add(identity.key.secret_der());
         add(&identity.chain.len().to_be_bytes());
-        identity.chain.iter().for_each(|der| add(der));
+        for der in &identity.chain {
+            add(der);
+        }
     }
     context.finish()
 }

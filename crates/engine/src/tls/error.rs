@@ -307,3 +307,23 @@ fn alert_words(alert: AlertDescription) -> String {
     };
     format!("{prefix} alert {words}")
 }
+
+/// What the peer speaks instead of TLS.
+pub fn other_protocol(input: &[u8]) -> Option<&'static str> {
+    const HTTP: [&[u8]; 8] = [
+        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE", b"OPTIONS", b"PATCH", b"PRI * ",
+    ];
+    let is = |word: &[u8]| {
+        let n = word.len().min(input.len());
+        n >= 4 && input[..n] == word[..n]
+    };
+    if HTTP.iter().any(|word| is(word)) {
+        Some("http request")
+    } else if is(b"CONNECT") {
+        Some("https proxy request")
+    } else if is(b"HTTP/") {
+        Some("wrong version number: the peer answers in plain HTTP")
+    } else {
+        None
+    }
+}

@@ -6,10 +6,12 @@
 
 mod capture;
 mod config;
+mod connection;
 mod cover;
 mod der;
 mod error;
 mod export;
+mod facts;
 mod names;
 mod pem;
 mod resume;
@@ -19,8 +21,9 @@ mod verify;
 pub use config::{ClientAuth, ClientSpec, Common, Identity, ServerSpec, TlsConfig, Version};
 pub use cover::covers;
 pub use error::{TlsError, VerifyError, VerifyKind};
+pub use facts::{Authorization, Binding, Cipher};
 pub use pem::{certificates, private_key, revocation_lists};
 pub use resume::ResumeToken;
 pub use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-pub use session::{Authorization, Binding, Cipher, Fed, Sealed, Session};
+pub use session::{Fed, Sealed, Session};
 pub use verify::{Trust, system_trust_size};

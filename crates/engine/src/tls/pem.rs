@@ -23,7 +23,8 @@ pub fn revocation_lists(
 
 /// The first private key of a text: PKCS#8, PKCS#1 or SEC1.
 pub fn private_key(option: &'static str, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let encrypted = contains(text, b"ENCRYPTED");
+    let encrypted =
+        contains(text, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(text, b"Proc-Type: 4,ENCRYPTED");
     match PrivateKeyDer::from_pem_slice(text) {
         Ok(_) | Err(_) if encrypted => Err(config(
             option,

@@ -3,18 +3,17 @@
 use std::mem;
 use std::sync::Arc;
 
+use rustls::Error;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::server::UnbufferedServerConnection;
 use rustls::sign::CertifiedKey;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::unbuffered::EncryptError;
+use rustls_pki_types::ServerName;
 
 use super::capture::{self, ExporterSecret};
 use super::config::{Side, TlsConfig};
-use super::error::{TlsError, VerifyError, session_error};
-use super::export;
-use super::names;
+use super::connection::{Connection, Step, Writer};
+use super::error::{TlsError, VerifyError, other_protocol, session_error};
 use super::resume::{ResumeToken, Store};
 
 /// The largest plaintext of a record.
@@ -24,6 +23,10 @@ const MAX_FRAGMENT: usize = 16_384;
 const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 
 const HEADER: usize = 5;
+
+/// What is held of a message that is not complete. rustls takes none of more than 64 KiB; in tiny
+/// records it would need several times that, which nobody does in good faith.
+const MAX_PENDING: usize = 128 * 1024;
 
 /// What a call of [`Session::feed`] led to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -45,60 +48,22 @@ pub struct Sealed {
     pub written: usize,
 }
 
-/// What became of the peer's certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Authorization<'a> {
-    /// None was asked for, or the handshake is not done.
-    None,
-    Passed,
-    /// It failed and was let pass.
-    Failed(&'a VerifyError),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cipher {
-    /// OpenSSL's name.
-    pub name: &'static str,
-    pub standard_name: &'static str,
-    pub version: &'static str,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Binding {
-    /// RFC 9266
-    TlsExporter,
-    /// RFC 5929
-    ServerEndPoint,
-}
-
-enum Connection {
-    Client(Box<UnbufferedClientConnection>, Arc<Store>),
-    Server(Box<UnbufferedServerConnection>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
-    Again,
-    PeerClosed,
-    Idle,
-}
-
 pub struct Session {
-    connection: Connection,
-    config: Arc<TlsConfig>,
+    pub(super) connection: Connection,
+    pub(super) config: Arc<TlsConfig>,
     /// The beginning of a record, or records of a handshake message that is not complete.
     pending: Vec<u8>,
     output: Vec<u8>,
     max_fragment: usize,
-    established: bool,
-    peer_closed: bool,
+    pub(super) established: bool,
+    pub(super) peer_closed: bool,
     closed: bool,
-    failed: Option<Box<TlsError>>,
+    pub(super) failed: Option<Box<TlsError>>,
     // Learnt during the handshake.
-    server_name: Option<Box<str>>,
-    identity: Option<Arc<CertifiedKey>>,
-    secret: Option<Box<ExporterSecret>>,
-    failure: Option<Box<VerifyError>>,
+    pub(super) server_name: Option<Box<str>>,
+    pub(super) identity: Option<Arc<CertifiedKey>>,
+    pub(super) secret: Option<Box<ExporterSecret>>,
+    pub(super) failure: Option<Box<VerifyError>>,
 }
 
 impl Session {
@@ -200,6 +165,12 @@ impl Session {
         if self.peer_closed {
             self.pending = Vec::new();
         }
+        if self.pending.len() > MAX_PENDING {
+            let error = TlsError::Protocol("excessive message size".into());
+            self.failed = Some(Box::new(error.clone()));
+            self.pending = Vec::new();
+            return Err(error);
+        }
         Ok(Fed {
             established: self.established && !was_established,
             peer_closed: self.peer_closed,
@@ -222,19 +193,26 @@ impl Session {
 
     /// Processes what is complete in `input` and returns how much that was.
     fn run(&mut self, input: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, TlsError> {
+        if !self.established {
+            // Nothing of another session is taken for this one's.
+            capture::take();
+        }
         let mut used = 0;
         let ended = loop {
-            let output = &mut self.output;
-            let rest = &mut input[used..];
-            let (discard, step) = match &mut self.connection {
-                Connection::Client(client, _) => {
-                    step(client.process_tls_records(rest), plain, output)
-                }
-                Connection::Server(server) => step(server.process_tls_records(rest), plain, output),
-            };
+            let (discard, step) =
+                self.connection
+                    .process(&mut input[used..], plain, &mut self.output);
             used += discard;
             match step {
-                Ok(Step::Again) => {}
+                // The usual case ends here: rustls has nothing left to look at.
+                Ok(Step::Data)
+                    if used == input.len()
+                        && self.established
+                        && !self.connection.state().wants_write() =>
+                {
+                    return Ok(used);
+                }
+                Ok(Step::Again | Step::Data) => {}
                 Ok(Step::PeerClosed) => self.peer_closed = true,
                 Ok(Step::Idle) => break Ok(used),
                 Err(error) => break Err(error),
@@ -255,11 +233,15 @@ impl Session {
         if self.config.is_server() {
             self.server_name = captured.server_name.or(self.server_name.take());
         }
-        if self.state().is_handshaking() {
+        if self.connection.state().is_handshaking() {
             return;
         }
         self.established = true;
-        let chain = self.state().peer_certificates().unwrap_or_default();
+        let chain = self
+            .connection
+            .state()
+            .peer_certificates()
+            .unwrap_or_default();
         let resumed = self.is_resumed();
         let failure = match (&self.config.side, &self.connection) {
             // Who is resumed was verified then. If that was not asked for, nobody knows how it
@@ -293,12 +275,12 @@ impl Session {
 
     fn fail(&mut self, error: &Error, input: &[u8]) -> TlsError {
         // The alert.
-        self.drain_connection();
+        self.connection.drain(&mut self.output);
         let mut error = session_error(error, self.failure.as_deref().cloned(), self.config.trust());
-        if let (false, TlsError::Protocol(reason)) = (self.established, &mut error) {
-            if let Some(other) = other_protocol(input) {
-                other.clone_into(reason);
-            }
+        if let (false, TlsError::Protocol(reason), Some(other)) =
+            (self.established, &mut error, other_protocol(input))
+        {
+            other.clone_into(reason);
         }
         self.failed = Some(Box::new(error.clone()));
         self.pending = Vec::new();
@@ -381,17 +363,14 @@ impl Session {
     /// Encrypts all of it; `None` if there is something to say before, a key update, which then
     /// is in the output.
     fn encrypt(&mut self, plaintext: &[u8], out: &mut [u8]) -> Result<Option<usize>, TlsError> {
-        if self.drain_connection() {
+        if self.connection.drain(&mut self.output) {
             return Ok(None);
         }
-        let result = self.write_traffic(|writer| match writer {
-            Writer::Client(mut writer) => writer.encrypt(plaintext, out),
-            Writer::Server(mut writer) => writer.encrypt(plaintext, out),
-        })?;
+        let result = self.write_traffic(|mut writer| writer.encrypt(plaintext, out))?;
         match result {
             Some(Ok(written)) => Ok(Some(written)),
             Some(Err(EncryptError::InsufficientSize(_))) => {
-                self.drain_connection();
+                self.connection.drain(&mut self.output);
                 Ok(None)
             }
             Some(Err(EncryptError::EncryptExhausted)) => {
@@ -403,63 +382,12 @@ impl Session {
         }
     }
 
-    /// Gets rustls to the state in which it sends; there must be nothing it has to say before.
     fn write_traffic<R>(
         &mut self,
         send: impl FnOnce(Writer<'_>) -> R,
     ) -> Result<Option<R>, TlsError> {
-        // rustls may have looked at some of it, and expects it at its place.
-        let mut pending = mem::take(&mut self.pending);
-        let result = loop {
-            match &mut self.connection {
-                Connection::Client(client, _) => {
-                    match client.process_tls_records(&mut pending).state {
-                        Ok(ConnectionState::WriteTraffic(writer)) => {
-                            break Ok(Some(send(Writer::Client(writer))));
-                        }
-                        Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                        Ok(_) => break Ok(None),
-                        Err(error) => break Err(error),
-                    }
-                }
-                Connection::Server(server) => {
-                    match server.process_tls_records(&mut pending).state {
-                        Ok(ConnectionState::WriteTraffic(writer)) => {
-                            break Ok(Some(send(Writer::Server(writer))));
-                        }
-                        Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                        Ok(_) => break Ok(None),
-                        Err(error) => break Err(error),
-                    }
-                }
-            }
-        };
-        self.pending = pending;
+        let result = self.connection.write(&mut self.pending, send);
         result.map_err(|error| self.fail(&error, &[]))
-    }
-
-    /// Moves what rustls has to say into the output; `false` if there was nothing.
-    fn drain_connection(&mut self) -> bool {
-        if !self.state().wants_write() {
-            return false;
-        }
-        // While there is something, rustls does not look at its input.
-        let mut plain = Vec::new();
-        while self.state().wants_write() {
-            let output = &mut self.output;
-            let (_, step) = match &mut self.connection {
-                Connection::Client(client, _) => {
-                    step(client.process_tls_records(&mut []), &mut plain, output)
-                }
-                Connection::Server(server) => {
-                    step(server.process_tls_records(&mut []), &mut plain, output)
-                }
-            };
-            if step != Ok(Step::Again) {
-                break;
-            }
-        }
-        true
     }
 
     /// There is something for [`Session::take_output`].
@@ -479,7 +407,7 @@ impl Session {
     /// Ends our side: appends the output and `close_notify`. Nothing can be sealed any more;
     /// reading goes on. Before the handshake is done there is nothing to say.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
-        self.drain_connection();
+        self.connection.drain(&mut self.output);
         self.take_output(out);
         if !self.established || self.closed || self.failed.is_some() {
             return;
@@ -488,27 +416,23 @@ impl Session {
         // It does not get there if there is a key update to announce.
         let start = out.len();
         out.resize(start + HEADER + RECORD_OVERHEAD, 0);
-        let written = self.write_traffic(|writer| match writer {
-            Writer::Client(mut writer) => writer.queue_close_notify(&mut out[start..]),
-            Writer::Server(mut writer) => writer.queue_close_notify(&mut out[start..]),
-        });
-        match written {
-            Ok(Some(Ok(written))) => out.truncate(start + written),
-            _ => {
-                out.truncate(start);
-                self.drain_connection();
-                self.take_output(out);
-            }
+        let written = self.write_traffic(|mut writer| writer.close_notify(&mut out[start..]));
+        if let Ok(Some(Ok(written))) = written {
+            out.truncate(start + written);
+        } else {
+            out.truncate(start);
+            self.connection.drain(&mut self.output);
+            self.take_output(out);
         }
     }
 
     /// Asks for new keys in both directions; with TLS 1.2 there is no such thing.
     pub fn update_keys(&mut self) -> Result<(), TlsError> {
-        let result = self.write_traffic(|writer| match writer {
-            Writer::Client(writer) => writer.refresh_traffic_keys(),
-            Writer::Server(writer) => writer.refresh_traffic_keys(),
-        })?;
-        self.drain_connection();
+        let result = self.write_traffic(
+            #[expect(clippy::redundant_closure_for_method_calls, reason = "lifetimes")]
+            |writer| writer.update_keys(),
+        )?;
+        self.connection.drain(&mut self.output);
         match result {
             Some(Ok(())) => Ok(()),
             _ => Err(TlsError::Protocol("no key update is possible".into())),
@@ -523,206 +447,11 @@ impl Session {
         }
         valid
     }
-
-    // Facts
-
-    fn state(&self) -> &CommonState {
-        match &self.connection {
-            Connection::Client(client, _) => client,
-            Connection::Server(server) => server,
-        }
-    }
-
-    pub fn is_server(&self) -> bool {
-        self.config.is_server()
-    }
-
-    pub fn config(&self) -> &Arc<TlsConfig> {
-        &self.config
-    }
-
-    pub fn is_handshaking(&self) -> bool {
-        !self.established
-    }
-
-    pub fn peer_closed(&self) -> bool {
-        self.peer_closed
-    }
-
-    pub fn error(&self) -> Option<&TlsError> {
-        self.failed.as_deref()
-    }
-
-    pub fn version(&self) -> Option<&'static str> {
-        self.state().protocol_version().map(names::version_name)
-    }
-
-    pub fn cipher(&self) -> Option<Cipher> {
-        let suite = self.state().negotiated_cipher_suite()?.suite();
-        let (name, standard_name) = names::suite_names(suite);
-        Some(Cipher {
-            name,
-            standard_name,
-            version: self.version()?,
-        })
-    }
-
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.state().alpn_protocol()
-    }
-
-    /// The key exchange group and its size in bits, as OpenSSL counts it.
-    pub fn group(&self) -> Option<(&'static str, u32)> {
-        let group = self.state().negotiated_key_exchange_group()?;
-        Some(names::group_name(group.name()))
-    }
-
-    pub fn is_resumed(&self) -> bool {
-        self.state().handshake_kind() == Some(HandshakeKind::Resumed)
-    }
-
-    /// The name a client verifies; the name a server was asked for.
-    pub fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
-    }
-
-    /// The peer's certificate and what it sent along.
-    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        self.state().peer_certificates().unwrap_or_default()
-    }
-
-    /// Our certificate, as far as it was shown to the peer.
-    pub fn own_certificates(&self) -> &[CertificateDer<'static>] {
-        self.identity
-            .as_ref()
-            .map_or(&[], |identity| &identity.cert)
-    }
-
-    pub fn authorization(&self) -> Authorization<'_> {
-        match (&self.failure, &self.config.side) {
-            _ if !self.established => Authorization::None,
-            (_, Side::Server { verifier: None, .. }) => Authorization::None,
-            (Some(failure), _) => Authorization::Failed(failure),
-            (None, _) => Authorization::Passed,
-        }
-    }
-
-    pub fn export_keying_material(
-        &self,
-        label: &[u8],
-        context: Option<&[u8]>,
-        output: &mut [u8],
-    ) -> Result<(), TlsError> {
-        match (self.state().negotiated_cipher_suite(), &self.secret) {
-            (Some(suite), Some(secret)) if self.established => {
-                export::keying_material(suite, secret, label, context, output)
-            }
-            _ => Err(TlsError::Protocol("the handshake is not done".into())),
-        }
-    }
-
-    /// `None` where there is none: before the handshake, for signatures without a single hash, and
-    /// in resumed sessions of TLS 1.2 without a certificate.
-    pub fn channel_binding(&self, kind: Binding) -> Option<Vec<u8>> {
-        match kind {
-            Binding::TlsExporter => {
-                let mut binding = vec![0; 32];
-                let context = match self.state().protocol_version() {
-                    Some(ProtocolVersion::TLSv1_3) => None,
-                    _ => Some(&b""[..]),
-                };
-                self.export_keying_material(export::TLS_EXPORTER, context, &mut binding)
-                    .ok()?;
-                Some(binding)
-            }
-            Binding::ServerEndPoint => {
-                let chain = if self.is_server() {
-                    self.own_certificates()
-                } else {
-                    self.peer_certificates()
-                };
-                export::server_end_point(chain.first()?)
-            }
-        }
-    }
-
-    /// What a later connection to the same server can resume with. Servers of TLS 1.3 send
-    /// tickets after the handshake, so it may become usable only later.
-    pub fn resume_token(&self) -> Option<ResumeToken> {
-        match &self.connection {
-            Connection::Client(_, store) => Some(ResumeToken(store.clone())),
-            Connection::Server(_) => None,
-        }
-    }
-}
-
-enum Writer<'c> {
-    Client(rustls::unbuffered::WriteTraffic<'c, rustls::client::ClientConnectionData>),
-    Server(rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>),
-}
-
-/// Acts on one state of rustls. Returns how much of the input is done with.
-fn step<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    plain: &mut Vec<u8>,
-    output: &mut Vec<u8>,
-) -> (usize, Result<Step, Error>) {
-    let mut discard = status.discard;
-    let step = match status.state {
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
-            match traffic.next_record() {
-                Some(Ok(record)) => {
-                    discard += record.discard;
-                    plain.extend_from_slice(record.payload);
-                }
-                Some(Err(error)) => break Err(error),
-                None => break Ok(Step::Again),
-            }
-        },
-        Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
-                let start = output.len();
-                output.resize(start + needed.required_size, 0);
-                if data.encode(&mut output[start..]).is_err() {
-                    output.truncate(start);
-                }
-            }
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done();
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
-        Ok(_) => Ok(Step::Idle),
-        Err(error) => Err(error),
-    };
-    (discard, step)
 }
 
 fn config_error(option: &'static str, reason: &str) -> TlsError {
     TlsError::Config {
         option,
         reason: reason.to_owned(),
-    }
-}
-
-/// What the peer speaks instead of TLS.
-fn other_protocol(input: &[u8]) -> Option<&'static str> {
-    const HTTP: [&[u8]; 8] = [
-        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE", b"OPTIONS", b"PATCH", b"PRI * ",
-    ];
-    let is = |word: &&[u8]| {
-        let n = word.len().min(input.len());
-        n >= 4 && input[..n] == word[..n]
-    };
-    if HTTP.iter().any(|word| is(&word)) {
-        Some("http request")
-    } else if is(&&b"CONNECT"[..]) {
-        Some("https proxy request")
-    } else if is(&&b"HTTP/"[..]) {
-        Some("wrong version number: the peer answers in plain HTTP")
-    } else {
-        None
     }
 }
