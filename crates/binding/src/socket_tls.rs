@@ -177,7 +177,7 @@ impl Socket {
     fn set_session(&self, session: &Bound<'_, TlsTicket>) -> PyResult<()> {
         let ticket = session.get().0.clone();
         self.restart(session.py(), "set_session()", |start| {
-            start.ticket = Some(ticket)
+            start.ticket = Some(ticket);
         })
     }
 

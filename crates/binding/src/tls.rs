@@ -24,7 +24,7 @@ impl TlsConfig {
     /// Certificates, keys and revocation lists are PEM texts.
     #[new]
     #[pyo3(signature = (server_side, *, identities, ca, crl, verify, request_cert, alpn, ciphers, lowest, highest, key_log_file))]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
     fn new(
         py: Python<'_>,
         server_side: bool,

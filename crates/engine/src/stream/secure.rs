@@ -33,6 +33,7 @@ enum Ending {
     Broken(TlsError),
 }
 
+#[allow(clippy::struct_excessive_bools)]
 pub struct Secure {
     session: Session,
     /// The handshake may begin; before that, its settings can still be changed.
@@ -264,13 +265,13 @@ impl Stream {
             return Received::Nothing;
         }
         let received = match net::recv(fd.as_fd(), &mut scratch.ciphertext) {
-            Ok(0) => match self.broken.take() {
-                Some(errno) => return Received::Failed(io::Error::from_raw_os_error(errno)),
-                None => {
-                    secure.dead = true;
-                    return Received::Broken(TlsError::Truncated);
+            Ok(0) => {
+                if let Some(errno) = self.broken.take() {
+                    return Received::Failed(io::Error::from_raw_os_error(errno));
                 }
-            },
+                secure.dead = true;
+                return Received::Broken(TlsError::Truncated);
+            }
             Ok(n) => secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext, buffer),
             Err(error) if would_block(&error) => return Received::Nothing,
             Err(error) => return Received::Failed(error),
