@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use mantou_engine::tls::Session;
 use mantou_engine::{self as core, Farewell, ReadyState, Token, Written};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
@@ -65,6 +64,9 @@ pub struct Socket {
     hostname: Box<str>,
     /// How its side of TLS is to begin, until it has begun.
     tls_start: Guarded<Option<Box<Start>>>,
+    /// Who drives its TLS session if the engine does not, and what it failed with.
+    driver: Guarded<Option<Py<PyAny>>>,
+    driver_error: Guarded<Option<Py<PyAny>>>,
     /// The plain socket that it took the connection over from.
     raw: Guarded<Option<Py<Socket>>>,
 }
@@ -89,6 +91,8 @@ impl Socket {
             waiters: Guarded::new(Vec::new()),
             hostname: hostname.into(),
             tls_start: Guarded::new(None),
+            driver: Guarded::new(None),
+            driver_error: Guarded::new(None),
             raw: Guarded::new(None),
         }
     }
@@ -201,14 +205,41 @@ impl Socket {
         &self,
         py: Python<'_>,
         settings: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<Session>> {
+    ) -> PyResult<Option<core::Driver>> {
         let Some(settings) = settings else {
             return Ok(None);
         };
-        let start = Start::new(settings, &self.hostname)?;
-        let session = start.session(py)?;
+        let start = Start::new(settings, false, &self.hostname)?;
+        self.begin_with(py, start).map(Some)
+    }
+
+    /// Keeps how TLS begins until it has begun, and returns the engine's part of it.
+    pub fn begin_with(&self, py: Python<'_>, start: Start) -> PyResult<core::Driver> {
+        let (driver, foreign) = start.driver(py)?;
         self.tls_start.replace(py, Some(Box::new(start)));
-        Ok(Some(session))
+        self.set_driver(py, foreign);
+        Ok(driver)
+    }
+
+    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
+        drop(self.driver.replace(py, driver));
+    }
+
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.driver.cloned(py)
+    }
+
+    pub fn set_driver_error(&self, py: Python<'_>, error: Py<PyAny>) {
+        drop(self.driver_error.replace(py, Some(error)));
+    }
+
+    pub fn take_driver_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.driver_error.replace(py, None)
+    }
+
+    /// TLS has begun; how cannot be changed any more.
+    pub fn forget_tls_start(&self, py: Python<'_>) {
+        drop(self.tls_start.replace(py, None));
     }
 
     /// Changes how TLS begins, as long as it has not.
@@ -220,12 +251,13 @@ impl Socket {
     ) -> PyResult<()> {
         let late = || PyValueError::new_err(format!("{what} is for clients before the handshake"));
         let mut start = self.tls_start.replace(py, None).ok_or_else(late)?;
-        change(&mut start);
-        let session = start.session(py)?;
-        if !self.with(py, |core, token| core.replace_session(token, session))? {
+        if start.server_side {
             return Err(late());
         }
-        self.tls_start.replace(py, Some(start));
+        change(&mut start);
+        if let core::Driver::Native(session) = self.begin_with(py, *start)? {
+            self.with(py, |core, token| core.replace_session(token, session))?;
+        }
         Ok(())
     }
 
@@ -257,7 +289,6 @@ impl Socket {
         this: &Bound<'_, Self>,
         handlers: Py<Handlers>,
         data: Py<PyAny>,
-        start: Start,
     ) -> Self {
         let listener = self
             .listener
@@ -266,9 +297,6 @@ impl Socket {
         let engine = self.engine.clone_ref(py);
         let socket = Self::new(engine, Some(handlers), listener, data, &self.hostname);
         socket.raw.replace(py, Some(this.clone().unbind()));
-        if !start.config.is_server() {
-            socket.tls_start.replace(py, Some(Box::new(start)));
-        }
         socket
     }
 
@@ -705,6 +733,9 @@ impl Socket {
         self.handlers.traverse(&visit, |it, visit| visit.call(it))?;
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
         self.failure.traverse(&visit, |it, visit| visit.call(it))?;
+        self.driver.traverse(&visit, |it, visit| visit.call(it))?;
+        self.driver_error
+            .traverse(&visit, |it, visit| visit.call(it))?;
         self.raw.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters
@@ -717,6 +748,8 @@ impl Socket {
         drop(self.handlers.take());
         drop(self.data.take());
         drop(self.failure.take());
+        drop(self.driver.take());
+        drop(self.driver_error.take());
         drop(self.raw.take());
         drop(self.waiters.take());
     }

@@ -18,7 +18,7 @@ use crate::tls::TlsError;
 
 mod secure;
 
-pub use secure::{Scratch, Secure};
+pub use secure::{Driver, Outgoing, Pumped, Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
 const CORK_SIZE: usize = 64 * 1024;
@@ -59,6 +59,8 @@ pub enum Received {
     Failed(io::Error),
     /// The TLS handshake is done.
     Established,
+    /// So many bytes for a foreign driver of TLS.
+    Ciphertext(usize),
     /// The TLS session cannot go on.
     Broken(TlsError),
 }
