@@ -520,6 +520,8 @@ async def test_a_dead_connection_ends_with_the_kernels_error(link: str) -> None:
 async def test_close_comes_after_the_handler_has_returned(
     link: str, ending: str, stage: str
 ) -> None:
+    if (link, stage, ending) == ("tls", "open", "terminate"):
+        pytest.skip("the RST overtakes the handshake's last message: the peer never opens")
     during: list[list[str]] = []
 
     def act(socket: mantou.Socket[Any], *_: object) -> bool:

@@ -60,6 +60,9 @@ class TlsPeer(Peer):
         self, sock: kernel.socket, server_side: bool, version: str | None = None, **options: Any
     ) -> None:
         super().__init__(sock)
+        if sock.family != kernel.AF_UNIX:
+            # The tickets, for which nobody waits, do not hold back what follows.
+            sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_NODELAY, 1)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         if not server_side:
             options.setdefault("server_hostname", "localhost")
