@@ -63,15 +63,12 @@ class TlsPeer(Peer):
         if sock.family != kernel.AF_UNIX:
             # The tickets, for which nobody waits, do not hold back what follows.
             sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_NODELAY, 1)
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         if not server_side:
             options.setdefault("server_hostname", "localhost")
         self.ssl = context(server_side, version).wrap_bio(
-            self._incoming, self._outgoing, server_side, **options
+            self._incoming, self.outgoing, server_side, **options
         )
-        self.wire = bytearray()
-        """All the ciphertext that came, as long as somebody is interested."""
-        self.keeps_wire = False
         self._flushing = asyncio.Lock()
 
     async def handshake(self) -> TlsPeer:
@@ -92,13 +89,11 @@ class TlsPeer(Peer):
     async def flush(self) -> None:
         """Sends what OpenSSL has to say."""
         async with self._flushing:
-            if ready := self._outgoing.read():
+            if ready := self.outgoing.read():
                 await super().send(ready)
 
     async def _fill(self) -> bool:
         ciphertext = await super().receive_some()
-        if self.keeps_wire:
-            self.wire += ciphertext
         if ciphertext:
             self._incoming.write(ciphertext)
         else:
@@ -127,6 +122,20 @@ class TlsPeer(Peer):
         assert await Peer.receive_some(self) == b"", "bytes behind close_notify"
         return received
 
+    def seal(self, data: bytes) -> bytes:
+        """The record with these bytes, not sent."""
+        self.ssl.write(data)
+        return self.outgoing.read()
+
+    def open(self, wire: bytes) -> bytes:
+        """What the records say."""
+        self._incoming.write(wire)
+        received = bytearray()
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            while piece := self.ssl.read(65536):
+                received += piece
+        return bytes(received)
+
     def receive_now(self, most: int) -> bytes:
         try:
             return self.ssl.read(most)
@@ -138,7 +147,7 @@ class TlsPeer(Peer):
         """Sends `close_notify`, and no FIN."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.ssl.unwrap()
-        ready = self._outgoing.read()
+        ready = self.outgoing.read()
         assert self.sock.send(ready) == len(ready)
 
     def finish(self) -> None:
