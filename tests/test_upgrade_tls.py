@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import SMTP
 
 import mantou
 from mantou import ReadyState
@@ -160,7 +161,7 @@ async def test_the_client_hello_behind_the_command() -> None:
     secure = Recorder(data=lambda socket, data: socket.write(data))
 
     def act(socket: mantou.Socket[Any], data: bytes) -> None:
-        command, end, rest = data.partition(b"\r\n")
+        command, _, rest = data.partition(b"\r\n")
         assert command == b"STARTTLS"
         upgrade(socket, secure, initial=rest)
 
@@ -308,9 +309,8 @@ async def test_a_failed_verification_closes_both() -> None:
     clear, secure = Recorder(), Recorder()
     async with connected(clear) as (socket, peer):
         socket.upgrade_tls(tls=CLIENT_OPTIONS | {"server_name": "other.example"}, socket=secure)
-        with pytest.raises(ssl.SSLError):
-            over_tls = await handshaken(peer, server_side=True)
-            await over_tls.receive(1)
+        with pytest.raises(ssl.SSLError, match="(?i)alert"):
+            await (await handshaken(peer, server_side=True)).receive(1)
         _, error = await secure.until("connect_error")
         await clear.until("close")
     assert isinstance(error, ssl.SSLCertVerificationError)
@@ -355,15 +355,17 @@ async def test_only_an_open_plain_socket_can_be_upgraded(state: str) -> None:
             await clear.until("close")
         else:
             upgraded = upgrade(socket, secure)
+            peer = await handshaken(peer, server_side=True)
+            await secure.until("open")
         if state == "secure":
-            await handshaken(peer, server_side=True)
             with pytest.raises(ValueError, match="TLS already"):
                 upgrade(upgraded, Recorder())
         else:
             with pytest.raises(ConnectionError, match="open socket"):
                 upgrade(socket, Recorder())
-    if state != "closed":
-        await clear.until("close")
+        if state != "closed":
+            (secure.sockets or clear.sockets)[0].terminate()
+            await clear.until("close")
 
 
 # Peers with protocols of their own
@@ -406,7 +408,6 @@ async def test_starttls_of_pythons_smtplib() -> None:
 
 async def test_starttls_of_aiosmtpd() -> None:
     """Aiosmtpd is the server, mantou the client."""
-    smtp = pytest.importorskip("aiosmtpd.smtp")
     delivered: list[Any] = []
 
     class Handler:
@@ -415,7 +416,7 @@ async def test_starttls_of_aiosmtpd() -> None:
             return "250 OK"
 
     def protocol() -> Any:
-        return smtp.SMTP(
+        return SMTP(
             Handler(),
             hostname="localhost",
             tls_context=context(server_side=True),
@@ -467,10 +468,15 @@ def postgres(tmp_path: Path) -> Iterator[int]:
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)
     data.mkdir(mode=0o700)
-    owner = user.get("user", -1)
-    shutil.chown(data, owner if user else None, user.get("group")) if user else None
-    run: dict[str, Any] = {"check": True, "capture_output": True, "cwd": "/", **user}
-    subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "mantou", "--no-sync"], **run)
+    if user:
+        shutil.chown(data, user["user"], user["group"])
+    subprocess.run(
+        [initdb, "-D", data, "-A", "trust", "-U", "mantou", "--no-sync"],
+        check=True,
+        capture_output=True,
+        cwd="/",
+        **user,
+    )
     for name, text in (("server.key", KEY), ("server.crt", CERTIFICATE)):
         file = data / name
         file.write_text(text)

@@ -1,0 +1,392 @@
+"""Flow under TLS: what is accepted, what waits, what leaves together, and large transfers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket as kernel
+import threading
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.peers import Peer
+from tests.support import Recorder, accepted, fill, linked, others_had_their_turn
+from tests.test_transfers import LARGE, MIB, SMALL, piece
+from tests.tls_support import (
+    APPLICATION_DATA,
+    SERVER_OPTIONS,
+    VERSIONS,
+    TlsPeer,
+    context,
+    records,
+)
+
+both_versions = pytest.mark.parametrize("version", VERSIONS)
+
+FRAGMENT = 16 * 1024
+# A header, in TLS 1.2 a nonce and in 1.3 a content type, and a tag.
+OVERHEAD = {"TLSv1.2": 5 + 8 + 16, "TLSv1.3": 5 + 1 + 16}
+
+
+async def on_the_wire(peer: Peer, size: int) -> bytes:
+    """So much ciphertext, as it came."""
+    return await Peer(peer.sock).receive(size)
+
+
+# write() and drain
+
+
+@both_versions
+async def test_write_takes_what_fits_and_drain_follows(version: str) -> None:
+    client = Recorder()
+    async with linked("tls", client, version=version) as (socket, peer):
+        content = bytes(range(256)) * 4096
+        total = 0
+        while (taken := socket.write(content)) == len(content):
+            total += taken
+        assert 0 <= taken < len(content)
+        total += taken
+        # What was accepted and not sent is bounded: one gathering of 64 KiB, as records.
+        assert socket.buffered <= 5 * (FRAGMENT + OVERHEAD[version])
+        assert socket.write(content) == 0
+        await others_had_their_turn()
+        assert "drain" not in client.names
+        received = await peer.receive(total)
+        assert received == (content * (total // len(content) + 1))[:total]
+        await client.until("drain")
+        assert socket.buffered == 0
+        assert socket.write(b"more") == 4
+        assert await peer.receive(4) == b"more"
+        await others_had_their_turn()
+    assert client.names == ["open", "drain"]
+
+
+async def test_writing_in_drain_gets_everything_across() -> None:
+    content = hashlib.shake_256(b"steamed").digest(8 * MIB)
+    position = 0
+
+    def write_on(socket: mantou.Socket[Any]) -> None:
+        nonlocal position
+        position += socket.write(content, position)
+
+    client = Recorder(open=write_on, drain=write_on)
+    async with linked("tls", client) as (_, peer):
+        assert await peer.receive(len(content)) == content
+
+
+async def test_a_write_before_the_handshake_is_followed_by_one_drain() -> None:
+    class Handlers(Recorder):
+        def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
+            return self._note("handshake", socket, success, error)
+
+    results: list[int] = []
+    client = Handlers(
+        open=lambda socket: results.append(socket.write(b"too early")),
+        drain=lambda socket: results.append(socket.write(b"now")),
+    )
+    async with linked("tls", client) as (_, peer):
+        assert await peer.receive(3) == b"now"
+        await others_had_their_turn()
+    assert results == [0, 3]
+    assert client.names == ["open", "handshake", "drain"]
+
+
+@both_versions
+async def test_more_than_a_gathering_before_the_handshake(version: str) -> None:
+    """write_all() holds it all, and what the handshake's handler writes goes behind it."""
+    results: list[int] = []
+
+    class Handlers(Recorder):
+        def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
+            results.append(socket.write(b"behind"))
+            return None
+
+    content = bytes(range(256)) * 1024
+    client = Handlers(open=lambda socket: socket.write_all(content))
+    async with linked("tls", client, version=version) as (_, peer):
+        assert await peer.receive(len(content) + results[0]) == content + b"behind"[: results[0]]
+
+
+# write_all(), drained(), buffered, write_limit
+
+
+async def test_buffered_falls_to_nothing_as_the_peer_reads() -> None:
+    content = hashlib.shake_256(b"buns").digest(8 * MIB)
+    client = Recorder()
+    async with linked("tls", client) as (socket, peer):
+        socket.write_all(content)
+        full = socket.buffered
+        assert 0 < full <= len(content) + len(content) // FRAGMENT * OVERHEAD["TLSv1.3"]
+        waiting = asyncio.ensure_future(socket.drained())
+        await others_had_their_turn()
+        assert not waiting.done()
+        assert await peer.receive(len(content)) == content
+        await waiting
+        assert socket.buffered == 0
+        assert socket.bytes_written == len(content)
+        await client.until("drain")
+    assert client.names.count("drain") == 1
+
+
+async def test_the_write_limit_holds_before_and_after_the_handshake() -> None:
+    refused: list[BaseException] = []
+
+    def too_much(socket: mantou.Socket[Any]) -> None:
+        socket.write_all(bytes(900))
+        with pytest.raises(BufferError, match="101 bytes on top of 900") as caught:
+            socket.write_all(bytes(101))
+        refused.append(caught.value)
+
+    class Handlers(Recorder):
+        def handshake(self, *_: object) -> None:
+            pass
+
+    client = Handlers(open=too_much)
+    async with linked("tls", client, write_limit=1000) as (socket, peer):
+        assert await peer.receive(900) == bytes(900)
+        with pytest.raises(BufferError, match="write_limit=1000"):
+            socket.write_all(bytes(1001))
+        socket.write_all(bytes(1000))
+        assert await peer.receive(1000) == bytes(1000)
+    assert len(refused) == 1
+
+
+# Records
+
+
+@both_versions
+async def test_writes_under_a_cork_leave_in_one_record(version: str) -> None:
+    async with linked("tls", Recorder(), version=version) as (socket, peer):
+        assert isinstance(peer, TlsPeer)
+        with socket.cork():
+            for _ in range(1000):
+                assert socket.write(b"steamed ") == 8
+            with pytest.raises(BlockingIOError):
+                peer.sock.recv(1)
+        wire = await on_the_wire(peer, 8000 + OVERHEAD[version])
+        assert [kind for kind, _ in records(wire)] == [APPLICATION_DATA]
+        assert peer.open(wire) == b"steamed " * 1000
+
+
+@both_versions
+async def test_writes_of_one_turn_leave_in_one_record(version: str) -> None:
+    def answer(socket: mantou.Socket[Any], _: bytes) -> None:
+        for _ in range(100):
+            socket.write(b"bun")
+
+    async with accepted(Recorder(data=answer), "tls", tls={"max_version": version}) as (_, peer):
+        assert isinstance(peer, TlsPeer)
+        await peer.send(b"?")
+        if version == "TLSv1.3":
+            # The tickets come first.
+            assert await peer.receive(3) == b"bun"
+            assert await peer.receive(297) == b"bun" * 99
+            await peer.send(b"?")
+        wire = await on_the_wire(peer, 300 + OVERHEAD[version])
+        assert [kind for kind, _ in records(wire)] == [APPLICATION_DATA]
+        assert peer.open(wire) == b"bun" * 100
+
+
+@both_versions
+async def test_large_writes_fill_their_records(version: str) -> None:
+    async with linked("tls", Recorder(), version=version) as (socket, peer):
+        size = 4 * FRAGMENT
+        assert socket.write(bytes(size)) == size
+        found = records(await on_the_wire(peer, size + 4 * OVERHEAD[version]))
+        assert [length + 5 - OVERHEAD[version] for _, length in found] == [FRAGMENT] * 4
+
+
+# Reading
+
+
+@both_versions
+async def test_what_is_opened_and_not_delivered_yet_is_not_forgotten(version: str) -> None:
+    """The kernel will not report again what TLS has taken from it."""
+    client = Recorder(data=lambda socket, data: socket.pause())
+    content = bytes(range(256)) * 256
+    async with linked("tls", client, version=version) as (socket, peer):
+        assert isinstance(peer, TlsPeer)
+        socket.pause()
+        await peer.send(content)
+        await others_had_their_turn()
+        assert client.names == ["open"]
+        while len(client.received) < len(content):
+            before = len(client.of("data"))
+            socket.resume()
+            await client.until("data", before + 1)
+            await others_had_their_turn()
+            assert len(client.of("data")) == before + 1
+        assert client.received == content
+
+
+@both_versions
+async def test_more_than_one_turn_may_read_does_not_get_stuck(version: str) -> None:
+    client = Recorder()
+    async with linked("tls", client, version=version) as (socket, peer):
+        # The last bytes have to come without another event.
+        for size in (512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 3 * MIB + 7):
+            client.received.clear()
+            socket.pause()
+            sending = asyncio.ensure_future(peer.send(bytes(size)))
+            await others_had_their_turn()
+            socket.resume()
+            assert await client.until_received(size) == bytes(size)
+            await sending
+
+
+async def test_the_peers_end_behind_data_while_paused() -> None:
+    client = Recorder(data=lambda socket, data: socket.pause())
+    async with linked("tls", client) as (socket, peer):
+        await peer.send(b"last words")
+        peer.finish()
+        await client.until("data")
+        await others_had_their_turn()
+        assert client.names == ["open", "data"]
+        socket.resume()
+        await client.until("close")
+    assert client.names == ["open", "data", "end", "close"]
+
+
+async def test_a_paused_reader_stalls_its_peer() -> None:
+    """Backpressure reaches the wire: a sender cannot send without bounds."""
+    client = Recorder()
+    async with linked("tls", client) as (socket, peer):
+        socket.pause()
+        peer.sock.setblocking(False)
+        assert isinstance(peer, TlsPeer)
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while sent < 256 * MIB:
+                record = peer.seal(bytes(FRAGMENT))
+                while record:
+                    n = peer.sock.send(record)
+                    record = record[n:]
+                sent += FRAGMENT
+        assert client.names == ["open"]
+        socket.resume()
+        await Peer(peer.sock).send(record)
+        await client.until_received(sent + FRAGMENT)
+        assert len(client.received) == sent + FRAGMENT
+
+
+async def test_memory_of_a_stalled_reader_is_bounded_by_the_write_limit() -> None:
+    client = Recorder()
+    async with linked("tls", client, write_limit=MIB) as (socket, peer):
+        filled = fill(socket)
+        accepted_bytes = 0
+        with pytest.raises(BufferError):
+            while True:
+                socket.write_all(bytes(10_000))
+                accepted_bytes += 10_000
+        assert socket.buffered <= MIB + MIB // 100
+        total = filled + accepted_bytes
+        assert len(await peer.receive(total)) == total
+
+
+# Large transfers
+
+
+class BlockingPeer(threading.Thread):
+    """Python's blocking ssl in a thread: receives all there is, or sends so much."""
+
+    def __init__(self, port: int, send: int = 0) -> None:
+        super().__init__()
+        self.port = port
+        self.to_send = send
+        self.received = 0
+        self.wrong_at: int | None = None
+
+    def run(self) -> None:
+        secure_context = context(server_side=False)
+        with (
+            kernel.create_connection(("127.0.0.1", self.port), timeout=60) as sock,
+            secure_context.wrap_socket(
+                sock, server_hostname="localhost", suppress_ragged_eofs=False
+            ) as secure,
+        ):
+            position = 0
+            while position < self.to_send:
+                size = min(256 * 1024, self.to_send - position)
+                secure.sendall(piece(position, size))
+                position += size
+            if self.to_send:
+                secure.unwrap()
+                return
+            buffer = memoryview(bytearray(MIB))
+            while n := secure.recv_into(buffer):
+                if self.wrong_at is None and buffer[:n] != piece(self.received, n):
+                    self.wrong_at = self.received
+                self.received += n
+            secure.unwrap()
+
+
+async def transfer_out(size: int) -> None:
+    """Mantou sends, Python's ssl compares."""
+    position = 0
+
+    def more(socket: mantou.Socket[Any]) -> None:
+        nonlocal position
+        while position < size:
+            wanted = min(MIB, size - position)
+            taken = socket.write(piece(position, wanted))
+            position += taken
+            if taken < wanted:
+                return
+        socket.end()
+
+    server = Recorder(open=more, drain=more)
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=server, tls=SERVER_OPTIONS) as listener:
+        peer = BlockingPeer(listener.port)
+        peer.start()
+        await server.until("close")
+        await asyncio.to_thread(peer.join)
+    assert (peer.received, peer.wrong_at) == (size, None)
+    assert server.errors == [None]
+    assert server.sockets[0].bytes_written == size
+
+
+async def transfer_in(size: int) -> None:
+    """Python's ssl sends, mantou compares."""
+    received = 0
+    wrong_at: int | None = None
+    done = asyncio.get_running_loop().create_future()
+
+    def data(socket: mantou.Socket[Any], data: memoryview) -> None:
+        nonlocal received, wrong_at
+        if wrong_at is None and data != piece(received, len(data)):
+            wrong_at = received
+        received += len(data)
+
+    handlers: Any = {
+        "binary_type": "memoryview",
+        "data": data,
+        "close": lambda _, error: done.set_result(error),
+    }
+    with mantou.listen(
+        hostname="127.0.0.1", port=0, socket=handlers, tls=SERVER_OPTIONS
+    ) as listener:
+        peer = BlockingPeer(listener.port, send=size)
+        peer.start()
+        assert await done is None
+        await asyncio.to_thread(peer.join)
+    assert (received, wrong_at) == (size, None)
+
+
+async def test_32_mib_out() -> None:
+    await transfer_out(SMALL)
+
+
+async def test_32_mib_in() -> None:
+    await transfer_in(SMALL)
+
+
+@pytest.mark.loops("mantou")
+async def test_1_gib_out() -> None:
+    await transfer_out(LARGE)
+
+
+@pytest.mark.loops("mantou")
+async def test_1_gib_in() -> None:
+    await transfer_in(LARGE)
