@@ -309,7 +309,7 @@ async def test_a_failed_verification_closes_both() -> None:
     clear, secure = Recorder(), Recorder()
     async with connected(clear) as (socket, peer):
         socket.upgrade_tls(tls=CLIENT_OPTIONS | {"server_name": "other.example"}, socket=secure)
-        with pytest.raises(ssl.SSLError, match="(?i)alert"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
             await (await handshaken(peer, server_side=True)).receive(1)
         _, error = await secure.until("connect_error")
         await clear.until("close")
@@ -355,7 +355,7 @@ async def test_only_an_open_plain_socket_can_be_upgraded(state: str) -> None:
             await clear.until("close")
         else:
             upgraded = upgrade(socket, secure)
-            peer = await handshaken(peer, server_side=True)
+            await handshaken(peer, server_side=True)
             await secure.until("open")
         if state == "secure":
             with pytest.raises(ValueError, match="TLS already"):
