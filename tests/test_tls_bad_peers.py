@@ -229,6 +229,7 @@ async def test_a_handshake_in_single_bytes(version: str, side: str) -> None:
     assert mantous.errors == [None]
 
 
+@pytest.mark.loops("mantou")
 async def test_broken_hellos() -> None:
     """Bytes of a good hello are changed, cut, doubled, and it is sent in pieces."""
     seed = int(os.environ.get("MANTOU_FUZZ_SEED", "7"))
