@@ -701,14 +701,14 @@ impl Engine {
         self.stream_mut(token).map_or((0, 0), |stream| {
             let goal = stream.goal();
             // Nothing is left: every goal is reached.
-            let done = stream.queued() == 0 && !stream.is_broken();
+            let done = stream.queued() == 0 && stream.broken().is_none();
             (if done { u64::MAX } else { stream.sent }, goal)
         })
     }
 
-    /// Bytes that were accepted can no longer be sent.
-    pub fn is_broken(&self, token: Token) -> bool {
-        self.stream(token).is_some_and(Stream::is_broken)
+    /// Why bytes that were accepted can no longer be sent.
+    pub fn broken(&self, token: Token) -> Option<io::Error> {
+        self.stream(token).and_then(Stream::broken)
     }
 
     pub fn cork(&mut self, token: Token) {
