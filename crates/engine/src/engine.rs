@@ -237,7 +237,8 @@ impl Engine {
         } else {
             self.timers.next_due()
         };
-        if due != self.alarm {
+        // One that is due at once may have rung already, in the turn that is just ending.
+        if due != self.alarm || due == Some(0) {
             self.alarm = due;
             // Only a bad descriptor fails here, and that one is ours.
             let _ = self.poller.set_alarm(due.map(|due| self.timers.until(due)));
