@@ -194,7 +194,8 @@ fn on_member(
                 on_drain(engine, socket);
             }
             socket.get().settle_sent(py)?;
-            if readable {
+            // Its `drain` may have given the connection to a TLS socket.
+            if readable && (!drained || socket.get().owns(py, token)) {
                 read(engine, work, socket, token)?;
             }
             Ok(())
@@ -492,7 +493,9 @@ pub fn opened(
         call(engine, socket, Stage::Open, (socket,));
     }
     socket.get().forget_tls_start(py);
-    core.with(|core| core.begin_handshake(token))?;
+    if socket.get().owns(py, token) {
+        core.with(|core| core.begin_handshake(token))?;
+    }
     engine.get().check_fatal(py)?;
     Ok(socket.get().failure(py))
 }
@@ -512,7 +515,9 @@ fn on_established(
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));
     }
-    socket.get().settle_secured(py, None);
+    if socket.get().failure(py).is_none() {
+        socket.get().settle_secured(py, None);
+    }
     Ok(())
 }
 

@@ -264,7 +264,8 @@ impl Socket {
     /// Lets go of its connection, for a TLS socket to take it over.
     pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
         let token = self.token.get(py);
-        let state = |core: &mut core::Engine| (core.is_open(token), core.session(token).is_some());
+        let state =
+            |core: &mut core::Engine| (core.can_upgrade(token), core.session(token).is_some());
         let (open, secure) = self.engine.get().core.with(state)?;
         if !open || self.phase.get(py) != Phase::Open {
             return Err(PyConnectionError::new_err((
@@ -275,7 +276,10 @@ impl Socket {
         if secure {
             return Err(PyValueError::new_err("the socket speaks TLS already"));
         }
-        let farewell = self.engine.get().core.with(|core| core.farewell(token))?;
+        let last_look = |core: &mut core::Engine| (core.farewell(token), core.queued(token));
+        let (mut farewell, queued) = self.engine.get().core.with(last_look)?;
+        // What waits still leaves in clear, as this socket's.
+        farewell.bytes_written += queued as u64;
         self.farewell.replace(py, farewell);
         self.token.replace(py, Token::NONE);
         self.phase.replace(py, Phase::Detached);
@@ -300,8 +304,17 @@ impl Socket {
         socket
     }
 
-    pub fn inherit(&self, py: Python<'_>, token: Token) {
+    /// Takes over a connection, and those who wait for its bytes to be sent.
+    pub fn inherit(&self, py: Python<'_>, token: Token, from: &Self) {
         self.token.replace(py, token);
+        let waiting = from.waiters.with(py, |waiters| {
+            let sent = |(goal, _): &(Goal, _)| matches!(goal, Goal::Sent(_));
+            let (waiting, rest) = std::mem::take(waiters).into_iter().partition(sent);
+            *waiters = rest;
+            let waiting: Vec<(Goal, Py<PyAny>)> = waiting;
+            waiting
+        });
+        drop(self.waiters.replace(py, waiting));
     }
 
     pub fn take_raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
@@ -377,6 +390,8 @@ impl Socket {
                     };
                     host::resolve(future, Some(&lost));
                 }
+                // Its `open` or `handshake` closed it.
+                Goal::Secured => host::resolve(future, error),
                 _ => host::resolve(future, None),
             }
         }

@@ -356,7 +356,7 @@ impl Socket {
         let engine = raw.engine().get();
         drop(engine.take_owner(py, token));
         engine.set_owner(py, token, Owner::Socket(secure.clone().unbind()));
-        secure.get().inherit(py, token);
+        secure.get().inherit(py, token, raw);
         engine
             .core
             .with(|core| core.secure(token, driver, initial))?;

@@ -607,8 +607,12 @@ impl Engine {
     // Operations of the owner
 
     pub fn write(&mut self, token: Token, data: &[u8]) -> Written {
-        self.with_stream(token, |stream| stream.write(data))
-            .unwrap_or(Written::Closed)
+        match self.with_stream(token, |stream| stream.write(data)) {
+            // TLS had gathered it, and sending it failed.
+            Some(Written::Accepted(1..)) if self.is_broken(token) => Written::Closed,
+            Some(written) => written,
+            None => Written::Closed,
+        }
     }
 
     pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
@@ -665,6 +669,13 @@ impl Engine {
             stream.pumped(pumped);
             self.settle(token);
         }
+    }
+
+    /// Whether TLS can begin: both directions are open, and nothing is lost.
+    pub fn can_upgrade(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(|stream| {
+            stream.state.accepts_writes() && !stream.state.read_ended() && !stream.is_broken()
+        })
     }
 
     pub fn is_handshaking(&self, token: Token) -> bool {
@@ -733,8 +744,10 @@ impl Engine {
     }
 
     pub fn close_gracefully(&mut self, token: Token) {
-        if self.is_handshaking(token) {
-            // Nothing was accepted that could still be sent.
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        if stream.is_handshaking() && !stream.abort_handshake() {
             return self.close(token, false, CloseReason::Clean);
         }
         self.with_stream(token, |stream| stream.apply(Input::Close));

@@ -85,6 +85,9 @@ pub struct Stream {
     corks: u32,
     /// A write was short, or `write_all` had to queue: the owner waits for `drain`.
     drain_owed: bool,
+    /// `write_all` took something that is not sealed yet: if the kernel leaves any of it, `drain`
+    /// is owed.
+    drain_if_left: bool,
     /// The owner follows what is sent.
     pub watch_sends: bool,
     /// The kernel reports a hang-up that is not to be acted on yet.
@@ -128,6 +131,7 @@ impl Stream {
             broken: None,
             corks: 0,
             drain_owed: false,
+            drain_if_left: false,
             watch_sends: false,
             hung: false,
             active: true,
@@ -292,7 +296,11 @@ impl Stream {
 
     pub fn write_all(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
         self.accept(data)?;
-        self.drain_owed |= self.queued() > 0;
+        if self.wants_flush() {
+            self.drain_if_left = true;
+        } else {
+            self.drain_owed |= self.queued() > 0;
+        }
         Ok(())
     }
 
@@ -309,7 +317,8 @@ impl Stream {
             return Err(WriteAllError::Closed);
         }
         let (queued, limit) = (self.queued(), self.settings.write_limit);
-        if queued.saturating_add(data.len()) > limit {
+        // The overhead of TLS may have gone over the limit: that is no reason not to end.
+        if !data.is_empty() && queued.saturating_add(data.len()) > limit {
             return Err(WriteAllError::OverLimit { queued, limit });
         }
         if self.secure.is_some() {
@@ -361,11 +370,16 @@ impl Stream {
                     self.sent += sent as u64;
                     self.active = true;
                 }
-                Err(error) if would_block(&error) => return,
+                Err(error) if would_block(&error) => break,
                 Err(error) => self.break_off(&error),
             }
         }
-        if may_finish && self.state.owes_fin() && self.broken.is_none() {
+        let left = !self.queue.is_empty();
+        if self.drain_if_left && !self.wants_flush() {
+            self.drain_if_left = false;
+            self.drain_owed |= left;
+        }
+        if may_finish && !left && self.state.owes_fin() && self.broken.is_none() {
             self.send_fin();
         }
     }

@@ -320,6 +320,20 @@ impl Stream {
     pub fn secure_with(&mut self, driver: Driver) {
         self.secure = Some(Box::new(Secure::new(driver)));
         self.bytes_read = 0;
+        // What held back the plain socket is nothing that the TLS socket could undo.
+        self.corks = 0;
+        self.drain_owed = false;
+        self.set_paused(false);
+    }
+
+    /// Gives up a handshake: what was accepted before it still leaves, then the FIN. False if
+    /// there is nothing that could leave.
+    pub fn abort_handshake(&mut self) -> bool {
+        if let Some(secure) = &mut self.secure {
+            secure.dead = true;
+            secure.gathered = Vec::new();
+        }
+        !self.queue.is_empty()
     }
 
     pub fn begin_handshake(&mut self) {
@@ -436,6 +450,10 @@ impl Stream {
                 secure.gathered.extend_from_slice(&data[taken..taken + n]);
             }
             taken += n;
+        }
+        if self.hung {
+            // The connection is gone; sending is how to learn that.
+            self.send_queue();
         }
         Written::Accepted(taken)
     }
