@@ -2,9 +2,10 @@
 
     python examples/starttls.py
 
-The client asks for TLS with a line of text; the server agrees, and both upgrade the connection that
-they have. Each side hands over to new handlers: nothing of the clear part is mixed up with the rest.
-The certificate is made on the spot; a real server has one from a file (`cert_file`, `key_file`).
+The client asks for TLS with a line of text; the server agrees, and both upgrade the connection
+that they have. Each side hands over to new handlers: nothing of the clear part is mixed up with
+the rest. The certificate is made on the spot; a real server has one from a file (`cert_file`,
+`key_file`).
 """
 
 from __future__ import annotations

@@ -609,7 +609,7 @@ impl Engine {
     pub fn write(&mut self, token: Token, data: &[u8]) -> Written {
         match self.with_stream(token, |stream| stream.write(data)) {
             // TLS had gathered it, and sending it failed.
-            Some(Written::Accepted(1..)) if self.is_broken(token) => Written::Closed,
+            Some(Written::Accepted(1..)) if self.broken(token).is_some() => Written::Closed,
             Some(written) => written,
             None => Written::Closed,
         }
@@ -674,7 +674,7 @@ impl Engine {
     /// Whether TLS can begin: both directions are open, and nothing is lost.
     pub fn can_upgrade(&self, token: Token) -> bool {
         self.stream(token).is_some_and(|stream| {
-            stream.state.accepts_writes() && !stream.state.read_ended() && !stream.is_broken()
+            stream.state.accepts_writes() && !stream.state.read_ended() && stream.broken().is_none()
         })
     }
 
