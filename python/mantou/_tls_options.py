@@ -7,6 +7,7 @@ an `ssl.SSLContext`; nothing is silently ignored.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import ssl
 from collections.abc import Sequence
@@ -144,9 +145,7 @@ def _trusted(options: Options) -> bytes | None:
     given = _joined(options, "ca")
     if given is None and system_trust_size() == 0:
         with contextlib.suppress(ImportError):
-            import certifi  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-
-            return Path(certifi.where()).read_bytes()
+            return Path(importlib.import_module("certifi").where()).read_bytes()
     return given
 
 

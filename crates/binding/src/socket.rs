@@ -342,10 +342,11 @@ impl Socket {
             return Ok(());
         }
         let (sent, broken) = self.with(py, |core, token| {
-            (core.progress(token).0, core.is_broken(token))
+            (core.progress(token).0, core.broken(token))
         })?;
         let (done, still_watching) = self.waiters.with(py, |waiters| {
-            let reached = |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken);
+            let reached =
+                |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken.is_some());
             let (done, rest) = std::mem::take(waiters)
                 .into_iter()
                 .partition(|(goal, _)| reached(goal));
@@ -364,7 +365,10 @@ impl Socket {
         for (goal, future) in done {
             match goal {
                 Goal::Sent(goal) if goal > sent => {
-                    let lost = lost_bytes(py).into_value(py).into_bound(py);
+                    let lost = broken
+                        .as_ref()
+                        .map_or_else(|| lost_bytes(py), errors::from_io);
+                    let lost = lost.into_value(py).into_bound(py);
                     host::resolve(future.bind(py), Some(lost.as_any()));
                 }
                 _ => host::resolve(future.bind(py), None),
@@ -471,7 +475,7 @@ impl Socket {
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (open, (sent, goal)) = self.with(py, |core, token| {
             (
-                (core.is_open(token) || core.queued(token) > 0) && !core.is_broken(token),
+                (core.is_open(token) || core.queued(token) > 0) && core.broken(token).is_none(),
                 core.progress(token),
             )
         })?;

@@ -237,7 +237,8 @@ impl Engine {
         } else {
             self.timers.next_due()
         };
-        if due != self.alarm {
+        // One that is due at once may have rung already, in the turn that is just ending.
+        if due != self.alarm || due == Some(0) {
             self.alarm = due;
             // Only a bad descriptor fails here, and that one is ours.
             let _ = self.poller.set_alarm(due.map(|due| self.timers.until(due)));
@@ -608,7 +609,7 @@ impl Engine {
     pub fn write(&mut self, token: Token, data: &[u8]) -> Written {
         match self.with_stream(token, |stream| stream.write(data)) {
             // TLS had gathered it, and sending it failed.
-            Some(Written::Accepted(1..)) if self.is_broken(token) => Written::Closed,
+            Some(Written::Accepted(1..)) if self.broken(token).is_some() => Written::Closed,
             Some(written) => written,
             None => Written::Closed,
         }
@@ -673,7 +674,7 @@ impl Engine {
     /// Whether TLS can begin: both directions are open, and nothing is lost.
     pub fn can_upgrade(&self, token: Token) -> bool {
         self.stream(token).is_some_and(|stream| {
-            stream.state.accepts_writes() && !stream.state.read_ended() && !stream.is_broken()
+            stream.state.accepts_writes() && !stream.state.read_ended() && stream.broken().is_none()
         })
     }
 
@@ -712,14 +713,14 @@ impl Engine {
         self.stream_mut(token).map_or((0, 0), |stream| {
             let goal = stream.goal();
             // Nothing is left: every goal is reached.
-            let done = stream.queued() == 0 && !stream.is_broken();
+            let done = stream.queued() == 0 && stream.broken().is_none();
             (if done { u64::MAX } else { stream.sent }, goal)
         })
     }
 
-    /// Bytes that were accepted can no longer be sent.
-    pub fn is_broken(&self, token: Token) -> bool {
-        self.stream(token).is_some_and(Stream::is_broken)
+    /// Why bytes that were accepted can no longer be sent.
+    pub fn broken(&self, token: Token) -> Option<io::Error> {
+        self.stream(token).and_then(Stream::broken)
     }
 
     pub fn cork(&mut self, token: Token) {

@@ -387,7 +387,7 @@ impl Stream {
     /// Whether `drain` is due: room was waited for, and the queue is empty. Whoever paused until
     /// then has to be told also if the connection broke: its end is only met by reading on.
     pub fn take_drain(&mut self) -> bool {
-        let worth = self.can_write() || (self.is_broken() && self.state.paused);
+        let worth = self.can_write() || (self.broken.is_some() && self.state.paused);
         let due = self.drain_owed && self.queued() == 0 && worth && !self.is_handshaking();
         if due {
             self.drain_owed = false;
@@ -429,8 +429,8 @@ impl Stream {
     }
 
     /// A send failed: nothing more goes out, and what was queued is lost.
-    pub fn is_broken(&self) -> bool {
-        self.broken.is_some()
+    pub fn broken(&self) -> Option<io::Error> {
+        self.broken.map(io::Error::from_raw_os_error)
     }
 
     /// The error of a broken connection that no read can meet any more.
