@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 from . import _pem
-from ._addresses import parse_host
-from ._core import TlsConfig, TlsTicket, system_trust_size
+from ._addresses import Host, parse_host
+from ._addresses import Literal as Address
+from ._core import TlsConfig, TlsTicket, is_server_name, system_trust_size
 from ._option_types import TLSOptions
 from ._validate import Options, flag, integer, unknown_name, wrong_type, wrong_value
 
@@ -249,9 +250,20 @@ def _server_name(options: Options) -> str | None:
     given = [name for name in ("server_name", "servername") if options.get(name) is not None]
     if len(given) > 1:
         raise TypeError("tls: options 'server_name' and 'servername' are the same one")
-    if not given:
-        return None
-    return str(parse_host(options[given[0]], given[0])).partition("%")[0]
+    return tls_name(options[given[0]], given[0]) if given else None
+
+
+def tls_name(text: object, option: str) -> str:
+    """A name as certificates have it, out of what a user may write. TypeError or ValueError."""
+    name = name_of(parse_host(text, option))
+    if not is_server_name(name):
+        raise wrong_value(option, "a host name that a certificate can have", text)
+    return name
+
+
+def name_of(host: Host) -> str:
+    """The name to ask a host for: without a zone, other letters than ASCII's encoded."""
+    return host.text if isinstance(host, Address) else host.text.encode("idna").decode()
 
 
 def _text(options: Options, name: str) -> str | None:

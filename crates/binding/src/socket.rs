@@ -220,8 +220,15 @@ impl Socket {
     ) -> PyResult<()> {
         let late = || PyValueError::new_err(format!("{what} is for clients before the handshake"));
         let mut start = self.tls_start.replace(py, None).ok_or_else(late)?;
+        let before = start.clone();
         change(&mut start);
-        let session = start.session(py)?;
+        let session = match start.session(py) {
+            Ok(session) => session,
+            Err(error) => {
+                self.tls_start.replace(py, Some(before));
+                return Err(error);
+            }
+        };
         if !self.with(py, |core, token| core.replace_session(token, session))? {
             return Err(late());
         }
