@@ -277,8 +277,9 @@ def _key_log_file(options: Options) -> str | None:
     value = options.get("key_log_file")
     if value is None:
         return None
-    if not isinstance(value, str | os.PathLike):
-        raise wrong_type("key_log_file", "a str or path-like object", value)
+    # Not a pipe that nobody reads, either.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    os.close(_pem.open_file(value, "key_log_file", flags))
     return os.fspath(cast("str | os.PathLike[str]", value))
 
 
