@@ -45,6 +45,7 @@ _HARMLESS = (
     | ssl.OP_ENABLE_MIDDLEBOX_COMPAT
     | _OP_DONT_INSERT_EMPTY_FRAGMENTS
 )
+_NO_VERSION = ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
 _NAMES = TLSOptions.__optional_keys__ | TLSOptions.__required_keys__
 _LARGEST_UINT32 = 2**32 - 1
 _LONGEST_PROTOCOL = 255
@@ -76,7 +77,7 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     lowest, highest = _versions(options)
     identities = _identities(options)
     if side == "server" and not identities:
-        raise ValueError("option 'tls' needs 'cert' and 'key' to listen")
+        raise ValueError("option 'tls' needs a certificate to listen: 'cert' and 'key'")
     config = TlsConfig(
         side == "server",
         identities=identities,
@@ -167,7 +168,7 @@ def _alpn_protocols(options: Options) -> list[bytes]:
     if value is None:
         return []
     if isinstance(value, str | bytes):
-        return _alpn_wire(value.encode("latin-1") if isinstance(value, str) else value)
+        return _alpn_wire(value)
     if not isinstance(value, Sequence):
         raise wrong_type("alpn_protocols", "a list of str", value)
     protocols: list[bytes] = []
@@ -181,18 +182,18 @@ def _alpn_protocols(options: Options) -> list[bytes]:
     return protocols
 
 
-def _alpn_wire(wire: bytes) -> list[bytes]:
+def _alpn_wire(given: str | bytes) -> list[bytes]:
     """Bun's form: each name behind a byte with its length, as in the handshake."""
+    expected = "a list of str such as ['h2'], or names behind their lengths"
+    try:
+        rest = given.encode("latin-1") if isinstance(given, str) else given
+    except UnicodeEncodeError:
+        raise wrong_value("alpn_protocols", expected, given) from None
     protocols: list[bytes] = []
-    rest = wire
     while rest:
         size = rest[0]
         if size == 0 or size >= len(rest):
-            raise wrong_value(
-                "alpn_protocols",
-                "a list of str such as ['h2'], or names behind their lengths",
-                wire,
-            )
+            raise wrong_value("alpn_protocols", expected, given)
         protocols.append(rest[1 : size + 1])
         rest = rest[size + 1 :]
     return protocols
@@ -207,9 +208,10 @@ def _versions(options: Options) -> tuple[Version, Version]:
     if secure & ssl.OP_NO_TLSv1_3:
         highest = "TLSv1.2"
     if lowest > highest:
-        raise ValueError(
-            f"options 'min_version' ({lowest}) and 'max_version' ({highest}) leave no version"
-        )
+        got = f"'min_version' ({lowest}) and 'max_version' ({highest})"
+        if secure & _NO_VERSION:
+            got += f" with 'secure_options' ({secure:#x})"
+        raise ValueError(f"options {got} leave no version")
     return lowest, highest
 
 
@@ -226,7 +228,7 @@ def _version(options: Options, name: str, default: Version) -> Version:
 
 def _secure_options(options: Options) -> int:
     bits = integer(options, "secure_options", 0, 0, _LARGEST_UINT32)
-    known = _HARMLESS | ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
+    known = _HARMLESS | _NO_VERSION
     if bits & ~known:
         raise ValueError(
             f"option 'secure_options' has bits that the engine cannot do: {bits & ~known:#x}; "
