@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
+import json
 import re
+import shutil
 import socket as kernel
 import ssl
 from collections.abc import AsyncIterator
@@ -25,10 +28,10 @@ from tests.tls import (
     client_context,
     client_credential,
     client_options,
+    command,
     echo_once,
     foreign_client,
     foreign_server,
-    openssl,
     part,
     read_all,
     read_until,
@@ -495,7 +498,7 @@ async def test_keying_material_is_that_of_openssl(version: str) -> None:
         ) as listener:
             asked = ("-keymatexport", label, "-keymatexportlen", "32")
             address = f"127.0.0.1:{listener.port}"
-            async with openssl("s_client", flag, "-connect", address, *asked) as process:
+            async with command("openssl", "s_client", flag, "-connect", address, *asked) as process:
                 said = await read_until(process, b"Keying material: ")
                 said += await read_until(process, b"\n") if not said.endswith(b"\n") else b""
                 await recorder.until("open")
@@ -508,6 +511,57 @@ async def test_keying_material_is_that_of_openssl(version: str) -> None:
                     assert socket.channel_binding("tls-exporter") == material
                 socket.terminate()
             await listener_is_empty(listener)
+
+
+_NODE = """
+const tls = require("tls");
+const [port, version, ca] = process.argv.slice(1);
+const socket = tls.connect({port, host: "127.0.0.1", ca: Buffer.from(ca, "base64"),
+                            minVersion: version, maxVersion: version,
+                            ALPNProtocols: ["bun"], servername: "localhost"}, () => {
+  const material = (label, ...context) =>
+    socket.exportKeyingMaterial(32, label, ...context).toString("hex");
+  console.log(JSON.stringify({
+    authorized: socket.authorized, alpn: socket.alpnProtocol, cipher: socket.getCipher(),
+    exported: material("EXPORTER-mantou", Buffer.from("steamed")),
+    binding: material("EXPORTER-Channel-Binding", Buffer.alloc(0)),
+  }));
+  socket.end("bun");
+});
+"""
+
+
+@versions
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+async def test_node_agrees_on_everything(version: str) -> None:
+    """It exports with a context too, which `openssl s_client` cannot."""
+    found: dict[str, Any] = {}
+
+    def look(socket: mantou.Socket[Any], data: bytes) -> None:
+        exported = socket.export_keying_material(32, "EXPORTER-mantou", b"steamed")
+        binding = socket.channel_binding("tls-exporter")
+        assert exported is not None
+        assert binding is not None
+        found.update(exported=exported.hex(), binding=binding.hex())
+        found.update(alpn=socket.alpn_protocol, cipher=socket.get_cipher())
+
+    recorder = Recorder(data=look)
+    tls = server_options(alpn_protocols=["h2", "bun"])
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, tls=tls) as listener:
+        ca = base64.b64encode(authority().pem).decode()
+        asked = ("-e", _NODE, str(listener.port), version, ca)
+        async with command("node", *asked) as process:
+            said = json.loads(await read_until(process, b"\n"))
+            await recorder.until("close")
+    assert recorder.received == b"bun"
+    assert recorder.errors == [None]
+    cipher = found.pop("cipher")
+    described = {"name": "name", "standard_name": "standardName"}
+    theirs = said.pop("cipher")
+    assert {name: cipher[name] for name in described} == {
+        name: theirs[node_name] for name, node_name in described.items()
+    }
+    assert said == {"authorized": True, **found}
 
 
 # The key log

@@ -1,6 +1,6 @@
 """What tests of TLS need: certificates of every kind, and peers that are not mantou.
 
-The peers are Python's `ssl`, in a thread with blocking sockets, and the `openssl` command.
+The peers are Python's `ssl`, in a thread with blocking sockets, and commands.
 """
 
 from __future__ import annotations
@@ -410,14 +410,14 @@ def echo_once(tls: ssl.SSLSocket) -> bytes:
     return received
 
 
-# The openssl command
+# Commands
 
 
 @contextlib.asynccontextmanager
-async def openssl(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Runs `openssl`; ends it on leaving. What it says on stderr is in its stdout."""
+async def command(name: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Runs a command; ends it on leaving. What it says on stderr is in its stdout."""
     process = await asyncio.create_subprocess_exec(
-        "openssl",
+        name,
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
