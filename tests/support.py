@@ -1,4 +1,4 @@
-"""What many tests need: handlers that write down what happens, and peers made of raw sockets."""
+"""What many tests need: handlers that write down what happens, and connections to peers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import mantou
+from tests.peers import Peer, RawListener
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
+
+__all__ = [
+    "LINKS",
+    "STREAMS",
+    "Event",
+    "Peer",
+    "RawListener",
+    "Recorder",
+    "accepted",
+    "connected",
+    "fill",
+    "linked",
+    "others_had_their_turn",
+]
 
 Event = tuple[Any, ...]
 
@@ -92,106 +108,25 @@ class Recorder(mantou.SocketHandler[Any]):
         return self._note("connect_error", socket, error)
 
 
-class Peer:
-    """A raw socket on the other end: it sees FIN and RST as the wire has them."""
-
-    def __init__(self, sock: kernel.socket) -> None:
-        self.sock = sock
-        sock.setblocking(False)
-
-    @classmethod
-    async def connect(cls, address: Any, family: int = kernel.AF_INET) -> Peer:
-        """Connects to a listener."""
-        sock = kernel.socket(family, kernel.SOCK_STREAM)
-        sock.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        return cls(sock)
-
-    @classmethod
-    def connect_at_once(cls, address: Any, family: int = kernel.AF_INET) -> Peer:
-        """Connects before anybody accepts: the kernel does it, as long as its queue has room."""
-        sock = kernel.socket(family, kernel.SOCK_STREAM)
-        sock.connect(address)
-        return cls(sock)
-
-    async def send(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self.sock, data)
-
-    async def receive(self, size: int) -> bytes:
-        """Exactly so many bytes, or fewer if a FIN comes first."""
-        received = bytearray()
-        while len(received) < size:
-            piece = await self.receive_some(size - len(received))
-            if not piece:
-                break
-            received += piece
-        return bytes(received)
-
-    async def receive_some(self, most: int = 65536) -> bytes:
-        """What one read gets: nothing is a FIN, a RST raises ConnectionResetError."""
-        return await asyncio.get_running_loop().sock_recv(self.sock, most)
-
-    async def receive_until_fin(self) -> bytes:
-        received = bytearray()
-        while piece := await self.receive_some():
-            received += piece
-        return bytes(received)
-
-    def finish(self) -> None:
-        """Sends a FIN."""
-        self.sock.shutdown(kernel.SHUT_WR)
-
-    def reset(self) -> None:
-        """Sends a RST."""
-        self.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.sock.close()
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-class RawListener:
-    """A listening raw socket, on a port of the kernel's choice if not told otherwise."""
-
-    def __init__(
-        self, address: Any = ("127.0.0.1", 0), family: int = kernel.AF_INET, backlog: int = 16
-    ) -> None:
-        self.sock = kernel.socket(family, kernel.SOCK_STREAM)
-        self.sock.setblocking(False)
-        self.sock.bind(address)
-        self.sock.listen(backlog)
-
-    @property
-    def port(self) -> int:
-        port: int = self.sock.getsockname()[1]
-        return port
-
-    async def accept(self) -> Peer:
-        sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
-        return Peer(sock)
-
-    def close(self) -> None:
-        self.sock.close()
-
-    def __enter__(self) -> RawListener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+# What a connection runs over. The peer speaks Python's ssl for "tls"; what its tests expect is the
+# same, with `close_notify` and FIN for a FIN.
+LINKS = ["tcp", "unix", "tls"]
+# For what only TCP has: a RST, the ports.
+STREAMS = ["tcp", "tls"]
 
 
 @contextlib.asynccontextmanager
 async def accepted(
-    recorder: Recorder, **options: Any
+    recorder: Any, link: str = "tcp", **options: Any
 ) -> AsyncIterator[tuple[mantou.Socket[Any], Peer]]:
-    """A socket that a mantou listener has accepted, and the raw peer that connected to it."""
+    """A socket that a mantou listener has accepted, and the peer that connected to it."""
+    if link == "tls":
+        options["tls"] = SERVER_OPTIONS | options.pop("tls", {})
     with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, **options) as listener:
         peer = await Peer.connect(("127.0.0.1", listener.port))
         try:
+            if link == "tls":
+                peer = await secured(peer.sock, server_side=False)
             await recorder.until("open")
             yield recorder.sockets[0], peer
         finally:
@@ -200,38 +135,38 @@ async def accepted(
 
 @contextlib.asynccontextmanager
 async def connected(
-    recorder: Recorder, **options: Any
+    recorder: Any, **options: Any
 ) -> AsyncIterator[tuple[mantou.Socket[Any], Peer]]:
     """A socket that mantou has connected, and the raw peer that accepted it."""
-    with RawListener() as raw:
-        socket = await mantou.connect(
-            hostname="127.0.0.1", port=raw.port, socket=recorder, **options
-        )
-        peer = await raw.accept()
-        try:
-            yield socket, peer
-        finally:
-            peer.close()
-
-
-LINKS = ["tcp", "unix"]
+    async with linked("tcp", recorder, **options) as pair:
+        yield pair
 
 
 @contextlib.asynccontextmanager
 async def linked(
-    link: str, recorder: Recorder, **options: Any
+    link: str, recorder: Any, *, version: str | None = None, **options: Any
 ) -> AsyncIterator[tuple[mantou.Socket[Any], Peer]]:
-    """As `connected`, over TCP or over a unix socket without a file."""
-    if link == "tcp":
-        async with connected(recorder, **options) as pair:
-            yield pair
-        return
-    with RawListener("", kernel.AF_UNIX) as raw:
-        socket = await mantou.connect(unix=raw.sock.getsockname(), socket=recorder, **options)
+    """A socket that mantou has connected over such a link, and the peer that accepted it.
+
+    A unix socket has no file; a TLS peer speaks `version` only, if told.
+    """
+    if link == "unix":
+        raw = RawListener("", kernel.AF_UNIX)
+        options["unix"] = raw.sock.getsockname()
+    else:
+        raw = RawListener()
+        options |= {"hostname": "127.0.0.1", "port": raw.port}
+    if link == "tls":
+        options["tls"] = CLIENT_OPTIONS | options.pop("tls", {})
+    with raw:
+        connecting = asyncio.ensure_future(mantou.connect(socket=recorder, **options))
         peer = await raw.accept()
         try:
-            yield socket, peer
+            if link == "tls":
+                peer = await secured(peer.sock, server_side=True, version=version)
+            yield await connecting, peer
         finally:
+            connecting.cancel()
             peer.close()
 
 

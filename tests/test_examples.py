@@ -179,6 +179,15 @@ def test_half_open() -> None:
     assert "The sum is 5050.\n" in output
 
 
+def test_starttls() -> None:
+    assert run("examples/starttls.py").splitlines() == [
+        r"client: b'220 go ahead\n' in clear",
+        "client: verified, True",
+        "server: b'a secret' over TLSv1.3",
+        "client: b'you said a secret'",
+    ]
+
+
 def test_inside_asyncio() -> None:
     lines = run("examples/inside_asyncio.py").splitlines()
     assert lines[0].startswith("on mantou.")

@@ -12,13 +12,16 @@ import pytest
 import mantou
 from tests.conftest import LoopErrors
 from tests.support import (
+    STREAMS,
     Peer,
     RawListener,
     Recorder,
     accepted,
-    connected,
+    linked,
     others_had_their_turn,
 )
+
+both_streams = pytest.mark.parametrize("link", STREAMS)
 
 
 class Oops(Exception):
@@ -108,7 +111,8 @@ async def test_absent_handlers_are_nobodys_business(form: Any) -> None:
         assert await closed is None
 
 
-async def test_async_handlers_start_in_the_order_of_the_events() -> None:
+@both_streams
+async def test_async_handlers_start_in_the_order_of_the_events(link: str) -> None:
     started: list[str] = []
 
     async def on_open(socket: object) -> None:
@@ -122,7 +126,7 @@ async def test_async_handlers_start_in_the_order_of_the_events() -> None:
         started.append("close")
 
     recorder = Recorder(open=on_open, data=on_data, close=on_close)
-    async with accepted(recorder) as (_, peer):
+    async with accepted(recorder, link) as (_, peer):
         for letter in "abc":
             await peer.send(letter.encode())
             await recorder.until("data", "abc".index(letter) + 1)
@@ -132,7 +136,8 @@ async def test_async_handlers_start_in_the_order_of_the_events() -> None:
     assert started == ["open", "a", "b", "c", "close"]
 
 
-async def test_the_task_of_an_async_handler_is_held() -> None:
+@both_streams
+async def test_the_task_of_an_async_handler_is_held(link: str) -> None:
     done = asyncio.get_running_loop().create_future()
 
     async def on_data(socket: object, data: bytes) -> None:
@@ -142,7 +147,7 @@ async def test_the_task_of_an_async_handler_is_held() -> None:
         done.set_result(data)
 
     recorder = Recorder(data=on_data)
-    async with accepted(recorder) as (_, peer):
+    async with accepted(recorder, link) as (_, peer):
         await peer.send(b"x")
         await recorder.until("data")
         gc.collect()
@@ -152,8 +157,9 @@ async def test_the_task_of_an_async_handler_is_held() -> None:
 # What data is called with
 
 
+@both_streams
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_data_comes_as_asked_for(kind: type) -> None:
+async def test_data_comes_as_asked_for(link: str, kind: type) -> None:
     kinds: list[type] = []
 
     class Handler(Recorder):
@@ -164,20 +170,21 @@ async def test_data_comes_as_asked_for(kind: type) -> None:
             return super().data(socket, data)
 
     handler = Handler()
-    async with accepted(handler) as (_, peer):
+    async with accepted(handler, link) as (_, peer):
         await peer.send(b"steamed")
         assert await handler.until_received(7) == b"steamed"
     assert kinds == [kind]
 
 
-async def test_a_lent_view_is_released_after_the_call() -> None:
+@both_streams
+async def test_a_lent_view_is_released_after_the_call(link: str) -> None:
     kept: list[memoryview] = []
     handlers: Any = {
         "binary_type": "memoryview",
         "open": lambda socket: None,
         "data": lambda socket, data: [kept.append(data), socket.write(data)],
     }
-    async with connected(handlers) as (_, peer):
+    async with linked(link, handlers) as (_, peer):
         await peer.send(b"lent")
         assert await peer.receive(4) == b"lent"
     with pytest.raises(ValueError, match="released"):
@@ -186,7 +193,8 @@ async def test_a_lent_view_is_released_after_the_call() -> None:
         bytes(kept[0])
 
 
-async def test_a_slice_that_is_kept_stays_what_it_was() -> None:
+@both_streams
+async def test_a_slice_that_is_kept_stays_what_it_was(link: str) -> None:
     kept: list[memoryview] = []
 
     def data(socket: mantou.Socket[Any], data: memoryview) -> None:
@@ -195,7 +203,7 @@ async def test_a_slice_that_is_kept_stays_what_it_was() -> None:
         socket.write(b"got it")
 
     handlers: Any = {"binary_type": "memoryview", "data": data}
-    async with connected(handlers) as (_, peer):
+    async with linked(link, handlers) as (_, peer):
         for letter in b"abc":
             await peer.send(bytes([letter]) * 1000)
             assert await peer.receive(6) == b"got it"
@@ -203,7 +211,8 @@ async def test_a_slice_that_is_kept_stays_what_it_was() -> None:
     assert [bytes(view) for view in kept] == [bytes([letter]) * 999 for letter in b"abc"]
 
 
-async def test_a_lent_view_may_be_released_by_the_handler() -> None:
+@both_streams
+async def test_a_lent_view_may_be_released_by_the_handler(link: str) -> None:
     recorder = Recorder()
 
     def data(socket: Any, data: memoryview) -> None:
@@ -211,7 +220,7 @@ async def test_a_lent_view_may_be_released_by_the_handler() -> None:
         data.release()
 
     handlers: Any = {"binary_type": "memoryview", "data": data}
-    async with connected(handlers) as (_, peer):
+    async with linked(link, handlers) as (_, peer):
         for _ in range(3):
             await peer.send(b"abc")
             await others_had_their_turn()
@@ -221,11 +230,14 @@ async def test_a_lent_view_may_be_released_by_the_handler() -> None:
 # Handlers that raise
 
 
+@both_streams
 @pytest.mark.parametrize("stage", ["data", "drain", "end", "timeout"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
-async def test_what_a_handler_raises_goes_to_error_and_closes(stage: str, wrap: bool) -> None:
+async def test_what_a_handler_raises_goes_to_error_and_closes(
+    link: str, stage: str, wrap: bool
+) -> None:
     recorder = Recorder(**{stage: in_a_task(raise_oops) if wrap else raise_oops})
-    async with accepted(recorder) as (socket, peer):
+    async with accepted(recorder, link) as (socket, peer):
         await provoke(stage, socket, peer)
         assert await drained_until_fin(peer)
         await recorder.until("close")
@@ -238,17 +250,18 @@ async def test_what_a_handler_raises_goes_to_error_and_closes(stage: str, wrap: 
     assert why is told or (wrap and stage == "end" and why is None)
 
 
+@both_streams
 @pytest.mark.parametrize("stage", ["data", "drain", "timeout"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 async def test_without_error_the_loop_is_told(
-    stage: str, wrap: bool, loop_errors: LoopErrors
+    link: str, stage: str, wrap: bool, loop_errors: LoopErrors
 ) -> None:
     closed = asyncio.get_running_loop().create_future()
     handlers: Any = {
         stage: in_a_task(raise_oops) if wrap else raise_oops,
         "close": lambda socket, error: closed.set_result(error),
     }
-    async with connected(handlers) as (socket, peer):
+    async with linked(link, handlers) as (socket, peer):
         await provoke(stage, socket, peer)
         assert await drained_until_fin(peer)
         why = await closed
@@ -259,9 +272,10 @@ async def test_without_error_the_loop_is_told(
         assert context["protocol"] is socket
 
 
+@both_streams
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("wrap_error", [False, True], ids=["plain-error", "async-error"])
-async def test_error_may_keep_the_connection(wrap: bool, wrap_error: bool) -> None:
+async def test_error_may_keep_the_connection(link: str, wrap: bool, wrap_error: bool) -> None:
     async def keep(socket: object, error: object) -> bool:
         await asyncio.sleep(0)
         return True
@@ -270,7 +284,7 @@ async def test_error_may_keep_the_connection(wrap: bool, wrap_error: bool) -> No
         data=in_a_task(raise_oops) if wrap else raise_oops,
         error=keep if wrap_error else lambda socket, error: True,
     )
-    async with accepted(recorder) as (socket, peer):
+    async with accepted(recorder, link) as (socket, peer):
         for count in (1, 2):
             await peer.send(b"x")
             await recorder.until("error", count)
@@ -280,15 +294,16 @@ async def test_error_may_keep_the_connection(wrap: bool, wrap_error: bool) -> No
     assert recorder.names[:5] == ["open", "data", "error", "data", "error"]
 
 
+@both_streams
 @pytest.mark.parametrize("stage", ["error", "close"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 async def test_what_error_and_close_raise_goes_to_the_loop(
-    stage: str, wrap: bool, loop_errors: LoopErrors
+    link: str, stage: str, wrap: bool, loop_errors: LoopErrors
 ) -> None:
     recorder = Recorder(
         data=lambda socket, data: 1 / 0, **{stage: in_a_task(raise_oops) if wrap else raise_oops}
     )
-    async with accepted(recorder) as (_, peer):
+    async with accepted(recorder, link) as (_, peer):
         await peer.send(b"x")
         await recorder.until("close")
         assert await peer.receive_until_fin() == b""
@@ -300,9 +315,10 @@ async def test_what_error_and_close_raise_goes_to_the_loop(
     assert recorder.names.count("error") == recorder.names.count("close") == 1
 
 
-async def test_open_that_raises_closes_an_accepted_socket() -> None:
+@both_streams
+async def test_open_that_raises_closes_an_accepted_socket(link: str) -> None:
     recorder = Recorder(open=raise_oops)
-    async with accepted(recorder) as (_, peer):
+    async with accepted(recorder, link) as (_, peer):
         assert await peer.receive_until_fin() == b""
         await recorder.until("close")
     assert recorder.names == ["open", "error", "close"]
@@ -322,9 +338,10 @@ async def test_open_that_raises_is_raised_by_connect() -> None:
         peer.close()
 
 
-async def test_open_that_raises_can_be_forgiven() -> None:
+@both_streams
+async def test_open_that_raises_can_be_forgiven(link: str) -> None:
     recorder = Recorder(open=raise_oops, error=lambda socket, error: True)
-    async with connected(recorder) as (socket, peer):
+    async with linked(link, recorder) as (socket, peer):
         assert socket.write(b"alive") == 5
         assert await peer.receive(5) == b"alive"
 
@@ -414,10 +431,11 @@ async def test_data_factory_that_raises_refuses_the_connection(loop_errors: Loop
 # reload()
 
 
-async def test_reload_of_a_client_takes_effect_with_the_next_event() -> None:
+@both_streams
+async def test_reload_of_a_client_takes_effect_with_the_next_event(link: str) -> None:
     second = Recorder()
     first = Recorder(data=lambda socket, data: socket.reload(second))
-    async with connected(first) as (_, peer):
+    async with linked(link, first) as (_, peer):
         await peer.send(b"first")
         await first.until_received(5)
         await peer.send(b"second")
@@ -446,23 +464,25 @@ async def test_reload_of_an_accepted_socket_is_that_of_its_listener() -> None:
     assert first.names == ["open", "open"]
 
 
-async def test_reload_changes_the_binary_type_too() -> None:
+@both_streams
+async def test_reload_changes_the_binary_type_too(link: str) -> None:
     kinds: list[type] = []
     handlers: Any = {
         "binary_type": "bytearray",
         "data": lambda socket, data: kinds.append(type(data)),
     }
     recorder = Recorder()
-    async with connected(recorder) as (socket, peer):
+    async with linked(link, recorder) as (socket, peer):
         socket.reload(handlers)
         await peer.send(b"x")
         await others_had_their_turn()
     assert kinds == [bytearray]
 
 
-async def test_reload_checks_what_it_gets() -> None:
+@both_streams
+async def test_reload_checks_what_it_gets(link: str) -> None:
     recorder = Recorder()
-    async with connected(recorder) as (socket, peer):
+    async with linked(link, recorder) as (socket, peer):
         for wrong in ({}, {"dta": print}, {"data": 1}, None, Recorder):
             with pytest.raises(TypeError):
                 socket.reload(wrong)  # type: ignore[arg-type]

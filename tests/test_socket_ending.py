@@ -14,6 +14,7 @@ import mantou
 from mantou import ReadyState
 from tests.support import (
     LINKS,
+    STREAMS,
     Peer,
     Recorder,
     accepted,
@@ -27,6 +28,7 @@ from tests.support import (
 TOO_MUCH = bytes(12 * 1024 * 1024)
 
 both_links = pytest.mark.parametrize("link", LINKS)
+both_streams = pytest.mark.parametrize("link", STREAMS)
 both_modes = pytest.mark.parametrize("half_open", [False, True], ids=["full", "half-open"])
 
 
@@ -151,7 +153,7 @@ async def test_a_silent_peer_is_cut_after_close_timeout(link: str) -> None:
         socket.end()
         assert await peer.receive_until_fin() == b""
         _, error = await client.until("close")
-        if link == "tcp":
+        if link != "unix":
             # The RST is there already.
             with pytest.raises(BrokenPipeError):
                 await peer.send(b"x")
@@ -160,10 +162,11 @@ async def test_a_silent_peer_is_cut_after_close_timeout(link: str) -> None:
     assert client.names == ["open", "close"]
 
 
-async def test_a_peer_that_goes_on_is_not_cut() -> None:
+@both_streams
+async def test_a_peer_that_goes_on_is_not_cut(link: str) -> None:
     client = Recorder()
     loop = asyncio.get_running_loop()
-    async with connected(client, close_timeout=0.2) as (socket, peer):
+    async with linked(link, client, close_timeout=0.2) as (socket, peer):
         begin = loop.time()
         socket.end()
         while loop.time() < begin + 0.5:
@@ -175,11 +178,15 @@ async def test_a_peer_that_goes_on_is_not_cut() -> None:
     assert client.errors == [None]
 
 
+@both_streams
 @pytest.mark.parametrize("way", ["end with half-open", "shutdown"])
-async def test_there_is_no_time_limit_where_none_is_promised(way: str) -> None:
+async def test_there_is_no_time_limit_where_none_is_promised(link: str, way: str) -> None:
     client = Recorder()
     half_open = way != "shutdown"
-    async with connected(client, allow_half_open=half_open, close_timeout=0.02) as (socket, peer):
+    async with linked(link, client, allow_half_open=half_open, close_timeout=0.02) as (
+        socket,
+        peer,
+    ):
         if half_open:
             socket.end()
         else:
@@ -187,7 +194,7 @@ async def test_there_is_no_time_limit_where_none_is_promised(way: str) -> None:
         assert await peer.receive_until_fin() == b""
         # A connection with a limit of twice the time is cut in the meantime.
         bounded = Recorder()
-        async with connected(bounded, close_timeout=0.04) as (other, _):
+        async with linked(link, bounded, close_timeout=0.04) as (other, _):
             other.end()
             await bounded.until("close")
         await peer.send(b"patience")
@@ -197,9 +204,10 @@ async def test_there_is_no_time_limit_where_none_is_promised(way: str) -> None:
     assert client.errors == [None]
 
 
-async def test_idle_timeouts_do_not_prolong_the_close_timeout() -> None:
+@both_streams
+async def test_idle_timeouts_do_not_prolong_the_close_timeout(link: str) -> None:
     client = Recorder(timeout=lambda socket: True)
-    async with connected(client, close_timeout=0.2, idle_timeout=0.05) as (socket, _):
+    async with linked(link, client, close_timeout=0.2, idle_timeout=0.05) as (socket, _):
         socket.end()
         _, error = await client.until("close")
     assert isinstance(error, TimeoutError)
@@ -289,9 +297,10 @@ async def test_shutdown_of_reading_discards_and_writes_on(link: str) -> None:
     assert client.names == ["open", "data", "close"]
 
 
-async def test_shutdown_of_reading_takes_effect_inside_data() -> None:
+@both_streams
+async def test_shutdown_of_reading_takes_effect_inside_data(link: str) -> None:
     client = Recorder(data=lambda socket, data: socket.shutdown(True))
-    async with connected(client) as (socket, peer):
+    async with linked(link, client) as (socket, peer):
         socket.pause()
         await peer.send(bytes(400 * 1024))
         socket.resume()
@@ -349,9 +358,10 @@ async def test_late_input_does_not_destroy_what_was_accepted(link: str) -> None:
         assert await peer.receive_until_fin() == b"accepted"
 
 
-async def test_lingering_is_bounded() -> None:
+@both_streams
+async def test_lingering_is_bounded(link: str) -> None:
     client = Recorder()
-    async with connected(client, close_timeout=0.1) as (socket, peer):
+    async with linked(link, client, close_timeout=0.1) as (socket, peer):
         socket.close()
         await client.until("close")
         assert await peer.receive_until_fin() == b""
@@ -369,16 +379,17 @@ async def test_close_gives_up_on_a_peer_that_does_not_read(link: str) -> None:
         socket.close()
         _, error = await client.until("close")
         assert isinstance(error, TimeoutError)
-        if link == "tcp":
+        if link != "unix":
             with pytest.raises(ConnectionResetError):
                 await peer.receive_until_fin()
     assert client.names == ["open", "close"]
 
 
+@both_streams
 @pytest.mark.parametrize("before", ["end", "shutdown", "pause"])
-async def test_close_after_other_ways(before: str) -> None:
+async def test_close_after_other_ways(link: str, before: str) -> None:
     client = Recorder()
-    async with connected(client, close_timeout=5.0) as (socket, peer):
+    async with linked(link, client, close_timeout=5.0) as (socket, peer):
         getattr(socket, before)()
         await others_had_their_turn()
         socket.close()
@@ -399,7 +410,7 @@ async def test_terminate_resets(link: str) -> None:
         socket.terminate()
         assert socket.ready_state == ReadyState.CLOSED
         assert client.names == ["open"]
-        if link == "tcp":
+        if link != "unix":
             with pytest.raises(ConnectionResetError):
                 await peer.receive_until_fin()
         else:
@@ -409,10 +420,11 @@ async def test_terminate_resets(link: str) -> None:
     assert client.events == [("open",), ("close", None)]
 
 
+@both_streams
 @pytest.mark.parametrize("before", ["end", "shutdown", "close", "pause"])
-async def test_terminate_after_other_ways(before: str) -> None:
+async def test_terminate_after_other_ways(link: str, before: str) -> None:
     client = Recorder()
-    async with connected(client) as (socket, peer):
+    async with linked(link, client) as (socket, peer):
         fill(socket)
         socket.write_all(b"x")
         getattr(socket, before)()
@@ -442,9 +454,10 @@ async def test_data_before_a_reset_is_delivered(link: str) -> None:
     assert client.errors[0].errno == errno.ECONNRESET
 
 
-async def test_a_reset_by_a_listeners_client() -> None:
+@both_streams
+async def test_a_reset_by_a_listeners_client(link: str) -> None:
     server = Recorder()
-    async with accepted(server) as (_, peer):
+    async with accepted(server, link) as (_, peer):
         peer.reset()
         await server.until("close")
     assert server.names == ["open", "close"]
@@ -463,7 +476,7 @@ async def test_a_reset_of_a_half_open_connection_is_told(link: str) -> None:
         await client.until("close")
     assert client.names == ["open", "end", "close"]
     # What the kernel calls a RST behind a FIN.
-    assert isinstance(client.errors[0], BrokenPipeError if link == "tcp" else ConnectionResetError)
+    assert isinstance(client.errors[0], BrokenPipeError if link != "unix" else ConnectionResetError)
 
 
 @both_links
@@ -472,7 +485,7 @@ async def test_writing_to_a_gone_peer_reports_why(link: str) -> None:
     async with linked(link, client) as (socket, peer):
         socket.pause()
         await peer.send(b"before")
-        peer.reset() if link == "tcp" else peer.close()
+        peer.reset() if link != "unix" else peer.close()
         assert socket.write(b"x") == -1
         with pytest.raises(BrokenPipeError):
             socket.write_all(b"x")
@@ -484,9 +497,10 @@ async def test_writing_to_a_gone_peer_reports_why(link: str) -> None:
     assert isinstance(client.errors[0], ConnectionResetError | BrokenPipeError)
 
 
-async def test_a_dead_connection_ends_with_the_kernels_error() -> None:
+@both_streams
+async def test_a_dead_connection_ends_with_the_kernels_error(link: str) -> None:
     client = Recorder()
-    async with connected(client) as (socket, _):
+    async with linked(link, client) as (socket, _):
         # The peer is there but gets nothing any more: its window stays closed for this long.
         sock = kernel.socket(fileno=kernel.dup(socket.fileno()))
         sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_USER_TIMEOUT, 300)
@@ -500,9 +514,14 @@ async def test_a_dead_connection_ends_with_the_kernels_error() -> None:
 # close: once, last, never synchronous
 
 
+@both_streams
 @pytest.mark.parametrize("ending", ["end", "close", "terminate", "shutdown"])
 @pytest.mark.parametrize("stage", ["open", "data", "end", "drain", "timeout"])
-async def test_close_comes_after_the_handler_has_returned(ending: str, stage: str) -> None:
+async def test_close_comes_after_the_handler_has_returned(
+    link: str, ending: str, stage: str
+) -> None:
+    if (link, stage, ending) == ("tls", "open", "terminate"):
+        pytest.skip("the RST overtakes the handshake's last message: the peer never opens")
     during: list[list[str]] = []
 
     def act(socket: mantou.Socket[Any], *_: object) -> bool:
@@ -511,7 +530,7 @@ async def test_close_comes_after_the_handler_has_returned(ending: str, stage: st
         return True
 
     client = Recorder(**{stage: act})
-    async with connected(client) as (socket, peer):
+    async with linked(link, client) as (socket, peer):
         if stage == "drain":
             total = fill(socket)
             with contextlib.suppress(ConnectionResetError):
@@ -533,10 +552,11 @@ async def test_close_comes_after_the_handler_has_returned(ending: str, stage: st
     assert client.errors == [None]
 
 
-async def test_close_never_comes_inside_a_call_from_outside() -> None:
+@both_streams
+async def test_close_never_comes_inside_a_call_from_outside(link: str) -> None:
     for ending in ("close", "terminate"):
         client = Recorder()
-        async with connected(client) as (socket, _):
+        async with linked(link, client) as (socket, _):
             getattr(socket, ending)()
             assert client.names == ["open"]
             await client.until("close")

@@ -6,7 +6,7 @@ import hashlib
 import ssl
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -50,5 +50,4 @@ def _decode(der: bytes) -> CertificateDict:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(ssl.DER_cert_to_PEM_cert(der))
         file.flush()
-        decoded: CertificateDict = ssl._ssl._test_decode_cert(file.name)  # type: ignore[attr-defined]
-        return decoded
+        return cast("Any", ssl)._ssl._test_decode_cert(file.name)  # type: ignore[no-any-return]

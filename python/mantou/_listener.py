@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket as kernel
+import ssl
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, Unpack, cast, overload
@@ -106,7 +107,7 @@ class _Listener(Generic[D]):
         """Replaces the handlers of all its sockets, from their next event on."""
         self._native.reload(socket)
 
-    def set_tls(self, tls: TLSOptions) -> None:
+    def set_tls(self, tls: TLSOptions | ssl.SSLContext) -> None:
         """New connections speak TLS with these options; open ones stay as they are. Not in Bun.
 
         :raises TypeError: an option is unknown or of the wrong type.
@@ -201,14 +202,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _start(
-    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | None
+    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | ssl.SSLContext | None
 ) -> NativeListener:
     handlers = Handlers(request.handlers)
     return engine.listen(fd, request.stream, handlers, request.data, request.data_factory, tls)
 
 
 def _start_or_close(
-    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | None
+    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | ssl.SSLContext | None
 ) -> NativeListener:
     try:
         return _start(engine, fd, request, tls)

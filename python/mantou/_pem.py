@@ -44,7 +44,7 @@ def open_file(value: object, option: str, flags: int) -> int:
         text = f"option {option!r}: {error.strerror}"
         raise OSError(error.errno, text, path) from None
     except ValueError:
-        raise wrong_value(option, "the name of a file", value) from None
+        raise wrong_value(option, "the name of a file", path) from None
 
 
 def decrypted_key(text: bytes, option: str, passphrase: bytes | None) -> bytes:

@@ -7,9 +7,10 @@ an `ssl.SSLContext`; nothing is silently ignored.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -55,7 +56,7 @@ _LONGEST_PROTOCOL = 255
 class TlsSettings:
     """How to speak TLS with one peer."""
 
-    config: TlsConfig
+    config: TlsConfig | ssl.SSLContext
     server_name: str | None
     """The name to ask for and to check; None for that of the connection's target."""
     session: TlsTicket | None
@@ -69,6 +70,9 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     :raises TypeError: an option is unknown or of the wrong type.
     :raises ValueError: an option has a wrong value, or one that the engine cannot do.
     """
+    if isinstance(source, ssl.SSLContext):
+        _check_context(source, side)
+        return TlsSettings(source, None, None)
     options: Options = {} if source is True else cast("Options", source)
     for name in options:
         if name not in _NAMES:
@@ -95,6 +99,13 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     if side == "server" and server_name is not None and not config.covers(server_name):
         raise wrong_value("server_name", "a name that the certificate is made for", server_name)
     return TlsSettings(config, server_name, _session(options))
+
+
+def _check_context(context: ssl.SSLContext, side: Side) -> None:
+    """Refuses a context of `ssl.Purpose` for the other side, which would fail each handshake."""
+    wrong = ssl.PROTOCOL_TLS_CLIENT if side == "server" else ssl.PROTOCOL_TLS_SERVER
+    if context.protocol is wrong:
+        raise ValueError(f"option 'tls' got an ssl.SSLContext for the wrong side: {wrong.name}")
 
 
 def _identities(options: Options) -> list[tuple[bytes, bytes]]:
@@ -136,9 +147,7 @@ def _trusted(options: Options) -> bytes | None:
     given = _joined(options, "ca")
     if given is None and system_trust_size() == 0:
         with contextlib.suppress(ImportError):
-            import certifi  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-
-            return Path(certifi.where()).read_bytes()
+            return Path(importlib.import_module("certifi").where()).read_bytes()
     return given
 
 
@@ -290,8 +299,3 @@ def _session(options: Options) -> TlsTicket | None:
     if value is not None and not isinstance(value, TlsTicket):
         raise wrong_type("session", "what get_session() returned", value)
     return value
-
-
-def is_options(source: object) -> bool:
-    """True unless it is an `ssl.SSLContext`."""
-    return source is True or isinstance(source, Mapping)

@@ -45,12 +45,12 @@ impl Attempt {
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = socket.py();
         let settings = settings::from_options(options)?;
-        let session = socket.get().prepare_tls(py, tls)?;
+        let driver = socket.get().prepare_tls(py, tls)?;
         let token = self.token.replace(py, Token::NONE);
         let engine = self.engine.bind(py);
         drop(engine.get().take_owner(py, token));
         let core = &engine.get().core;
-        core.with(|core| core.establish(token, settings, session))?
+        core.with(|core| core.establish(token, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine
             .get()

@@ -7,7 +7,9 @@
 use std::time::{Duration, Instant};
 
 use mantou_engine::tls::TlsError;
-use mantou_engine::{Accepted, CloseReason, Event, Events, Notice, Read, Ready, Target, Token};
+use mantou_engine::{
+    Accepted, CloseReason, Event, Events, Notice, Pumped, Read, Ready, Target, Token,
+};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -152,6 +154,13 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
         match engine.get().core.with(mantou_engine::Engine::take_notice)? {
             Some(Notice::Closed(token, reason)) => on_closed(engine, token, &reason)?,
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
+            Some(Notice::Pump(token)) => {
+                if let Some(Owner::Socket(socket)) = engine.get().owner(engine.py(), token) {
+                    let socket = socket.bind(engine.py());
+                    pump(engine, socket, token, &PyBytes::new(engine.py(), b""))?;
+                    read(engine, work, socket, token)?;
+                }
+            }
             Some(Notice::Unread(token)) => {
                 if let Some(Owner::Socket(socket)) = engine.get().owner(engine.py(), token) {
                     let socket = socket.bind(engine.py());
@@ -185,7 +194,8 @@ fn on_member(
                 on_drain(engine, socket);
             }
             socket.get().settle_sent(py)?;
-            if readable {
+            // Its `drain` may have given the connection to a TLS socket.
+            if readable && (!drained || socket.get().owns(py, token)) {
                 read(engine, work, socket, token)?;
             }
             Ok(())
@@ -254,6 +264,11 @@ fn read(
                 on_end(engine, socket);
                 return core.with(|core| core.end_handled(token));
             }
+            Read::Ciphertext(n) => {
+                let ciphertext = PyBytes::new(engine.py(), &work.buffer[..n]);
+                pump(engine, socket, token, &ciphertext)?;
+                left = left.saturating_sub(n);
+            }
             Read::Established => on_established(engine, socket, token)?,
             Read::Broken(error) => return on_broken(engine, socket, &error),
             Read::Nothing => return Ok(()),
@@ -261,6 +276,52 @@ fn read(
     }
     // What TLS has opened already is not reported by the kernel again.
     core.with(|core| core.remind_if_unread(token))
+}
+
+/// Has the socket's own driver of TLS open `ciphertext`, and seal what waits to be sent.
+fn pump(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    ciphertext: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    let Some(driver) = socket.get().driver(py) else {
+        return Ok(());
+    };
+    let outgoing = core.with(|core| core.take_outgoing(token))?;
+    let plaintext = PyBytes::new(py, &outgoing.plaintext);
+    let result = driver
+        .bind(py)
+        .call_method1("pump", (ciphertext, plaintext, outgoing.finish))
+        .and_then(|result| result.extract());
+    let (plaintext, output, established, peer_closed, error): (
+        Bound<'_, PyBytes>,
+        Bound<'_, PyBytes>,
+        bool,
+        bool,
+        Option<Py<PyAny>>,
+    ) = match result {
+        Ok(pumped) => pumped,
+        Err(error) => {
+            // One of the context's own callbacks raised.
+            let (none, error) = (PyBytes::new(py, b""), error.into_value(py).into_any());
+            (none.clone(), none, false, false, Some(error))
+        }
+    };
+    let broken = error.is_some();
+    if let Some(error) = error {
+        socket.get().set_driver_error(py, error);
+    }
+    let pumped = Pumped {
+        plaintext: plaintext.as_bytes(),
+        output: output.as_bytes(),
+        established,
+        peer_closed,
+        broken,
+    };
+    core.with(|core| core.pumped(token, &pumped))
 }
 
 #[inline]
@@ -355,6 +416,10 @@ fn accepted(
         "localhost",
     );
     let socket = Bound::new(py, socket)?;
+    if let Some(context) = from.context(py) {
+        let driver = tls::server_driver(py, &context)?;
+        socket.get().set_driver(py, Some(driver));
+    }
     from.add_connection(py);
     engine
         .get()
@@ -427,7 +492,10 @@ pub fn opened(
         socket.get().start(py, token);
         call(engine, socket, Stage::Open, (socket,));
     }
-    core.with(|core| core.begin_handshake(token))?;
+    socket.get().forget_tls_start(py);
+    if socket.get().owns(py, token) {
+        core.with(|core| core.begin_handshake(token))?;
+    }
     engine.get().check_fatal(py)?;
     Ok(socket.get().failure(py))
 }
@@ -447,7 +515,9 @@ fn on_established(
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));
     }
-    socket.get().settle_secured(py, None);
+    if socket.get().failure(py).is_none() {
+        socket.get().settle_secured(py, None);
+    }
     Ok(())
 }
 
@@ -458,7 +528,10 @@ fn on_broken(
     error: &TlsError,
 ) -> PyResult<()> {
     let py = engine.py();
-    let error = tls::to_exception(py, error).into_value(py).into_any();
+    let error = match socket.get().take_driver_error(py) {
+        Some(error) => error,
+        None => tls::to_exception(py, error).into_value(py).into_any(),
+    };
     call(engine, socket, Stage::Error, (socket, error.bind(py)));
     socket.get().close_for(py, error)
 }
@@ -517,6 +590,7 @@ fn on_closed(engine: &Bound<'_, Engine>, token: Token, reason: &CloseReason) -> 
     let this = socket.get();
     let never_opened = this.is_shaking_hands(py);
     let failure = this.finish(py, farewell);
+    let failure = failure.or_else(|| this.take_driver_error(py));
     let error = failure.or_else(|| errors::from_close(py, reason));
     let error = error.as_ref().map(|error| error.bind(py));
     if handshaking {

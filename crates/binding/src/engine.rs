@@ -22,7 +22,7 @@ use crate::host::Host;
 use crate::listener::Listener;
 use crate::settings;
 use crate::socket::Socket;
-use crate::tls::TlsConfig;
+use crate::tls::Way;
 
 /// The selector's bits, as Python's `selectors` has them.
 const EVENT_READ: u32 = 1;
@@ -364,10 +364,10 @@ impl Engine {
         let engine = this.get();
         engine.check_open(py)?;
         let settings = settings::from_options(options)?;
-        let session = socket.get().prepare_tls(py, tls)?;
+        let driver = socket.get().prepare_tls(py, tls)?;
         let token = engine
             .core
-            .with(|core| core.adopt(fd, settings, session))?
+            .with(|core| core.adopt(fd, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.set_owner(py, token, Owner::Socket(socket.clone().unbind()));
         dispatch::opened(this, socket, token)
@@ -391,18 +391,26 @@ impl Engine {
         handlers: Py<Handlers>,
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
-        tls: Option<&Bound<'_, TlsConfig>>,
+        tls: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Listener>> {
         let py = this.py();
         let engine = this.get();
         engine.check_open(py)?;
         let settings = settings::from_options(options)?;
-        let tls = tls.map(|config| Arc::clone(&config.get().shared));
+        let way = tls.map(Way::new);
+        let acceptor = way.as_ref().map(Way::acceptor);
         let token = engine
             .core
-            .with(|core| core.add_listener(fd, settings, tls))?
+            .with(|core| core.add_listener(fd, settings, acceptor))?
             .map_err(|error| errors::from_io(&error))?;
-        let listener = Listener::new(this.clone().unbind(), token, handlers, data, data_factory);
+        let listener = Listener::new(
+            this.clone().unbind(),
+            token,
+            handlers,
+            data,
+            data_factory,
+            way.and_then(Way::into_context),
+        );
         let listener = Py::new(py, listener)?;
         engine.set_owner(py, token, Owner::Listener(listener.clone_ref(py)));
         Ok(listener)

@@ -1,7 +1,5 @@
 //! A listener, seen from Python: what its sockets have in common.
 
-use std::sync::Arc;
-
 use mantou_engine::Token;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -10,7 +8,7 @@ use crate::cell::Guarded;
 use crate::engine::Engine;
 use crate::handlers::Handlers;
 use crate::host;
-use crate::tls::TlsConfig;
+use crate::tls::Way;
 
 /// The native half of a listener. `owner` is the public object that users see.
 #[pyclass(frozen, weakref, module = "mantou._core")]
@@ -20,6 +18,8 @@ pub struct Listener {
     handlers: Guarded<Option<Py<Handlers>>>,
     data: Guarded<Option<Py<PyAny>>>,
     data_factory: Guarded<Option<Py<PyAny>>>,
+    /// The `ssl.SSLContext` that drives the TLS of new connections, if the engine does not.
+    context: Guarded<Option<Py<PyAny>>>,
     owner: Guarded<Option<Py<PyAny>>>,
     connections: Guarded<usize>,
     /// Nothing is to stay open, not even what is being accepted this moment.
@@ -35,6 +35,7 @@ impl Listener {
         handlers: Py<Handlers>,
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> Self {
         Self {
             engine,
@@ -42,6 +43,7 @@ impl Listener {
             handlers: Guarded::new(Some(handlers)),
             data: Guarded::new(Some(data)),
             data_factory: Guarded::new(data_factory),
+            context: Guarded::new(context),
             owner: Guarded::new(None),
             connections: Guarded::new(0),
             closes_all: Guarded::new(false),
@@ -59,6 +61,10 @@ impl Listener {
 
     pub fn data_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.data_factory.cloned(py)
+    }
+
+    pub fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.context.cloned(py)
     }
 
     pub fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -161,12 +167,16 @@ impl Listener {
     }
 
     /// New connections speak TLS with this configuration; open ones stay as they are.
-    fn set_tls(&self, py: Python<'_>, config: &Bound<'_, TlsConfig>) -> PyResult<()> {
-        let (token, config) = (self.token.get(py), Arc::clone(&config.get().shared));
+    fn set_tls(&self, config: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = config.py();
+        let (token, way) = (self.token.get(py), Way::new(config));
+        let acceptor = way.acceptor();
         self.engine
             .get()
             .core
-            .with(|core| core.set_tls(token, Some(config)))
+            .with(|core| core.set_tls(token, Some(acceptor)))?;
+        drop(self.context.replace(py, way.into_context()));
+        Ok(())
     }
 
     /// Whether it keeps `run()` alive.
@@ -191,6 +201,7 @@ impl Listener {
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
         self.data_factory
             .traverse(&visit, |it, visit| visit.call(it))?;
+        self.context.traverse(&visit, |it, visit| visit.call(it))?;
         self.owner.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters.iter().try_for_each(|waiter| visit.call(waiter))
@@ -201,6 +212,7 @@ impl Listener {
         drop(self.handlers.take());
         drop(self.data.take());
         drop(self.data_factory.take());
+        drop(self.context.take());
         drop(self.owner.take());
         drop(self.waiters.take());
     }

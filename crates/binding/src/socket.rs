@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use mantou_engine::tls::Session;
 use mantou_engine::{self as core, Farewell, ReadyState, Token, Written};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
@@ -65,6 +64,9 @@ pub struct Socket {
     hostname: Box<str>,
     /// How its side of TLS is to begin, until it has begun.
     tls_start: Guarded<Option<Box<Start>>>,
+    /// Who drives its TLS session if the engine does not, and what it failed with.
+    driver: Guarded<Option<Py<PyAny>>>,
+    driver_error: Guarded<Option<Py<PyAny>>>,
     /// The plain socket that it took the connection over from.
     raw: Guarded<Option<Py<Socket>>>,
 }
@@ -89,6 +91,8 @@ impl Socket {
             waiters: Guarded::new(Vec::new()),
             hostname: hostname.into(),
             tls_start: Guarded::new(None),
+            driver: Guarded::new(None),
+            driver_error: Guarded::new(None),
             raw: Guarded::new(None),
         }
     }
@@ -201,14 +205,41 @@ impl Socket {
         &self,
         py: Python<'_>,
         settings: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<Session>> {
+    ) -> PyResult<Option<core::Driver>> {
         let Some(settings) = settings else {
             return Ok(None);
         };
-        let start = Start::new(settings, &self.hostname)?;
-        let session = start.session(py)?;
+        let start = Start::new(settings, false, &self.hostname)?;
+        self.begin_with(py, start).map(Some)
+    }
+
+    /// Keeps how TLS begins until it has begun, and returns the engine's part of it.
+    pub fn begin_with(&self, py: Python<'_>, start: Start) -> PyResult<core::Driver> {
+        let (driver, foreign) = start.driver(py)?;
         self.tls_start.replace(py, Some(Box::new(start)));
-        Ok(Some(session))
+        self.set_driver(py, foreign);
+        Ok(driver)
+    }
+
+    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
+        drop(self.driver.replace(py, driver));
+    }
+
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.driver.cloned(py)
+    }
+
+    pub fn set_driver_error(&self, py: Python<'_>, error: Py<PyAny>) {
+        drop(self.driver_error.replace(py, Some(error)));
+    }
+
+    pub fn take_driver_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.driver_error.replace(py, None)
+    }
+
+    /// TLS has begun; how cannot be changed any more.
+    pub fn forget_tls_start(&self, py: Python<'_>) {
+        drop(self.tls_start.replace(py, None));
     }
 
     /// Changes how TLS begins, as long as it has not.
@@ -220,26 +251,21 @@ impl Socket {
     ) -> PyResult<()> {
         let late = || PyValueError::new_err(format!("{what} is for clients before the handshake"));
         let mut start = self.tls_start.replace(py, None).ok_or_else(late)?;
-        let before = start.clone();
-        change(&mut start);
-        let session = match start.session(py) {
-            Ok(session) => session,
-            Err(error) => {
-                self.tls_start.replace(py, Some(before));
-                return Err(error);
-            }
-        };
-        if !self.with(py, |core, token| core.replace_session(token, session))? {
+        if start.server_side {
             return Err(late());
         }
-        self.tls_start.replace(py, Some(start));
+        change(&mut start);
+        if let core::Driver::Native(session) = self.begin_with(py, *start)? {
+            self.with(py, |core, token| core.replace_session(token, session))?;
+        }
         Ok(())
     }
 
     /// Lets go of its connection, for a TLS socket to take it over.
     pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
         let token = self.token.get(py);
-        let state = |core: &mut core::Engine| (core.is_open(token), core.session(token).is_some());
+        let state =
+            |core: &mut core::Engine| (core.can_upgrade(token), core.session(token).is_some());
         let (open, secure) = self.engine.get().core.with(state)?;
         if !open || self.phase.get(py) != Phase::Open {
             return Err(PyConnectionError::new_err((
@@ -250,7 +276,10 @@ impl Socket {
         if secure {
             return Err(PyValueError::new_err("the socket speaks TLS already"));
         }
-        let farewell = self.engine.get().core.with(|core| core.farewell(token))?;
+        let last_look = |core: &mut core::Engine| (core.farewell(token), core.queued(token));
+        let (mut farewell, queued) = self.engine.get().core.with(last_look)?;
+        // What waits still leaves in clear, as this socket's.
+        farewell.bytes_written += queued as u64;
         self.farewell.replace(py, farewell);
         self.token.replace(py, Token::NONE);
         self.phase.replace(py, Phase::Detached);
@@ -264,7 +293,6 @@ impl Socket {
         this: &Bound<'_, Self>,
         handlers: Py<Handlers>,
         data: Py<PyAny>,
-        start: Start,
     ) -> Self {
         let listener = self
             .listener
@@ -273,14 +301,20 @@ impl Socket {
         let engine = self.engine.clone_ref(py);
         let socket = Self::new(engine, Some(handlers), listener, data, &self.hostname);
         socket.raw.replace(py, Some(this.clone().unbind()));
-        if !start.config.is_server() {
-            socket.tls_start.replace(py, Some(Box::new(start)));
-        }
         socket
     }
 
-    pub fn inherit(&self, py: Python<'_>, token: Token) {
+    /// Takes over a connection, and those who wait for its bytes to be sent.
+    pub fn inherit(&self, py: Python<'_>, token: Token, from: &Self) {
         self.token.replace(py, token);
+        let waiting = from.waiters.with(py, |waiters| {
+            let sent = |(goal, _): &(Goal, _)| matches!(goal, Goal::Sent(_));
+            let (waiting, rest) = std::mem::take(waiters).into_iter().partition(sent);
+            *waiters = rest;
+            let waiting: Vec<(Goal, Py<PyAny>)> = waiting;
+            waiting
+        });
+        drop(self.waiters.replace(py, waiting));
     }
 
     pub fn take_raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
@@ -308,10 +342,11 @@ impl Socket {
             return Ok(());
         }
         let (sent, broken) = self.with(py, |core, token| {
-            (core.progress(token).0, core.is_broken(token))
+            (core.progress(token).0, core.broken(token))
         })?;
         let (done, still_watching) = self.waiters.with(py, |waiters| {
-            let reached = |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken);
+            let reached =
+                |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken.is_some());
             let (done, rest) = std::mem::take(waiters)
                 .into_iter()
                 .partition(|(goal, _)| reached(goal));
@@ -330,7 +365,10 @@ impl Socket {
         for (goal, future) in done {
             match goal {
                 Goal::Sent(goal) if goal > sent => {
-                    let lost = lost_bytes(py).into_value(py).into_bound(py);
+                    let lost = broken
+                        .as_ref()
+                        .map_or_else(|| lost_bytes(py), errors::from_io);
+                    let lost = lost.into_value(py).into_bound(py);
                     host::resolve(future.bind(py), Some(lost.as_any()));
                 }
                 _ => host::resolve(future.bind(py), None),
@@ -352,6 +390,8 @@ impl Socket {
                     };
                     host::resolve(future, Some(&lost));
                 }
+                // Its `open` or `handshake` closed it.
+                Goal::Secured => host::resolve(future, error),
                 _ => host::resolve(future, None),
             }
         }
@@ -435,7 +475,7 @@ impl Socket {
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (open, (sent, goal)) = self.with(py, |core, token| {
             (
-                (core.is_open(token) || core.queued(token) > 0) && !core.is_broken(token),
+                (core.is_open(token) || core.queued(token) > 0) && core.broken(token).is_none(),
                 core.progress(token),
             )
         })?;
@@ -712,6 +752,9 @@ impl Socket {
         self.handlers.traverse(&visit, |it, visit| visit.call(it))?;
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
         self.failure.traverse(&visit, |it, visit| visit.call(it))?;
+        self.driver.traverse(&visit, |it, visit| visit.call(it))?;
+        self.driver_error
+            .traverse(&visit, |it, visit| visit.call(it))?;
         self.raw.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters
@@ -724,6 +767,8 @@ impl Socket {
         drop(self.handlers.take());
         drop(self.data.take());
         drop(self.failure.take());
+        drop(self.driver.take());
+        drop(self.driver_error.take());
         drop(self.raw.take());
         drop(self.waiters.take());
     }

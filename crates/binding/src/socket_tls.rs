@@ -1,6 +1,7 @@
 //! What a socket knows of its TLS session.
 
-use mantou_engine::tls::{Authorization, Binding, CertificateDer, Session};
+use mantou_engine::tls::{Authorization, Binding, Session};
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyNotImplementedError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -20,6 +21,19 @@ impl Socket {
         self.with(py, |core, token| core.session(token).map(look))
     }
 
+    /// Asks the driver that is not the engine's, if there is one.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        question: &str,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(driver) = self.driver(py) else {
+            return Ok(None);
+        };
+        driver.bind(py).call_method1(question, arguments).map(Some)
+    }
+
     /// The verification of the peer's certificate that failed and was let pass.
     pub fn authorization_error(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let failure = self.session(py, |session| match session.authorization() {
@@ -34,13 +48,24 @@ impl Socket {
     fn with_chain<'py>(
         &self,
         py: Python<'py>,
-        select: impl FnOnce(&Session) -> &[CertificateDer<'static>],
+        whose: Whose,
         helper: &str,
         detailed: Option<bool>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let chain = self.session(py, |session| select(session).to_vec())?;
-        let Some(chain) = chain else { return Ok(None) };
-        let chain = PyList::new(py, chain.iter().map(|der| PyBytes::new(py, der)))?;
+        let select = |session: &mut Session| match whose {
+            Whose::Peer => session.peer_certificates().to_vec(),
+            Whose::Own => session.own_certificates().to_vec(),
+        };
+        let chain = match (self.session(py, select)?, self.is_open(py)?) {
+            (Some(chain), _) => {
+                PyList::new(py, chain.iter().map(|der| PyBytes::new(py, der)))?.into_any()
+            }
+            (None, true) => match self.ask(py, whose.question(), ())? {
+                Some(chain) => chain,
+                None => return Ok(None),
+            },
+            (None, false) => return Ok(None),
+        };
         let module = py.import("mantou._certificates")?;
         match detailed {
             Some(detailed) => module.call_method1(helper, (chain, detailed)),
@@ -50,10 +75,28 @@ impl Socket {
     }
 }
 
+#[derive(Clone, Copy)]
+enum Whose {
+    Peer,
+    Own,
+}
+
+impl Whose {
+    fn question(self) -> &'static str {
+        match self {
+            Whose::Peer => "peer_chain",
+            Whose::Own => "own_chain",
+        }
+    }
+}
+
 #[pymethods]
 impl Socket {
     #[getter]
     fn authorized(&self, py: Python<'_>) -> PyResult<bool> {
+        if let Some(answer) = self.ask(py, "is_authorized", ())? {
+            return answer.extract();
+        }
         let passed = |session: &mut Session| session.authorization() == Authorization::Passed;
         match self.session(py, passed)? {
             Some(authorized) => Ok(authorized),
@@ -64,6 +107,9 @@ impl Socket {
     /// None before the handshake is done, False if none was agreed on.
     #[getter]
     fn alpn_protocol(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(answer) = self.ask(py, "alpn_protocol", ())? {
+            return Ok(answer.unbind());
+        }
         let known = self.session(py, |session| {
             (session.is_handshaking(), session.alpn().map(<[u8]>::to_vec))
         })?;
@@ -86,6 +132,9 @@ impl Socket {
     }
 
     fn get_cipher<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if let Some(answer) = self.ask(py, "cipher", ())? {
+            return Ok(answer.extract()?);
+        }
         let Some(cipher) = self.session(py, |session| session.cipher())?.flatten() else {
             return Ok(None);
         };
@@ -96,8 +145,12 @@ impl Socket {
         Ok(Some(dict))
     }
 
-    fn get_tls_version(&self, py: Python<'_>) -> PyResult<Option<&'static str>> {
-        Ok(self.session(py, |session| session.version())?.flatten())
+    fn get_tls_version(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        if let Some(answer) = self.ask(py, "version", ())? {
+            return answer.extract();
+        }
+        let version = self.session(py, |session| session.version())?.flatten();
+        Ok(version.map(str::to_owned))
     }
 
     #[pyo3(signature = (detailed=false))]
@@ -106,22 +159,22 @@ impl Socket {
         py: Python<'py>,
         detailed: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Session::peer_certificates, "describe", Some(detailed))
+        self.with_chain(py, Whose::Peer, "describe", Some(detailed))
     }
 
     fn get_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Session::own_certificates, "describe", Some(false))
+        self.with_chain(py, Whose::Own, "describe", Some(false))
     }
 
     fn get_peer_x509_certificate<'py>(
         &self,
         py: Python<'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Session::peer_certificates, "load", None)
+        self.with_chain(py, Whose::Peer, "load", None)
     }
 
     fn get_x509_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Session::own_certificates, "load", None)
+        self.with_chain(py, Whose::Own, "load", None)
     }
 
     #[pyo3(signature = (length, label, context=None))]
@@ -137,6 +190,9 @@ impl Socket {
                 "length must be from 1 to {}, got {length}",
                 255 * 32
             )));
+        }
+        if let Some(answer) = self.ask(py, "export_keying_material", (length, label, context))? {
+            return Ok(answer.extract()?);
         }
         let exported = self.session(py, |session| {
             let mut material = vec![0; length];
@@ -155,6 +211,9 @@ impl Socket {
         py: Python<'py>,
         kind: &str,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        if let Some(answer) = self.ask(py, "channel_binding", (kind,))? {
+            return Ok(answer.extract()?);
+        }
         let kind = match kind {
             "tls-exporter" => Binding::TlsExporter,
             "tls-server-end-point" => Binding::ServerEndPoint,
@@ -182,6 +241,9 @@ impl Socket {
     }
 
     fn is_session_reused(&self, py: Python<'_>) -> PyResult<bool> {
+        if let Some(answer) = self.ask(py, "is_session_reused", ())? {
+            return answer.extract();
+        }
         Ok(self
             .session(py, |session| session.is_resumed())?
             .unwrap_or(false))
@@ -210,6 +272,9 @@ impl Socket {
     }
 
     fn get_servername(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        if let Some(answer) = self.ask(py, "server_name", ())? {
+            return answer.extract();
+        }
         let name = self.session(py, |session| session.server_name().map(str::to_owned))?;
         Ok(name.flatten())
     }
@@ -281,20 +346,21 @@ impl Socket {
         let handlers = Handlers::compile(socket)?;
         let side = if server_side { "server" } else { "client" };
         let parse = py.import("mantou._tls_options")?.getattr("parse_tls")?;
-        let start = Start::new(&parse.call1((tls, side))?, raw.hostname())?;
-        let session = start.session(py)?;
+        let settings = parse.call1((tls, side))?;
+        let mut start = Start::new(&settings, server_side, raw.hostname())?;
+        let initial = initial.unwrap_or_default().to_vec();
+        start.initial.clone_from(&initial);
+        let secure = raw.successor(py, this, handlers, data.unwrap_or_else(|| py.None()));
+        let driver = secure.begin_with(py, start)?;
         let token = raw.begin_upgrade(py)?;
-        let secure = raw.successor(py, this, handlers, data.unwrap_or_else(|| py.None()), start);
         let secure = Bound::new(py, secure)?;
         let engine = raw.engine().get();
         drop(engine.take_owner(py, token));
         engine.set_owner(py, token, Owner::Socket(secure.clone().unbind()));
-        secure.get().inherit(py, token);
-        let initial = initial.unwrap_or_default().to_vec();
-        engine.core.with(|core| {
-            core.secure(token, session, initial);
-            core.remind(token);
-        })?;
+        secure.get().inherit(py, token, raw);
+        engine
+            .core
+            .with(|core| core.secure(token, driver, initial))?;
         Ok((this.clone(), secure))
     }
 }

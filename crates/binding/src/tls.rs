@@ -7,9 +7,12 @@ use mantou_engine::tls::{
     self, CertificateDer, ClientAuth, ClientSpec, Common, Identity, ResumeToken, ServerSpec,
     Session, TlsError, Trust, VerifyError, Version,
 };
+use mantou_engine::{Acceptor, Driver};
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBytes;
 
 /// How to speak TLS, checked and ready for any number of connections.
 #[pyclass(frozen, module = "mantou._core")]
@@ -104,36 +107,86 @@ pub fn is_server_name(name: &str) -> bool {
 pub struct TlsTicket(pub ResumeToken);
 
 /// What a connection needs to begin its side of TLS: a `TlsSettings`, and the name it falls back to.
-#[derive(Clone)]
 pub struct Start {
-    pub config: Arc<tls::TlsConfig>,
+    way: Way,
+    pub server_side: bool,
     pub name: String,
     pub ticket: Option<ResumeToken>,
+    /// Ciphertext that has arrived already.
+    pub initial: Vec<u8>,
+}
+
+/// Who drives a session: the engine, or an `ssl.SSLContext`.
+pub enum Way {
+    Native(Arc<tls::TlsConfig>),
+    Context(Py<PyAny>),
+}
+
+impl Way {
+    pub fn new(config: &Bound<'_, PyAny>) -> Self {
+        match config.cast::<TlsConfig>() {
+            Ok(config) => Self::Native(Arc::clone(&config.get().shared)),
+            Err(_) => Self::Context(config.clone().unbind()),
+        }
+    }
+
+    pub fn acceptor(&self) -> Acceptor {
+        match self {
+            Self::Native(config) => Acceptor::Native(Arc::clone(config)),
+            Self::Context(_) => Acceptor::Foreign,
+        }
+    }
+
+    pub fn into_context(self) -> Option<Py<PyAny>> {
+        match self {
+            Self::Native(_) => None,
+            Self::Context(context) => Some(context),
+        }
+    }
 }
 
 impl Start {
-    pub fn new(settings: &Bound<'_, PyAny>, hostname: &str) -> PyResult<Self> {
-        let config = settings.getattr("config")?;
+    pub fn new(settings: &Bound<'_, PyAny>, server_side: bool, hostname: &str) -> PyResult<Self> {
         let name: Option<String> = settings.getattr("server_name")?.extract()?;
         let ticket = settings.getattr("session")?;
         Ok(Self {
-            config: Arc::clone(&config.cast::<TlsConfig>()?.get().shared),
+            way: Way::new(&settings.getattr("config")?),
+            server_side,
             name: name.unwrap_or_else(|| hostname.to_owned()),
             ticket: match ticket.cast::<TlsTicket>() {
                 Ok(ticket) => Some(ticket.get().0.clone()),
                 Err(_) => None,
             },
+            initial: Vec::new(),
         })
     }
 
-    pub fn session(&self, py: Python<'_>) -> PyResult<Session> {
-        let session = if self.config.is_server() {
-            Session::server(&self.config)
-        } else {
-            Session::client(&self.config, &self.name, self.ticket.as_ref())
+    /// The engine's driver, and the foreign one if that is who drives.
+    pub fn driver(&self, py: Python<'_>) -> PyResult<(Driver, Option<Py<PyAny>>)> {
+        let session = match &self.way {
+            Way::Native(config) if self.server_side => Session::server(config),
+            Way::Native(config) => Session::client(config, &self.name, self.ticket.as_ref()),
+            Way::Context(context) => {
+                let name = (!self.server_side).then_some(self.name.as_str());
+                let initial = PyBytes::new(py, &self.initial);
+                let driver = new_driver(py, (context, self.server_side, name, initial))?;
+                return Ok((Driver::Foreign, Some(driver)));
+            }
         };
-        session.map_err(|error| to_exception(py, &error))
+        let session = session.map_err(|error| to_exception(py, &error))?;
+        Ok((Driver::Native(session), None))
     }
+}
+
+/// The foreign driver of a connection that a listener with this context has accepted.
+pub fn server_driver(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    new_driver(py, (context, true, py.None()))
+}
+
+fn new_driver<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyResult<Py<PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CLASS.import(py, "mantou._ssl_driver", "SSLDriver")?;
+    class.call1(arguments).map(Bound::unbind)
 }
 
 // Errors
@@ -145,6 +198,7 @@ pub fn to_exception(py: Python<'_>, error: &TlsError) -> PyErr {
         }
         TlsError::Verification(error) => verification(py, error),
         TlsError::Truncated => make(py, "tls_truncation", ()),
+        TlsError::Foreign => failure(py, error, "INTERNAL_ERROR"),
         TlsError::NoApplicationProtocol => failure(py, error, "NO_APPLICATION_PROTOCOL"),
         TlsError::Alert { description, .. } => {
             let reason = description.to_uppercase().replace(' ', "_");
@@ -170,7 +224,7 @@ fn failure(py: Python<'_>, error: &TlsError, reason: &str) -> PyErr {
 }
 
 /// Calls one of the makers of exceptions in `mantou.errors`.
-fn make<'py>(py: Python<'py>, maker: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
+fn make<'py>(py: Python<'py>, maker: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
     static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = ERRORS.get_or_try_init(py, || py.import("mantou.errors").map(Bound::unbind));
     let made = module.and_then(|module| module.bind(py).call_method1(maker, arguments));

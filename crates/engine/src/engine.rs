@@ -14,14 +14,16 @@ use socket2::SockRef;
 
 use crate::connect::Attempt;
 use crate::error::{CloseReason, WriteAllError};
-use crate::listener::{Accepted, Listener, STARVED_RETRY};
+use crate::listener::{Accepted, Acceptor, Listener, STARVED_RETRY};
 use crate::poller::{Interest, Poller, Ready};
 use crate::slots::Slots;
 use crate::state::{Input, ReadyState};
-use crate::stream::{self, Endpoints, Received, Scratch, Secure, Settings, Stream, Written};
+use crate::stream::{
+    self, Driver, Endpoints, Outgoing, Pumped, Received, Scratch, Secure, Settings, Stream, Written,
+};
 use crate::sys::net;
 use crate::timers::{Millis, Timers};
-use crate::tls::{Session, TlsConfig, TlsError};
+use crate::tls::{Session, TlsError};
 use crate::token::Token;
 
 /// Late input swallowed per turn from a connection that its owner has closed.
@@ -59,6 +61,9 @@ pub enum Read {
     Nothing,
     /// The TLS handshake is done; there may be more to read behind it.
     Established,
+    /// So many bytes at the front of the buffer for the owner's driver of TLS, to be followed by
+    /// `pumped`.
+    Ciphertext(usize),
     /// An established TLS session broke. The owner is to close the connection.
     Broken(TlsError),
 }
@@ -71,6 +76,8 @@ pub enum Notice {
     Idle(Token),
     /// Something was read that the kernel will not report again.
     Unread(Token),
+    /// The owner's driver of TLS is to take `outgoing`, and to be followed by `pumped`.
+    Pump(Token),
 }
 
 /// What is still of interest about a TLS session that is gone.
@@ -230,7 +237,8 @@ impl Engine {
         } else {
             self.timers.next_due()
         };
-        if due != self.alarm {
+        // One that is due at once may have rung already, in the turn that is just ending.
+        if due != self.alarm || due == Some(0) {
             self.alarm = due;
             // Only a bad descriptor fails here, and that one is ours.
             let _ = self.poller.set_alarm(due.map(|due| self.timers.until(due)));
@@ -244,11 +252,11 @@ impl Engine {
         fd: OwnedFd,
         remote: Option<SocketAddr>,
         settings: Arc<Settings>,
-        session: Option<Session>,
+        driver: Option<Driver>,
     ) -> Result<Token, (OwnedFd, io::Error)> {
         let mut stream = Stream::new(fd, remote, settings);
-        if let Some(session) = session {
-            stream.secure_with(session);
+        if let Some(driver) = driver {
+            stream.secure_with(driver);
         }
         let token = self.members.insert(Member::Stream(stream));
         if let Err(error) = self.register(token)
@@ -267,7 +275,7 @@ impl Engine {
         &mut self,
         fd: RawFd,
         settings: Arc<Settings>,
-        session: Option<Session>,
+        driver: Option<Driver>,
     ) -> io::Result<Token> {
         let fd = net::own(fd)?;
         let remote = match stream::prepare(&fd, &settings) {
@@ -277,7 +285,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        self.add_stream(fd, remote, settings, session)
+        self.add_stream(fd, remote, settings, driver)
             .map_err(|(fd, error)| {
                 net::disown(fd);
                 error
@@ -289,7 +297,7 @@ impl Engine {
         &mut self,
         fd: RawFd,
         defaults: Arc<Settings>,
-        tls: Option<Arc<TlsConfig>>,
+        tls: Option<Acceptor>,
     ) -> io::Result<Token> {
         let fd = net::own(fd)?;
         if let Err(error) = Listener::prepare(&fd, &defaults) {
@@ -341,7 +349,7 @@ impl Engine {
         &mut self,
         token: Token,
         settings: Arc<Settings>,
-        session: Option<Session>,
+        driver: Option<Driver>,
     ) -> io::Result<()> {
         let Some(Member::Attempt(_)) = self.members.get(token) else {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -354,8 +362,8 @@ impl Engine {
         let prepared = stream::apply_tcp_options(&fd, &settings);
         let mut stream = Stream::new(fd, remote, settings);
         stream.known = known;
-        if let Some(session) = session {
-            stream.secure_with(session);
+        if let Some(driver) = driver {
+            stream.secure_with(driver);
         }
         self.members.replace(token, Some(Member::Stream(stream)));
         if let Err(error) = prepared.and_then(|()| self.register(token)) {
@@ -396,7 +404,7 @@ impl Engine {
             bytes_read: stream.bytes_read,
             bytes_written: stream.bytes_written(),
             sent: stream.sent,
-            facts: stream.secure().map(|secure| secure.facts()),
+            facts: stream.secure().and_then(Secure::facts),
         }
     }
 
@@ -497,6 +505,7 @@ impl Engine {
                 self.close(token, false, CloseReason::Io(error));
                 Read::Nothing
             }
+            Received::Ciphertext(n) => Read::Ciphertext(n),
             Received::Established => {
                 self.settle(token);
                 Read::Established
@@ -552,12 +561,11 @@ impl Engine {
         match listener.accept() {
             Ok((fd, remote)) => {
                 listener.starved = false;
-                let session = tls.map(|config| Session::server(&config)).transpose();
-                let session = match session {
-                    Ok(session) => session,
+                let driver = match tls.as_ref().map(Acceptor::driver).transpose() {
+                    Ok(driver) => driver,
                     Err(error) => return Accepted::Failed(io::Error::other(error)),
                 };
-                self.add_stream(fd, remote, defaults, session)
+                self.add_stream(fd, remote, defaults, driver)
                     // It cannot be watched and is closed: the kernel is short of something.
                     .map_or_else(|(_, error)| self.rest(token, error), Accepted::Stream)
             }
@@ -599,8 +607,12 @@ impl Engine {
     // Operations of the owner
 
     pub fn write(&mut self, token: Token, data: &[u8]) -> Written {
-        self.with_stream(token, |stream| stream.write(data))
-            .unwrap_or(Written::Closed)
+        match self.with_stream(token, |stream| stream.write(data)) {
+            // TLS had gathered it, and sending it failed.
+            Some(Written::Accepted(1..)) if self.broken(token).is_some() => Written::Closed,
+            Some(written) => written,
+            None => Written::Closed,
+        }
     }
 
     pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
@@ -616,34 +628,54 @@ impl Engine {
     // TLS
 
     /// Makes TLS of a connection that began in clear. `initial` is ciphertext that has arrived.
-    pub fn secure(&mut self, token: Token, session: Session, initial: Vec<u8>) -> bool {
-        let secured = self
-            .with_stream(token, |stream| stream.secure_with(session))
-            .is_some();
-        if secured && !initial.is_empty() {
-            if let Some(Member::Stream(stream)) = self.members.get_mut(token) {
-                stream.open_early(initial, &mut self.scratch);
+    pub fn secure(&mut self, token: Token, driver: Driver, initial: Vec<u8>) {
+        self.with_stream(token, |stream| {
+            stream.secure_with(driver);
+            if !initial.is_empty() {
+                stream.open_early(initial);
             }
-            self.remind(token);
-        }
-        secured
+        });
+        self.remind(token);
     }
 
     /// New connections of a listener speak TLS with this configuration; open ones stay as they are.
-    pub fn set_tls(&mut self, token: Token, tls: Option<Arc<TlsConfig>>) {
+    pub fn set_tls(&mut self, token: Token, tls: Option<Acceptor>) {
         if let Some(Member::Listener(listener)) = self.members.get_mut(token) {
             listener.tls = tls;
         }
     }
 
     pub fn session(&mut self, token: Token) -> Option<&mut Session> {
-        self.stream_mut(token)?.secure().map(Secure::session)
+        self.stream_mut(token)?.secure()?.session()
     }
 
     /// Begins with another session instead. False if the handshake has begun.
     pub fn replace_session(&mut self, token: Token, session: Session) -> bool {
         let secure = self.stream_mut(token).and_then(Stream::secure);
         secure.is_some_and(|secure| secure.replace(session))
+    }
+
+    /// What the owner's driver is to seal.
+    pub fn take_outgoing(&mut self, token: Token) -> Outgoing {
+        let secure = self.stream_mut(token).and_then(Stream::secure);
+        secure.map(Secure::take_outgoing).unwrap_or_default()
+    }
+
+    /// What came of ciphertext, or of `take_outgoing`.
+    pub fn pumped(&mut self, token: Token, pumped: &Pumped<'_>) {
+        if let Some(stream) = self.stream_mut(token)
+            && !stream.state.is_closed()
+        {
+            stream.pumped(pumped);
+            self.settle(token);
+        }
+    }
+
+    /// Whether TLS can begin: both directions are open, and nothing is lost.
+    pub fn can_upgrade(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(|stream| {
+            stream.state.accepts_writes() && !stream.state.read_ended() && stream.broken().is_none()
+        })
     }
 
     pub fn is_handshaking(&self, token: Token) -> bool {
@@ -681,14 +713,14 @@ impl Engine {
         self.stream_mut(token).map_or((0, 0), |stream| {
             let goal = stream.goal();
             // Nothing is left: every goal is reached.
-            let done = stream.queued() == 0 && !stream.is_broken();
+            let done = stream.queued() == 0 && stream.broken().is_none();
             (if done { u64::MAX } else { stream.sent }, goal)
         })
     }
 
-    /// Bytes that were accepted can no longer be sent.
-    pub fn is_broken(&self, token: Token) -> bool {
-        self.stream(token).is_some_and(Stream::is_broken)
+    /// Why bytes that were accepted can no longer be sent.
+    pub fn broken(&self, token: Token) -> Option<io::Error> {
+        self.stream(token).and_then(Stream::broken)
     }
 
     pub fn cork(&mut self, token: Token) {
@@ -712,8 +744,10 @@ impl Engine {
     }
 
     pub fn close_gracefully(&mut self, token: Token) {
-        if self.is_handshaking(token) {
-            // Nothing was accepted that could still be sent.
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        if stream.is_handshaking() && !stream.abort_handshake() {
             return self.close(token, false, CloseReason::Clean);
         }
         self.with_stream(token, |stream| stream.apply(Input::Close));
@@ -904,6 +938,9 @@ impl Engine {
         if !in_turn && stream.wants_flush() {
             stream.send_queue();
         }
+        if stream.secure().is_some_and(Secure::take_pump) {
+            return self.ask_for_pump(token);
+        }
         if stream.state.is_over() {
             return self.close(token, false, CloseReason::Clean);
         }
@@ -914,6 +951,14 @@ impl Engine {
             self.tell(token, CloseReason::Clean);
         }
         self.update(token);
+    }
+
+    fn ask_for_pump(&mut self, token: Token) {
+        self.notices.push_back(Notice::Pump(token));
+        if !self.in_turn {
+            self.set_alarm();
+        }
+        self.settle(token);
     }
 
     /// Brings the kernel's and the timers' view of a stream up to date.

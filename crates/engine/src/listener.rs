@@ -8,10 +8,10 @@ use std::sync::Arc;
 use socket2::SockRef;
 
 use crate::poller::Interest;
-use crate::stream::{Settings, apply_tcp_options};
+use crate::stream::{Driver, Settings, apply_tcp_options};
 use crate::sys::net;
 use crate::timers::Millis;
-use crate::tls::TlsConfig;
+use crate::tls::{Session, TlsConfig, TlsError};
 use crate::token::Token;
 
 /// How long a listener waits before it asks for descriptors again. Closing one of our own
@@ -22,11 +22,28 @@ pub struct Listener {
     pub(crate) fd: OwnedFd,
     pub(crate) defaults: Arc<Settings>,
     /// New connections speak TLS.
-    pub(crate) tls: Option<Arc<TlsConfig>>,
+    pub(crate) tls: Option<Acceptor>,
     pub(crate) known: Interest,
     /// Descriptors ran out; accepting rests until some are free again.
     pub(crate) starved: bool,
     pub(crate) referenced: bool,
+}
+
+/// How new connections speak TLS.
+#[derive(Clone)]
+pub enum Acceptor {
+    Native(Arc<TlsConfig>),
+    /// The owner of the listener drives them.
+    Foreign,
+}
+
+impl Acceptor {
+    pub(crate) fn driver(&self) -> Result<Driver, TlsError> {
+        match self {
+            Self::Native(config) => Session::server(config).map(Driver::Native),
+            Self::Foreign => Ok(Driver::Foreign),
+        }
+    }
 }
 
 /// What one call of `accept` found.
@@ -42,7 +59,7 @@ pub enum Accepted {
 }
 
 impl Listener {
-    pub fn new(fd: OwnedFd, defaults: Arc<Settings>, tls: Option<Arc<TlsConfig>>) -> Self {
+    pub fn new(fd: OwnedFd, defaults: Arc<Settings>, tls: Option<Acceptor>) -> Self {
         Self {
             fd,
             defaults,

@@ -18,7 +18,7 @@ use crate::tls::TlsError;
 
 mod secure;
 
-pub use secure::{Scratch, Secure};
+pub use secure::{Driver, Outgoing, Pumped, Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
 const CORK_SIZE: usize = 64 * 1024;
@@ -59,6 +59,8 @@ pub enum Received {
     Failed(io::Error),
     /// The TLS handshake is done.
     Established,
+    /// So many bytes for a foreign driver of TLS.
+    Ciphertext(usize),
     /// The TLS session cannot go on.
     Broken(TlsError),
 }
@@ -83,6 +85,9 @@ pub struct Stream {
     corks: u32,
     /// A write was short, or `write_all` had to queue: the owner waits for `drain`.
     drain_owed: bool,
+    /// `write_all` took something that is not sealed yet: if the kernel leaves any of it, `drain`
+    /// is owed.
+    drain_if_left: bool,
     /// The owner follows what is sent.
     pub watch_sends: bool,
     /// The kernel reports a hang-up that is not to be acted on yet.
@@ -126,6 +131,7 @@ impl Stream {
             broken: None,
             corks: 0,
             drain_owed: false,
+            drain_if_left: false,
             watch_sends: false,
             hung: false,
             active: true,
@@ -290,7 +296,11 @@ impl Stream {
 
     pub fn write_all(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
         self.accept(data)?;
-        self.drain_owed |= self.queued() > 0;
+        if self.wants_flush() {
+            self.drain_if_left = true;
+        } else {
+            self.drain_owed |= self.queued() > 0;
+        }
         Ok(())
     }
 
@@ -307,7 +317,8 @@ impl Stream {
             return Err(WriteAllError::Closed);
         }
         let (queued, limit) = (self.queued(), self.settings.write_limit);
-        if queued.saturating_add(data.len()) > limit {
+        // The overhead of TLS may have gone over the limit: that is no reason not to end.
+        if !data.is_empty() && queued.saturating_add(data.len()) > limit {
             return Err(WriteAllError::OverLimit { queued, limit });
         }
         if self.secure.is_some() {
@@ -359,11 +370,16 @@ impl Stream {
                     self.sent += sent as u64;
                     self.active = true;
                 }
-                Err(error) if would_block(&error) => return,
+                Err(error) if would_block(&error) => break,
                 Err(error) => self.break_off(&error),
             }
         }
-        if may_finish && self.state.owes_fin() && self.broken.is_none() {
+        let left = !self.queue.is_empty();
+        if self.drain_if_left && !self.wants_flush() {
+            self.drain_if_left = false;
+            self.drain_owed |= left;
+        }
+        if may_finish && !left && self.state.owes_fin() && self.broken.is_none() {
             self.send_fin();
         }
     }
@@ -371,7 +387,7 @@ impl Stream {
     /// Whether `drain` is due: room was waited for, and the queue is empty. Whoever paused until
     /// then has to be told also if the connection broke: its end is only met by reading on.
     pub fn take_drain(&mut self) -> bool {
-        let worth = self.can_write() || (self.is_broken() && self.state.paused);
+        let worth = self.can_write() || (self.broken.is_some() && self.state.paused);
         let due = self.drain_owed && self.queued() == 0 && worth && !self.is_handshaking();
         if due {
             self.drain_owed = false;
@@ -413,8 +429,8 @@ impl Stream {
     }
 
     /// A send failed: nothing more goes out, and what was queued is lost.
-    pub fn is_broken(&self) -> bool {
-        self.broken.is_some()
+    pub fn broken(&self) -> Option<io::Error> {
+        self.broken.map(io::Error::from_raw_os_error)
     }
 
     /// The error of a broken connection that no read can meet any more.

@@ -27,6 +27,33 @@ impl Default for Scratch {
     }
 }
 
+/// Who opens and seals.
+pub enum Driver {
+    /// The engine, with a session of its own.
+    Native(Session),
+    /// The owner of the connection, with a session that the engine knows nothing of: it is handed
+    /// ciphertext (`Received::Ciphertext`), asked for sealed bytes (`wants_pump`), and tells with
+    /// `pumped` what came of both.
+    Foreign,
+}
+
+/// What a foreign driver made of what it was given.
+#[derive(Default, Debug)]
+pub struct Pumped<'a> {
+    pub plaintext: &'a [u8],
+    pub output: &'a [u8],
+    pub established: bool,
+    pub peer_closed: bool,
+    pub broken: bool,
+}
+
+/// What a foreign driver is to seal next, and whether it is to say goodbye behind it.
+#[derive(Default, Debug)]
+pub struct Outgoing {
+    pub plaintext: Vec<u8>,
+    pub finish: bool,
+}
+
 /// How the peer's side of a session ended.
 enum Ending {
     CloseNotify,
@@ -35,10 +62,18 @@ enum Ending {
 
 #[allow(clippy::struct_excessive_bools)]
 pub struct Secure {
-    session: Session,
+    driver: Driver,
     /// The handshake may begin; before that, its settings can still be changed.
     started: bool,
     established: bool,
+    /// The owner has not been told yet that it is established.
+    news: bool,
+    /// A foreign driver has something to do.
+    wants_pump: bool,
+    /// It was told so and has not come yet.
+    asked: bool,
+    /// It is to say goodbye.
+    wants_notify: bool,
     /// Our `close_notify` is on its way.
     notified: bool,
     /// The session broke: nothing can be sealed or opened any more.
@@ -55,11 +90,15 @@ pub struct Secure {
 }
 
 impl Secure {
-    pub fn new(session: Session) -> Self {
+    pub fn new(driver: Driver) -> Self {
         Self {
-            session,
+            driver,
             started: false,
             established: false,
+            news: false,
+            wants_pump: false,
+            asked: false,
+            wants_notify: false,
             notified: false,
             dead: false,
             gathered: Vec::new(),
@@ -70,23 +109,68 @@ impl Secure {
         }
     }
 
-    pub fn session(&mut self) -> &mut Session {
-        &mut self.session
+    pub fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.driver {
+            Driver::Native(session) => Some(session),
+            Driver::Foreign => None,
+        }
     }
 
     /// Takes another session instead, as long as nothing was sent. False if it is too late.
     pub fn replace(&mut self, session: Session) -> bool {
         if !self.started {
-            self.session = session;
+            self.driver = Driver::Native(session);
         }
         !self.started
     }
 
-    pub fn facts(&self) -> Facts {
-        Facts {
-            authorized: self.session.authorization() == Authorization::Passed,
-            alpn: self.session.alpn().map(<[u8]>::to_vec),
+    pub fn facts(&mut self) -> Option<Facts> {
+        let session = self.session()?;
+        Some(Facts {
+            authorized: session.authorization() == Authorization::Passed,
+            alpn: session.alpn().map(<[u8]>::to_vec),
+        })
+    }
+
+    /// Whether a foreign driver is to be told that it has something to do.
+    pub fn take_pump(&mut self) -> bool {
+        let due = self.wants_pump && !self.asked;
+        self.asked |= due;
+        due
+    }
+
+    pub fn take_outgoing(&mut self) -> Outgoing {
+        self.asked = false;
+        self.wants_pump = false;
+        if !self.established {
+            return Outgoing::default();
         }
+        let plaintext = std::mem::take(&mut self.gathered);
+        self.sealed += plaintext.len() as u64;
+        let finish = std::mem::take(&mut self.wants_notify);
+        self.notified |= finish;
+        Outgoing { plaintext, finish }
+    }
+
+    fn pumped(&mut self, pumped: &Pumped<'_>, queue: &mut SendQueue) {
+        queue.push(pumped.output);
+        self.unread.extend_from_slice(pumped.plaintext);
+        if pumped.established && !self.established {
+            self.established = true;
+            self.news = true;
+            self.wants_pump |= !self.gathered.is_empty();
+        }
+        if pumped.broken {
+            self.break_off(TlsError::Foreign);
+        } else if pumped.peer_closed {
+            self.ending = Some(Ending::CloseNotify);
+        }
+    }
+
+    fn break_off(&mut self, error: TlsError) {
+        self.dead = true;
+        self.gathered = Vec::new();
+        self.ending = Some(Ending::Broken(error));
     }
 
     pub fn is_dead(&self) -> bool {
@@ -102,7 +186,7 @@ impl Secure {
     }
 
     pub fn wants_flush(&self) -> bool {
-        self.established && !self.dead && !self.gathered.is_empty()
+        self.established && !self.dead && !self.gathered.is_empty() && !self.asked
     }
 
     pub fn start_clock(&mut self, deadline: Millis) {
@@ -119,11 +203,14 @@ impl Secure {
 
     /// Whether there is something to deliver that the kernel does not know of.
     pub fn has_unread(&self) -> bool {
-        !self.unread.is_empty() || self.ending.is_some()
+        self.news || !self.unread.is_empty() || self.ending.is_some()
     }
 
     /// What was opened earlier and is due next.
     fn next(&mut self, buffer: &mut [u8]) -> Option<Received> {
+        if std::mem::take(&mut self.news) {
+            return Some(Received::Established);
+        }
         if !self.unread.is_empty() {
             let n = self.unread.len().min(buffer.len());
             buffer[..n].copy_from_slice(&self.unread[..n]);
@@ -140,41 +227,38 @@ impl Secure {
         }
     }
 
-    /// Opens ciphertext. What does not fit into `buffer` stays for `next`.
-    fn open(
-        &mut self,
-        ciphertext: &mut [u8],
-        plaintext: &mut Vec<u8>,
-        buffer: &mut [u8],
-    ) -> Received {
+    /// Opens ciphertext into `plaintext`.
+    fn open(&mut self, ciphertext: &mut [u8], plaintext: &mut Vec<u8>) {
         plaintext.clear();
-        let mut established = false;
-        match self.session.feed(ciphertext, plaintext) {
+        let Driver::Native(session) = &mut self.driver else {
+            return;
+        };
+        match session.feed(ciphertext, plaintext) {
             Ok(fed) => {
-                established = fed.established;
+                self.established |= fed.established;
+                self.news |= fed.established;
                 if fed.peer_closed {
                     self.ending = Some(Ending::CloseNotify);
                 }
             }
-            Err(error) => {
-                self.dead = true;
-                self.gathered = Vec::new();
-                self.ending = Some(Ending::Broken(error));
-            }
+            Err(error) => self.break_off(error),
         }
-        if established {
-            self.established = true;
-            self.unread.extend_from_slice(plaintext);
-            return Received::Established;
-        }
-        let n = plaintext.len().min(buffer.len());
-        if n == 0 {
+    }
+
+    /// Hands over what was just opened; what is not due yet or does not fit stays for `next`.
+    fn deliver(&mut self, plaintext: &[u8], buffer: &mut [u8]) -> Received {
+        let fits = if self.news {
+            0
+        } else {
+            plaintext.len().min(buffer.len())
+        };
+        self.unread.extend_from_slice(&plaintext[fits..]);
+        if fits == 0 {
             return self.next(buffer).unwrap_or(Received::Nothing);
         }
-        buffer[..n].copy_from_slice(&plaintext[..n]);
-        self.unread.extend_from_slice(&plaintext[n..]);
+        buffer[..fits].copy_from_slice(&plaintext[..fits]);
         let more = self.has_unread();
-        Received::Data { n, more }
+        Received::Data { n: fits, more }
     }
 
     /// Puts what the session has to say by itself, and what was gathered, into the queue.
@@ -182,8 +266,14 @@ impl Secure {
         if !self.started {
             return;
         }
-        queue.append(|out| self.session.take_output(out));
+        if let Driver::Native(session) = &mut self.driver {
+            queue.append(|out| session.take_output(out));
+        }
         if !self.established || self.dead || self.gathered.is_empty() {
+            return;
+        }
+        if let Driver::Foreign = self.driver {
+            self.wants_pump = true;
             return;
         }
         let gathered = std::mem::take(&mut self.gathered);
@@ -191,10 +281,12 @@ impl Secure {
     }
 
     fn seal_now(&mut self, data: &[u8], queue: &mut SendQueue) {
+        let Driver::Native(session) = &mut self.driver else {
+            return self.gathered.extend_from_slice(data);
+        };
         self.sealed += data.len() as u64;
-        if let Err(error) = queue.append(|out| self.session.seal(data, out)) {
-            self.dead = true;
-            self.ending = Some(Ending::Broken(error));
+        if let Err(error) = queue.append(|out| session.seal(data, out)) {
+            self.break_off(error);
         }
     }
 
@@ -206,24 +298,56 @@ impl Secure {
         if !self.established {
             return false;
         }
-        if !self.notified {
-            self.notified = true;
-            queue.append(|out| self.session.close_notify(out));
+        if self.notified {
+            return true;
         }
-        true
+        match &mut self.driver {
+            Driver::Native(session) => {
+                queue.append(|out| session.close_notify(out));
+                self.notified = true;
+            }
+            Driver::Foreign => {
+                self.wants_notify = true;
+                self.wants_pump = true;
+            }
+        }
+        self.notified
     }
 }
 
 impl Stream {
     /// From now on everything goes through a TLS session; what was accepted before leaves in clear.
-    pub fn secure_with(&mut self, session: Session) {
-        self.secure = Some(Box::new(Secure::new(session)));
+    pub fn secure_with(&mut self, driver: Driver) {
+        self.secure = Some(Box::new(Secure::new(driver)));
         self.bytes_read = 0;
+        // What held back the plain socket is nothing that the TLS socket could undo.
+        self.corks = 0;
+        self.drain_owed = false;
+        self.set_paused(false);
+    }
+
+    /// Gives up a handshake: what was accepted before it still leaves, then the FIN. False if
+    /// there is nothing that could leave.
+    pub fn abort_handshake(&mut self) -> bool {
+        if let Some(secure) = &mut self.secure {
+            secure.dead = true;
+            secure.gathered = Vec::new();
+        }
+        !self.queue.is_empty()
     }
 
     pub fn begin_handshake(&mut self) {
         if let Some(secure) = &mut self.secure {
             secure.started = true;
+            secure.wants_pump = matches!(secure.driver, Driver::Foreign);
+            self.send_queue();
+        }
+    }
+
+    /// What a foreign driver has done.
+    pub fn pumped(&mut self, pumped: &Pumped<'_>) {
+        if let Some(secure) = &mut self.secure {
+            secure.pumped(pumped, &mut self.queue);
             self.send_queue();
         }
     }
@@ -245,13 +369,13 @@ impl Stream {
     }
 
     /// Ciphertext that somebody else has read already.
-    pub fn open_early(&mut self, mut initial: Vec<u8>, scratch: &mut Scratch) -> Received {
-        let Some(secure) = &mut self.secure else {
-            return Received::Nothing;
-        };
-        let received = secure.open(&mut initial, &mut scratch.plaintext, &mut []);
-        self.send_queue();
-        received
+    pub fn open_early(&mut self, mut initial: Vec<u8>) {
+        if let Some(secure) = &mut self.secure {
+            let mut plaintext = Vec::new();
+            secure.open(&mut initial, &mut plaintext);
+            secure.unread.append(&mut plaintext);
+            self.send_queue();
+        }
     }
 
     pub(super) fn receive_secure(&mut self, buffer: &mut [u8], scratch: &mut Scratch) -> Received {
@@ -264,7 +388,13 @@ impl Stream {
         if secure.dead {
             return Received::Nothing;
         }
-        let received = match net::recv(fd.as_fd(), &mut scratch.ciphertext) {
+        let foreign = matches!(secure.driver, Driver::Foreign);
+        let target = if foreign {
+            &mut *buffer
+        } else {
+            &mut scratch.ciphertext
+        };
+        let n = match net::recv(fd.as_fd(), target) {
             Ok(0) => {
                 if let Some(errno) = self.broken.take() {
                     return Received::Failed(io::Error::from_raw_os_error(errno));
@@ -272,12 +402,17 @@ impl Stream {
                 secure.dead = true;
                 return Received::Broken(TlsError::Truncated);
             }
-            Ok(n) => secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext, buffer),
+            Ok(n) => n,
             Err(error) if would_block(&error) => return Received::Nothing,
             Err(error) => return Received::Failed(error),
         };
         self.active = true;
-        if secure.session.has_output() {
+        if foreign {
+            return Received::Ciphertext(n);
+        }
+        secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext);
+        let received = secure.deliver(&scratch.plaintext, buffer);
+        if secure.session().is_some_and(|session| session.has_output()) {
             self.send_queue();
         }
         received
@@ -294,7 +429,13 @@ impl Stream {
                 self.drain_owed = true;
                 break;
             }
-            let n = (CORK_SIZE - secure.gathered.len()).min(data.len() - taken);
+            let n = CORK_SIZE
+                .saturating_sub(secure.gathered.len())
+                .min(data.len() - taken);
+            if n == 0 && matches!(secure.driver, Driver::Foreign) {
+                self.drain_owed = true;
+                break;
+            }
             if n == 0 || (n == CORK_SIZE && secure.gathered.is_empty()) {
                 // A full load needs no gathering.
                 let direct = &data[taken..taken + n];
@@ -309,6 +450,10 @@ impl Stream {
                 secure.gathered.extend_from_slice(&data[taken..taken + n]);
             }
             taken += n;
+        }
+        if self.hung {
+            // The connection is gone; sending is how to learn that.
+            self.send_queue();
         }
         Written::Accepted(taken)
     }
@@ -332,6 +477,9 @@ impl Stream {
             return true;
         };
         secure.seal(&mut self.queue);
+        if !secure.gathered.is_empty() && !secure.dead {
+            return false;
+        }
         !self.state.owes_fin() || secure.notify(&mut self.queue)
     }
 }

@@ -22,6 +22,8 @@ pub enum TlsError {
     Truncated,
     /// The client offers protocols and none of them is ours.
     NoApplicationProtocol,
+    /// A driver outside the engine failed; it knows why.
+    Foreign,
     /// An option cannot be used.
     Config {
         option: &'static str,
@@ -37,6 +39,7 @@ impl fmt::Display for TlsError {
             Self::Protocol(reason) => f.write_str(reason),
             Self::Truncated => f.write_str("EOF occurred in violation of protocol"),
             Self::NoApplicationProtocol => f.write_str("no application protocol"),
+            Self::Foreign => f.write_str("the TLS driver failed"),
             Self::Config { option, reason } => write!(f, "{option}: {reason}"),
         }
     }
