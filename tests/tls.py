@@ -1,6 +1,6 @@
 """What tests of TLS need: certificates of every kind, and peers that are not mantou.
 
-The peers are Python's `ssl`, in a thread with blocking sockets, and the `openssl` command.
+The peers are Python's `ssl`, in a thread with blocking sockets, and commands.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import ipaddress
 import socket as kernel
 import ssl
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -410,37 +411,29 @@ def echo_once(tls: ssl.SSLSocket) -> bytes:
     return received
 
 
-# The openssl command
+# Commands
 
 
-@contextlib.asynccontextmanager
-async def openssl(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Runs `openssl`; ends it on leaving. What it says on stderr is in its stdout."""
-    process = await asyncio.create_subprocess_exec(
-        "openssl",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
+@contextlib.contextmanager
+def command(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command; ends it on leaving. What it says on stderr is in its stdout."""
+    pipe = subprocess.PIPE
+    # Not asyncio's: the thread that waits for such a process outlives the loop for a moment.
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
+        try:
+            yield process
+        finally:
             process.kill()
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.communicate()
 
 
-async def read_until(process: asyncio.subprocess.Process, words: bytes) -> bytes:
-    """What a process says up to these words."""
+async def read_until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
+    """What a process says up to these words, and the rest of their line."""
     assert process.stdout is not None
     said = bytearray()
-    while words not in said:
-        piece = await process.stdout.read(4096)
-        assert piece, f"ended without {words!r}: {bytes(said)!r}"
-        said += piece
+    while words not in said or not said.endswith(b"\n"):
+        line = await asyncio.to_thread(process.stdout.readline)
+        assert line, f"ended without {words!r}: {bytes(said)!r}"
+        said += line
     return bytes(said)
 
 

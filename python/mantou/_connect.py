@@ -12,13 +12,13 @@ from typing import Any, Unpack, cast, overload
 from . import _bind
 from ._addresses import Literal, interleave
 from ._attach import running_engine
-from ._core import Attempt, Engine, Handlers, Socket
+from ._core import Attempt, Engine, Handlers, Socket, is_server_name
 from ._handlers import D
 from ._option_types import FdSocketOptions, TCPSocketConnectOptions, UnixSocketOptions
 from ._options import ConnectRequest, parse_connect
 from ._race import Candidate, Race
 from ._targets import FdTarget, TcpTarget, UnixTarget
-from ._tls_options import TlsSettings, parse_tls
+from ._tls_options import TlsSettings, name_of, parse_tls
 
 # Seconds between two looks at a unix listener whose queue is full: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -51,7 +51,14 @@ async def connect(**options: Any) -> Socket[Any]:
     tls = None if request.tls is None else parse_tls(request.tls, "client")
     engine = running_engine()
     # Where there is no hostname to check, it is this machine that is talked to.
-    hostname = str(request.target.host) if isinstance(request.target, TcpTarget) else "localhost"
+    hostname = (
+        name_of(request.target.host) if isinstance(request.target, TcpTarget) else "localhost"
+    )
+    if tls is not None and tls.server_name is None and not is_server_name(hostname):
+        raise ValueError(
+            f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
+            "give one as 'server_name' of 'tls'"
+        )
     socket = engine.socket(Handlers(request.handlers), request.data, hostname)
     # Whoever connects keeps the loop alive, also before there is a socket to count.
     engine.hold()

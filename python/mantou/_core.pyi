@@ -28,6 +28,7 @@ __all__ = [
     "Socket",
     "TlsConfig",
     "TlsTicket",
+    "is_server_name",
     "system_trust_size",
 ]
 
@@ -56,6 +57,7 @@ class TlsConfig:
 class TlsTicket:
     """A TLS session to resume, from `Socket.get_session()`. Opaque."""
 
+def is_server_name(name: str, /) -> bool: ...
 def system_trust_size() -> int: ...
 
 @final

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
-from ._validate import wrong_type
+from ._validate import wrong_type, wrong_value
 
 _KEY = re.compile(
     rb"-----BEGIN (?P<label>[A-Z ]*PRIVATE KEY)-----.*?-----END (?P=label)-----", re.DOTALL
@@ -24,9 +24,27 @@ def read_sources(value: object, option: str) -> list[bytes]:
 
 def read_file(value: object, option: str) -> bytes:
     """The contents of the file that an option names. OSError if it cannot be read."""
+    # A pipe would keep everybody waiting.
+    descriptor = open_file(value, option, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise wrong_value(option, "the name of a regular file", value)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def open_file(value: object, option: str, flags: int) -> int:
+    """Opens the file that an option names. OSError, with the name of the option, if it cannot."""
     if not isinstance(value, str | os.PathLike):
         raise wrong_type(option, "a str or path-like object", value)
-    return Path(cast("str | os.PathLike[str]", value)).read_bytes()
+    path = os.fspath(cast("str | os.PathLike[str]", value))
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        text = f"option {option!r}: {error.strerror}"
+        raise OSError(error.errno, text, path) from None
+    except ValueError:
+        raise wrong_value(option, "the name of a file", path) from None
 
 
 def decrypted_key(text: bytes, option: str, passphrase: bytes | None) -> bytes:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 from . import _pem
-from ._addresses import parse_host
-from ._core import TlsConfig, TlsTicket, system_trust_size
+from ._addresses import Host, parse_host
+from ._addresses import Literal as Address
+from ._core import TlsConfig, TlsTicket, is_server_name, system_trust_size
 from ._option_types import TLSOptions
 from ._validate import Options, flag, integer, unknown_name, wrong_type, wrong_value
 
@@ -45,6 +46,7 @@ _HARMLESS = (
     | ssl.OP_ENABLE_MIDDLEBOX_COMPAT
     | _OP_DONT_INSERT_EMPTY_FRAGMENTS
 )
+_NO_VERSION = ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
 _NAMES = TLSOptions.__optional_keys__ | TLSOptions.__required_keys__
 _LARGEST_UINT32 = 2**32 - 1
 _LONGEST_PROTOCOL = 255
@@ -79,7 +81,7 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     lowest, highest = _versions(options)
     identities = _identities(options)
     if side == "server" and not identities:
-        raise ValueError("option 'tls' needs 'cert' and 'key' to listen")
+        raise ValueError("option 'tls' needs a certificate to listen: 'cert' and 'key'")
     config = TlsConfig(
         side == "server",
         identities=identities,
@@ -175,7 +177,7 @@ def _alpn_protocols(options: Options) -> list[bytes]:
     if value is None:
         return []
     if isinstance(value, str | bytes):
-        return _alpn_wire(value.encode("latin-1") if isinstance(value, str) else value)
+        return _alpn_wire(value)
     if not isinstance(value, Sequence):
         raise wrong_type("alpn_protocols", "a list of str", value)
     protocols: list[bytes] = []
@@ -189,18 +191,18 @@ def _alpn_protocols(options: Options) -> list[bytes]:
     return protocols
 
 
-def _alpn_wire(wire: bytes) -> list[bytes]:
+def _alpn_wire(given: str | bytes) -> list[bytes]:
     """Bun's form: each name behind a byte with its length, as in the handshake."""
+    expected = "a list of str such as ['h2'], or names behind their lengths"
+    try:
+        rest = given.encode("latin-1") if isinstance(given, str) else given
+    except UnicodeEncodeError:
+        raise wrong_value("alpn_protocols", expected, given) from None
     protocols: list[bytes] = []
-    rest = wire
     while rest:
         size = rest[0]
         if size == 0 or size >= len(rest):
-            raise wrong_value(
-                "alpn_protocols",
-                "a list of str such as ['h2'], or names behind their lengths",
-                wire,
-            )
+            raise wrong_value("alpn_protocols", expected, given)
         protocols.append(rest[1 : size + 1])
         rest = rest[size + 1 :]
     return protocols
@@ -215,9 +217,10 @@ def _versions(options: Options) -> tuple[Version, Version]:
     if secure & ssl.OP_NO_TLSv1_3:
         highest = "TLSv1.2"
     if lowest > highest:
-        raise ValueError(
-            f"options 'min_version' ({lowest}) and 'max_version' ({highest}) leave no version"
-        )
+        got = f"'min_version' ({lowest}) and 'max_version' ({highest})"
+        if secure & _NO_VERSION:
+            got += f" with 'secure_options' ({secure:#x})"
+        raise ValueError(f"options {got} leave no version")
     return lowest, highest
 
 
@@ -234,7 +237,7 @@ def _version(options: Options, name: str, default: Version) -> Version:
 
 def _secure_options(options: Options) -> int:
     bits = integer(options, "secure_options", 0, 0, _LARGEST_UINT32)
-    known = _HARMLESS | ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
+    known = _HARMLESS | _NO_VERSION
     if bits & ~known:
         raise ValueError(
             f"option 'secure_options' has bits that the engine cannot do: {bits & ~known:#x}; "
@@ -258,9 +261,20 @@ def _server_name(options: Options) -> str | None:
     given = [name for name in ("server_name", "servername") if options.get(name) is not None]
     if len(given) > 1:
         raise TypeError("tls: options 'server_name' and 'servername' are the same one")
-    if not given:
-        return None
-    return str(parse_host(options[given[0]], given[0])).partition("%")[0]
+    return tls_name(options[given[0]], given[0]) if given else None
+
+
+def tls_name(text: object, option: str) -> str:
+    """A name as certificates have it, out of what a user may write. TypeError or ValueError."""
+    name = name_of(parse_host(text, option))
+    if not is_server_name(name):
+        raise wrong_value(option, "a host name that a certificate can have", text)
+    return name
+
+
+def name_of(host: Host) -> str:
+    """The name to ask a host for: without a zone, other letters than ASCII's encoded."""
+    return host.text if isinstance(host, Address) else host.text.encode("idna").decode()
 
 
 def _text(options: Options, name: str) -> str | None:
@@ -274,8 +288,9 @@ def _key_log_file(options: Options) -> str | None:
     value = options.get("key_log_file")
     if value is None:
         return None
-    if not isinstance(value, str | os.PathLike):
-        raise wrong_type("key_log_file", "a str or path-like object", value)
+    # Not a pipe that nobody reads, either.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    os.close(_pem.open_file(value, "key_log_file", flags))
     return os.fspath(cast("str | os.PathLike[str]", value))
 
 

@@ -29,5 +29,5 @@ mod _core {
     #[pymodule_export]
     use crate::socket::{Cork, Socket};
     #[pymodule_export]
-    use crate::tls::{TlsConfig, TlsTicket, system_trust_size};
+    use crate::tls::{TlsConfig, TlsTicket, is_server_name, system_trust_size};
 }

@@ -281,7 +281,8 @@ impl Socket {
 
     /// Asks for another server, if the handshake has not begun.
     fn set_servername(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        let name = name.to_owned();
+        let clean = py.import("mantou._tls_options")?.getattr("tls_name")?;
+        let name = clean.call1((name, "name"))?.extract()?;
         self.restart(py, "set_servername()", |start| start.name = name)
     }
 

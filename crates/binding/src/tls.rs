@@ -95,6 +95,13 @@ pub fn system_trust_size() -> usize {
     tls::system_trust_size()
 }
 
+/// Whether certificates can be made for this: a DNS name in ASCII, or an address without a zone.
+#[pyfunction]
+#[pyo3(signature = (name, /))]
+pub fn is_server_name(name: &str) -> bool {
+    tls::is_server_name(name)
+}
+
 /// A session to resume, opaque.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct TlsTicket(pub ResumeToken);

@@ -183,14 +183,15 @@ impl TlsConfig {
                 "a server needs a certificate and its key".into(),
             ));
         }
-        let verifier = match client_auth {
-            ClientAuth::None => None,
-            auth => Some(Arc::new(ClientVerifier::new(
-                Anchors::new(&common.trust)?,
-                common.crls,
-                auth == ClientAuth::Require,
-                provider.clone(),
-            )?)),
+        // What was given is checked, whether it will be used or not.
+        let given = matches!(common.trust, Trust::Certificates(_)) || !common.crls.is_empty();
+        let verifier = if client_auth != ClientAuth::None || given {
+            let strict = client_auth == ClientAuth::Require;
+            let anchors = Anchors::new(&common.trust)?;
+            let made = ClientVerifier::new(anchors, common.crls, strict, provider.clone())?;
+            Some(Arc::new(made)).filter(|_| client_auth != ClientAuth::None)
+        } else {
+            None
         };
         let identities = Identities::new(common.identities, &provider)?;
         let builder = ServerConfig::builder_with_provider(provider)
@@ -296,7 +297,13 @@ impl Identities {
             let key = provider
                 .key_provider
                 .load_private_key(identity.key)
-                .map_err(|error| config("key", format!("not usable: {error}")))?;
+                .map_err(|error| {
+                    let reason = format!(
+                        "not usable: {error}; the engine has RSA from 2048 bits on, ECDSA with \
+                         P-256, P-384 and P-521, and Ed25519: pass an ssl.SSLContext for others"
+                    );
+                    config("key", reason)
+                })?;
             let certified = CertifiedKey::new(identity.chain, key);
             match certified.keys_match() {
                 Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {

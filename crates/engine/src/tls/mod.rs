@@ -19,7 +19,7 @@ mod session;
 mod verify;
 
 pub use config::{ClientAuth, ClientSpec, Common, Identity, ServerSpec, TlsConfig, Version};
-pub use cover::covers;
+pub use cover::{covers, is_server_name};
 pub use error::{TlsError, VerifyError, VerifyKind};
 pub use facts::{Authorization, Binding, Cipher};
 pub use pem::{certificates, private_key, revocation_lists};
