@@ -77,9 +77,10 @@ def _end_with(loop: asyncio.AbstractEventLoop, engine: Engine, host: Host) -> No
             yield
         finally:
             await host.end()
-            host.guard = None
             if (loop := loop_reference()) is not None:
                 loop.remove_reader(engine.fileno())
+            host.guard = None
+            host.let_go()
 
     guard = life()
     # The first step announces the generator to the running loop; it does not wait.

@@ -83,6 +83,11 @@ class Host:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
+    def let_go(self) -> None:
+        """Parts host and engine, whose references to each other would keep both alive."""
+        self._engine.attach(None)
+        del self._engine
+
     def _living_loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop()
         if loop is None:

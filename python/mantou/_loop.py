@@ -41,7 +41,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     def stop(self) -> None:
         """Stops the loop once the handlers that are due have run."""
         super().stop()
-        self._engine.interrupt()
+        if not self.is_closed():
+            self._engine.interrupt()
 
     async def until_idle(self) -> None:
         """Returns when no referenced listener or socket is left; for mantou's own use."""
@@ -60,9 +61,14 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """Closes the loop. Sockets that are still open are terminated."""
-        if not self._ended and not self.is_closed() and not self.is_running():
+        if self.is_closed():
+            return
+        if not self._ended and not self.is_running():
             self.run_until_complete(self._end())
         super().close()
+        # The queue is closed with the last reference to the engine; none of them is ours now.
+        self._host.let_go()
+        del self._engine
 
     async def _end(self) -> None:
         if not self._ended:
@@ -164,6 +170,7 @@ class _EngineSelector(selectors.BaseSelector):
 
     def close(self) -> None:
         self._keys.clear()
+        del self._engine
 
     def _fd_of(self, fileobj: FileDescriptorLike) -> int:
         try:

@@ -185,9 +185,9 @@ impl Engine {
         })
     }
 
-    /// From now on this object stands for the event loop.
-    fn attach(&self, py: Python<'_>, host: Py<PyAny>) {
-        drop(self.host.0.replace(py, Some(host)));
+    /// From now on this object stands for the event loop; None parts the two.
+    fn attach(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
+        drop(self.host.0.replace(py, host));
     }
 
     /// The queue's own descriptor, readable whenever `turn()` has something to do.

@@ -264,8 +264,7 @@ impl Socket {
     /// Lets go of its connection, for a TLS socket to take it over.
     pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
         let token = self.token.get(py);
-        let state =
-            |core: &mut core::Engine| (core.can_upgrade(token), core.session(token).is_some());
+        let state = |core: &mut core::Engine| (core.can_upgrade(token), core.is_secure(token));
         let (open, secure) = self.engine.get().core.with(state)?;
         if !open || self.phase.get(py) != Phase::Open {
             return Err(PyConnectionError::new_err((

@@ -678,6 +678,10 @@ impl Engine {
         })
     }
 
+    pub fn is_secure(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_secure)
+    }
+
     pub fn is_handshaking(&self, token: Token) -> bool {
         self.stream(token).is_some_and(Stream::is_handshaking)
     }

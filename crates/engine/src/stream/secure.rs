@@ -356,6 +356,10 @@ impl Stream {
         self.secure.as_deref_mut()
     }
 
+    pub fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
     pub fn is_handshaking(&self) -> bool {
         self.secure
             .as_ref()
