@@ -254,7 +254,8 @@ async def test_every_byte_begins_the_time_anew(link: str, direction: str) -> Non
             await asyncio.sleep(0.02)
         assert "timeout" not in client.names
         await client.until("close")
-        assert loop.time() - last >= 0.3
+        # uvloop's clock counts whole milliseconds.
+        assert loop.time() - last >= 0.299
 
 
 @both_streams

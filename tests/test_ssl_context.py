@@ -222,6 +222,13 @@ async def test_a_plain_connection_is_upgraded_with_contexts() -> None:
     assert secure_client.names == ["open", "data", "end", "close"]
 
 
+async def test_what_speaks_tls_already_is_not_upgraded() -> None:
+    with listen(Recorder()) as listener:
+        socket = await connect(listener, Recorder())
+        with pytest.raises(ValueError, match="TLS already"):
+            socket.upgrade_tls(tls=client_context(), socket=Recorder())
+
+
 @pytest.mark.parametrize(
     ("function", "context"),
     [

@@ -13,7 +13,6 @@ mod host;
 mod listener;
 mod settings;
 mod socket;
-mod socket_tls;
 mod tls;
 
 #[pymodule(gil_used = true)]

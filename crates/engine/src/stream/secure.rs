@@ -1,13 +1,14 @@
 //! The TLS side of a connection: what is not sealed yet, what is not delivered yet.
 
+use std::io;
+use std::os::fd::AsFd;
+
 use super::{CORK_SIZE, Received, Stream, Written, would_block};
 use crate::buffer::SendQueue;
 use crate::engine::Facts;
 use crate::sys::net;
 use crate::timers::Millis;
 use crate::tls::{Authorization, Session, TlsError};
-use std::io;
-use std::os::fd::AsFd;
 
 /// Buffers that all connections of an engine share while they read.
 pub struct Scratch {

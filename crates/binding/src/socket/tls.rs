@@ -6,9 +6,9 @@ use pyo3::exceptions::{PyNotImplementedError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use super::Socket;
 use crate::engine::Owner;
 use crate::handlers::Handlers;
-use crate::socket::Socket;
 use crate::tls::{self, Start, TlsTicket};
 
 impl Socket {

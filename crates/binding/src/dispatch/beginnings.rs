@@ -1,0 +1,173 @@
+//! How connections begin: accepted, opened, secured, or refused.
+
+use mantou_engine::{Accepted, Token};
+use pyo3::prelude::*;
+
+use super::calls::{call, has_handler, leaves_the_loop};
+use super::{ACCEPT_LIMIT, Stage};
+use crate::engine::{Engine, Owner};
+use crate::errors;
+use crate::listener::Listener;
+use crate::socket::Socket;
+use crate::tls;
+
+pub(super) fn accept(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    token: Token,
+) -> PyResult<()> {
+    let py = engine.py();
+    let this = engine.get();
+    for _ in 0..ACCEPT_LIMIT {
+        match this.core.with(|core| core.accept(token))? {
+            Accepted::Stream(stream) => accepted(engine, listener, stream)?,
+            Accepted::Empty => break,
+            Accepted::Starved(error, first) => {
+                if first {
+                    this.host.starved(py, &errors::from_io(&error));
+                }
+                break;
+            }
+            Accepted::Failed(error) => {
+                let error = errors::from_io(&error);
+                let owner = listener.get().owner(py);
+                let owner = owner.as_ref().map(|owner| owner.bind(py));
+                this.host
+                    .report(py, "a listener broke and was stopped", &error, owner);
+                return listener.get().stop_accepting(py);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn accepted(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    token: Token,
+) -> PyResult<()> {
+    let py = engine.py();
+    let from = listener.get();
+    let data = from.data(py);
+    let socket = Socket::new(
+        engine.clone().unbind(),
+        None,
+        Some(listener.clone().unbind()),
+        data,
+        "localhost",
+    );
+    let socket = Bound::new(py, socket)?;
+    if let Some(context) = from.context(py) {
+        let driver = tls::server_driver(py, &context)?;
+        socket.get().set_driver(py, Some(driver));
+    }
+    from.add_connection(py);
+    engine
+        .get()
+        .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
+    if let Some(factory) = from.data_factory(py) {
+        // It may ask who is there.
+        socket.get().start(py, token);
+        match factory.bind(py).call1((&socket,)) {
+            Ok(data) => socket.get().set_data(py, data.unbind()),
+            Err(error) => return refuse(engine, &socket, token, &error),
+        }
+    }
+    opened(engine, &socket, token)?;
+    if from.closes_all(py) {
+        // Stopped by its factory, before it could be told.
+        socket.get().close(py)?;
+    }
+    Ok(())
+}
+
+/// Lets go of an accepted connection that never opened.
+pub(super) fn refuse(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    why: &PyErr,
+) -> PyResult<()> {
+    let py = engine.py();
+    if engine.get().take_owner(py, token).is_some() {
+        let farewell = engine.get().core.with(|core| {
+            core.terminate(token);
+            core.release(token)
+        })?;
+        socket.get().finish(py, farewell);
+        if let Some(listener) = socket.get().native_listener(py) {
+            listener.get().remove_connection(py);
+        }
+    }
+    if leaves_the_loop(py, why) {
+        socket.get().fail(py);
+        return Err(why.clone_ref(py));
+    }
+    let handled = socket
+        .get()
+        .current_handlers(py)
+        .is_some_and(|all| all.get().of(Stage::ConnectError).is_some());
+    if !handled {
+        engine
+            .get()
+            .host
+            .report(py, "data_factory raised an exception", why, Some(socket));
+    }
+    connect_failed(engine, socket, errors::value_of(py, why).as_any());
+    Ok(())
+}
+
+/// The transport is there: calls `open`, unless that has to wait for a TLS handshake. Returns the
+/// exception that `open` raised, if the connection is closed for it.
+pub fn opened(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    let secure = core.with(|core| core.is_handshaking(token))?;
+    if secure && !has_handler(socket, Stage::Handshake) {
+        socket.get().start_handshake(py, token);
+    } else {
+        socket.get().start(py, token);
+        call(engine, socket, Stage::Open, (socket,));
+    }
+    socket.get().forget_tls_start(py);
+    if socket.get().owns(py, token) {
+        core.with(|core| core.begin_handshake(token))?;
+    }
+    engine.get().check_fatal(py)?;
+    Ok(socket.get().failure(py))
+}
+
+/// The TLS handshake is done.
+pub(super) fn on_established(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<()> {
+    let py = engine.py();
+    if socket.get().is_shaking_hands(py) {
+        socket.get().start(py, token);
+        call(engine, socket, Stage::Open, (socket,));
+    }
+    if has_handler(socket, Stage::Handshake) {
+        let error = socket.get().authorization_error(py)?;
+        call(engine, socket, Stage::Handshake, (socket, true, error));
+    }
+    if socket.get().failure(py).is_none() {
+        socket.get().settle_secured(py, None);
+    }
+    Ok(())
+}
+
+/// The connection never came about.
+pub fn connect_failed(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    error: &Bound<'_, PyAny>,
+) {
+    socket.get().fail(engine.py());
+    call(engine, socket, Stage::ConnectError, (socket, error));
+}

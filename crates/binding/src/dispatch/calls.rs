@@ -1,0 +1,163 @@
+//! Calling handlers, and acting on what they return or raise.
+
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyInt};
+
+use super::endings::give_up_idle;
+use super::{Stage, Verdict};
+use crate::engine::Engine;
+use crate::errors;
+use crate::socket::Socket;
+
+pub(super) fn has_handler(socket: &Bound<'_, Socket>, stage: Stage) -> bool {
+    let handlers = socket.get().current_handlers(socket.py());
+    handlers.is_some_and(|handlers| handlers.get().of(stage).is_some())
+}
+
+/// Calls a handler if there is one.
+pub(super) fn call<'py, A>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    stage: Stage,
+    arguments: A,
+) -> Verdict
+where
+    A: PyCallArgs<'py>,
+{
+    let py = socket.py();
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return Verdict::Default;
+    };
+    let Some(handler) = handlers.get().of(stage) else {
+        return Verdict::Default;
+    };
+    let outcome = handler.bind(py).call1(arguments);
+    conclude(engine, socket, stage, outcome)
+}
+
+#[inline]
+pub(super) fn conclude<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    stage: Stage,
+    outcome: PyResult<Bound<'py, PyAny>>,
+) -> Verdict {
+    match outcome {
+        Ok(result) if result.is_none() => Verdict::Default,
+        outcome => weigh(engine, socket, stage, None, outcome),
+    }
+}
+
+/// Looks at what a handler returned or raised. `cause` is what `error` was called for.
+pub(super) fn weigh(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    cause: Option<&Bound<'_, PyAny>>,
+    outcome: PyResult<Bound<'_, PyAny>>,
+) -> Verdict {
+    match outcome {
+        Ok(result) if result.is_instance_of::<PyBool>() => {
+            if result.is_truthy().unwrap_or(false) {
+                Verdict::Keep
+            } else {
+                Verdict::Default
+            }
+        }
+        Ok(result) if is_coroutine(&result) => {
+            engine.get().host.spawn(socket, stage, &result, cause);
+            Verdict::Later
+        }
+        Ok(_) => Verdict::Default,
+        Err(error) => {
+            on_raised(engine, socket, stage, &error);
+            // An idle timeout whose handler raised has closed the socket already, or kept it.
+            if stage == Stage::Timeout {
+                Verdict::Keep
+            } else {
+                Verdict::Default
+            }
+        }
+    }
+}
+
+/// An async handler has come to its end; what it says counts as if it had said so at once.
+pub fn finished(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    cause: Option<&Bound<'_, PyAny>>,
+    outcome: PyResult<Bound<'_, PyAny>>,
+) {
+    let py = engine.py();
+    let verdict = weigh(engine, socket, stage, cause, outcome);
+    let closed = match (stage, verdict, cause) {
+        (Stage::Timeout, Verdict::Default, _) => give_up_idle(socket),
+        (Stage::Error, Verdict::Default, Some(cause)) => {
+            socket.get().close_for(py, cause.clone().unbind())
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = closed {
+        error.write_unraisable(py, Some(socket.as_any()));
+    }
+}
+
+/// A handler raised: `error` is told, or else the loop; then the connection is closed.
+pub(super) fn on_raised(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    error: &PyErr,
+) {
+    let py = engine.py();
+    if leaves_the_loop(py, error) {
+        return engine.get().set_fatal(py, error.clone_ref(py));
+    }
+    let message = format!("the {} handler raised an exception", stage.name());
+    if matches!(stage, Stage::Close | Stage::Error) {
+        return engine.get().host.report(py, &message, error, Some(socket));
+    }
+    let value = errors::value_of(py, error);
+    let value = value.as_any();
+    let handlers = socket.get().current_handlers(py);
+    let handler = handlers
+        .as_ref()
+        .and_then(|handlers| handlers.get().of(Stage::Error));
+    let verdict = if let Some(handler) = handler {
+        let outcome = handler.bind(py).call1((socket, value));
+        weigh(engine, socket, Stage::Error, Some(value), outcome)
+    } else {
+        engine.get().host.report(py, &message, error, Some(socket));
+        Verdict::Default
+    };
+    if verdict == Verdict::Default
+        && let Err(error) = socket.get().close_for(py, value.clone().unbind())
+    {
+        error.write_unraisable(py, Some(socket.as_any()));
+    }
+}
+
+pub(super) fn is_coroutine(result: &Bound<'_, PyAny>) -> bool {
+    static COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    // The commonest result by far besides None is that of a write().
+    if result.is_instance_of::<PyInt>() {
+        return false;
+    }
+    let class = COROUTINE.import(result.py(), "collections.abc", "Coroutine");
+    class.is_ok_and(|class| result.is_instance(class).unwrap_or(false))
+}
+
+/// `KeyboardInterrupt` and its like are not for handlers to deal with.
+pub(super) fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py) && !is_cancellation(py, error)
+}
+
+pub(super) fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
+    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CANCELLED.import(py, "asyncio", "CancelledError");
+    class.is_ok_and(|class| error.is_instance(py, class))
+}

@@ -1,0 +1,105 @@
+//! Who waits for a socket: for bytes to be sent, for TLS, for the end.
+
+use pyo3::exceptions::PyConnectionError;
+use pyo3::prelude::*;
+
+use super::Socket;
+use crate::errors;
+use crate::host;
+
+/// Somebody waits for the socket.
+pub(super) enum Goal {
+    /// So many bytes sent.
+    Sent(u64),
+    /// The TLS handshake done.
+    Secured,
+    Closed,
+}
+
+impl Socket {
+    /// Wakes those whose bytes have been sent.
+    pub fn settle_sent(&self, py: Python<'_>) -> PyResult<()> {
+        if self.waiters.with(py, |waiters| waiters.is_empty()) {
+            return Ok(());
+        }
+        let (sent, broken) = self.with(py, |core, token| {
+            (core.progress(token).0, core.broken(token))
+        })?;
+        let (done, still_watching) = self.waiters.with(py, |waiters| {
+            let reached =
+                |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken.is_some());
+            let (done, rest) = std::mem::take(waiters)
+                .into_iter()
+                .partition(|(goal, _)| reached(goal));
+            *waiters = rest;
+            let done: Vec<(Goal, Py<PyAny>)> = done;
+            (
+                done,
+                waiters
+                    .iter()
+                    .any(|(goal, _)| matches!(goal, Goal::Sent(_))),
+            )
+        });
+        if !still_watching {
+            self.with(py, |core, token| core.watch_sends(token, false))?;
+        }
+        for (goal, future) in done {
+            match goal {
+                Goal::Sent(goal) if goal > sent => {
+                    let lost = broken
+                        .as_ref()
+                        .map_or_else(|| lost_bytes(py), errors::from_io);
+                    let lost = lost.into_value(py).into_bound(py);
+                    host::resolve(future.bind(py), Some(lost.as_any()));
+                }
+                _ => host::resolve(future.bind(py), None),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells all who wait that it is closed.
+    pub fn settle_closed(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
+        let sent = self.farewell.with(py, |farewell| farewell.sent);
+        for (goal, future) in self.waiters.replace(py, Vec::new()) {
+            let future = future.bind(py);
+            match goal {
+                Goal::Sent(goal) if goal > sent => {
+                    let lost = match error {
+                        Some(error) if error.is_instance_of::<PyConnectionError>() => error.clone(),
+                        _ => lost_bytes(py).into_value(py).into_bound(py).into_any(),
+                    };
+                    host::resolve(future, Some(&lost));
+                }
+                // Its `open` or `handshake` closed it.
+                Goal::Secured => host::resolve(future, error),
+                _ => host::resolve(future, None),
+            }
+        }
+    }
+
+    /// Tells those who wait for the TLS handshake how it went.
+    pub fn settle_secured(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
+        let done = self.waiters.with(py, |waiters| {
+            let secured = |(goal, _): &(Goal, _)| matches!(goal, Goal::Secured);
+            let (done, rest) = std::mem::take(waiters).into_iter().partition(secured);
+            *waiters = rest;
+            let done: Vec<(Goal, Py<PyAny>)> = done;
+            done
+        });
+        for (_, future) in done {
+            host::resolve(future.bind(py), error);
+        }
+    }
+
+    pub(super) fn wait_for<'py>(&self, py: Python<'py>, goal: Goal) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.engine.get().host.future(py)?;
+        let waiter = future.clone().unbind();
+        host::enlist(py, &self.waiters, (goal, waiter), |(_, future)| future);
+        Ok(future)
+    }
+}
+
+pub(super) fn lost_bytes(_py: Python<'_>) -> PyErr {
+    PyConnectionError::new_err("the socket was closed before everything was sent")
+}

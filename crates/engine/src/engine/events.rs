@@ -1,0 +1,196 @@
+//! What becomes of an event: reading, accepting, swallowing.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use super::{DISCARD_BUDGET, Engine, Event, Member, Read};
+use crate::error::CloseReason;
+use crate::listener::{Accepted, Acceptor, STARVED_RETRY};
+use crate::poller::{Interest, Ready};
+use crate::state::Input;
+use crate::stream::Received;
+use crate::tls::TlsError;
+use crate::token::Token;
+
+impl Engine {
+    pub fn on_ready(&mut self, token: Token, ready: Ready) -> Event {
+        match self.members.get_mut(token) {
+            Some(Member::Stream(_)) => self.on_stream_ready(token, ready),
+            Some(Member::Listener(_)) => Event::Listener,
+            Some(Member::Attempt(_)) => Event::Attempt,
+            None => Event::Nothing,
+        }
+    }
+
+    pub(super) fn on_stream_ready(&mut self, token: Token, ready: Ready) -> Event {
+        let Some(stream) = self.stream_mut(token) else {
+            return Event::Nothing;
+        };
+        if ready.broken
+            && let Some(error) = stream.on_hang_up()
+        {
+            self.close(token, false, CloseReason::Io(error));
+            return Event::Nothing;
+        }
+        let mut drained = false;
+        if ready.writable && stream.known.writable {
+            stream.send_queue();
+            drained = stream.take_drain();
+            self.settle(token);
+        } else if ready.broken {
+            self.settle(token);
+        }
+        Event::Stream {
+            readable: ready.readable,
+            drained,
+        }
+    }
+
+    /// Reads once. Input that nobody is to get is swallowed here.
+    pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
+        let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
+            return Read::Nothing;
+        };
+        if !stream.state.wants_input() {
+            return Read::Nothing;
+        }
+        let delivers = stream.state.delivers();
+        match stream.receive(buffer, &mut self.scratch) {
+            Received::Data { n, more } if delivers => {
+                stream.bytes_read += n as u64;
+                if stream.is_timed() {
+                    self.settle(token);
+                }
+                Read::Data { n, more }
+            }
+            Received::Data { more, .. } => self.discard(token, more, buffer),
+            other => self.on_received(token, other),
+        }
+    }
+
+    pub(super) fn discard(&mut self, token: Token, mut more: bool, buffer: &mut [u8]) -> Read {
+        let mut left = DISCARD_BUDGET;
+        while more && left > 0 {
+            let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
+                return Read::Nothing;
+            };
+            match stream.receive(buffer, &mut self.scratch) {
+                Received::Data { n, more: again } => {
+                    more = again;
+                    left = left.saturating_sub(n);
+                }
+                other => return self.on_received(token, other),
+            }
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    pub(super) fn on_received(&mut self, token: Token, received: Received) -> Read {
+        match received {
+            Received::Data { .. } | Received::Nothing => Read::Nothing,
+            Received::Fin => self.on_fin(token),
+            Received::Failed(error) => {
+                self.close(token, false, CloseReason::Io(error));
+                Read::Nothing
+            }
+            Received::Ciphertext(n) => Read::Ciphertext(n),
+            Received::Established => {
+                self.settle(token);
+                Read::Established
+            }
+            Received::Broken(error) => self.on_broken(token, error),
+        }
+    }
+
+    /// The TLS session failed. If it was never established, neither was the connection: its owner
+    /// is told at once, while the alert still goes out.
+    pub(super) fn on_broken(&mut self, token: Token, error: TlsError) -> Read {
+        let Some(stream) = self.stream_mut(token) else {
+            return Read::Nothing;
+        };
+        stream.send_queue();
+        if !stream.is_handshaking() {
+            self.settle(token);
+            return Read::Broken(error);
+        }
+        self.tell(token, CloseReason::Tls(error));
+        if let Some(stream) = self.stream_mut(token) {
+            stream.apply(Input::Close);
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    pub(super) fn on_fin(&mut self, token: Token) -> Read {
+        let Some(stream) = self.stream_mut(token) else {
+            return Read::Nothing;
+        };
+        let open = stream.state.is_open();
+        stream.state.apply(Input::PeerFin);
+        if open {
+            // The owner speaks first; its last words may go with our FIN.
+            return Read::End;
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    /// The owner has been told of the peer's FIN.
+    pub fn end_handled(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::EndHandled));
+    }
+
+    pub fn accept(&mut self, token: Token) -> Accepted {
+        let Some(Member::Listener(listener)) = self.members.get_mut(token) else {
+            return Accepted::Empty;
+        };
+        let defaults = Arc::clone(&listener.defaults);
+        let tls = listener.tls.clone();
+        match listener.accept() {
+            Ok((fd, remote)) => {
+                listener.starved = false;
+                let driver = match tls.as_ref().map(Acceptor::driver).transpose() {
+                    Ok(driver) => driver,
+                    Err(error) => return Accepted::Failed(io::Error::other(error)),
+                };
+                self.add_stream(fd, remote, defaults, driver)
+                    // It cannot be watched and is closed: the kernel is short of something.
+                    .map_or_else(|(_, error)| self.rest(token, error), Accepted::Stream)
+            }
+            Err(Accepted::Starved(error, _)) => self.rest(token, error),
+            Err(other) => other,
+        }
+    }
+
+    /// Takes a listener out of the queue until descriptors are free.
+    pub(super) fn rest(&mut self, token: Token, shortage: io::Error) -> Accepted {
+        let Some(Member::Listener(listener)) = self.members.get_mut(token) else {
+            return Accepted::Empty;
+        };
+        let first = !std::mem::replace(&mut listener.starved, true);
+        let (fd, known) = (listener.fd.as_raw_fd(), listener.known);
+        listener.known = Interest::NONE;
+        if let Err(error) = self.poller.change(fd, token, known, Interest::NONE) {
+            return Accepted::Failed(error);
+        }
+        self.resting.push(token);
+        let now = self.timers.now();
+        self.timers.push(now + STARVED_RETRY, token);
+        Accepted::Starved(shortage, first)
+    }
+
+    /// A descriptor may be free: listeners that ran out of them try again. They stay marked as
+    /// starved until an accept succeeds, so that one shortage is reported once.
+    pub(super) fn wake_starved(&mut self) {
+        while let Some(token) = self.resting.pop() {
+            if self.register(token).is_err() {
+                // The kernel is short of memory: the next deadline tries again.
+                self.resting.push(token);
+                let now = self.timers.now();
+                return self.timers.push(now + STARVED_RETRY, token);
+            }
+        }
+    }
+}

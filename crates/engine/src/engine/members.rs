@@ -1,0 +1,242 @@
+//! Who comes and who goes: streams, listeners, attempts, and what they hold open.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+
+use super::{Engine, Farewell, Member};
+use crate::connect::Attempt;
+use crate::error::CloseReason;
+use crate::listener::{Acceptor, Listener};
+use crate::poller::Interest;
+use crate::stream;
+use crate::stream::{Driver, Secure, Settings, Stream};
+use crate::sys::net;
+use crate::token::Token;
+
+impl Engine {
+    pub(super) fn add_stream(
+        &mut self,
+        fd: OwnedFd,
+        remote: Option<SocketAddr>,
+        settings: Arc<Settings>,
+        driver: Option<Driver>,
+    ) -> Result<Token, (OwnedFd, io::Error)> {
+        let mut stream = Stream::new(fd, remote, settings);
+        if let Some(driver) = driver {
+            stream.secure_with(driver);
+        }
+        let token = self.members.insert(Member::Stream(stream));
+        if let Err(error) = self.register(token)
+            && let Some(Member::Stream(mut stream)) = self.members.remove(token)
+            && let Some(fd) = stream.take_fd(false)
+        {
+            return Err((fd, error));
+        }
+        self.references += 1;
+        self.arm(token);
+        Ok(token)
+    }
+
+    /// Takes over a connected descriptor that came from elsewhere; on failure it is left alone.
+    pub fn adopt(
+        &mut self,
+        fd: RawFd,
+        settings: Arc<Settings>,
+        driver: Option<Driver>,
+    ) -> io::Result<Token> {
+        let fd = net::own(fd)?;
+        let remote = match stream::prepare(&fd, &settings) {
+            Ok(remote) => remote,
+            Err(error) => {
+                net::disown(fd);
+                return Err(error);
+            }
+        };
+        self.add_stream(fd, remote, settings, driver)
+            .map_err(|(fd, error)| {
+                net::disown(fd);
+                error
+            })
+    }
+
+    /// Takes over a socket that is bound and listening; on failure it is left alone.
+    pub fn add_listener(
+        &mut self,
+        fd: RawFd,
+        defaults: Arc<Settings>,
+        tls: Option<Acceptor>,
+    ) -> io::Result<Token> {
+        let fd = net::own(fd)?;
+        if let Err(error) = Listener::prepare(&fd, &defaults) {
+            net::disown(fd);
+            return Err(error);
+        }
+        let token = self
+            .members
+            .insert(Member::Listener(Listener::new(fd, defaults, tls)));
+        self.references += 1;
+        if let Err(error) = self.register(token) {
+            if let Some(Member::Listener(listener)) = self.members.remove(token) {
+                net::disown(listener.fd);
+            }
+            self.references -= 1;
+            return Err(error);
+        }
+        Ok(token)
+    }
+
+    pub fn add_attempt(&mut self, attempt: Attempt) -> io::Result<Token> {
+        let token = self.members.insert(Member::Attempt(attempt));
+        if let Err(error) = self.register(token) {
+            self.members.remove(token);
+            return Err(error);
+        }
+        Ok(token)
+    }
+
+    /// Asks the kernel what became of an attempt that it reported as ready. A failed one is gone.
+    pub fn check_attempt(&mut self, token: Token) -> io::Result<()> {
+        let Some(Member::Attempt(attempt)) = self.members.get_mut(token) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let outcome = attempt.outcome();
+        if outcome.is_err() {
+            self.members.remove(token);
+            self.wake_starved();
+            return outcome;
+        }
+        // It would be reported as writable without end until somebody claims it.
+        let (fd, known) = (attempt.raw_fd(), attempt.known);
+        attempt.known = Interest::NONE;
+        self.poller.change(fd, token, known, Interest::NONE)
+    }
+
+    /// Turns a connected attempt into a stream, which keeps its token.
+    pub fn establish(
+        &mut self,
+        token: Token,
+        settings: Arc<Settings>,
+        driver: Option<Driver>,
+    ) -> io::Result<()> {
+        let Some(Member::Attempt(_)) = self.members.get(token) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let Some(Member::Attempt(attempt)) = self.members.replace(token, None) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let (known, remote) = (attempt.known, attempt.remote);
+        let fd = attempt.into_fd();
+        let prepared = stream::apply_tcp_options(&fd, &settings);
+        let mut stream = Stream::new(fd, remote, settings);
+        stream.known = known;
+        if let Some(driver) = driver {
+            stream.secure_with(driver);
+        }
+        self.members.replace(token, Some(Member::Stream(stream)));
+        if let Err(error) = prepared.and_then(|()| self.register(token)) {
+            self.members.remove(token);
+            return Err(error);
+        }
+        self.references += 1;
+        self.arm(token);
+        self.settle(token);
+        Ok(())
+    }
+
+    pub fn cancel_attempt(&mut self, token: Token) {
+        if let Some(Member::Attempt(_)) = self.members.get(token) {
+            self.members.remove(token);
+            self.wake_starved();
+        }
+    }
+
+    /// Takes the member's last words; its slot is free as soon as its descriptor is.
+    pub fn release(&mut self, token: Token) -> Farewell {
+        let farewell = self.farewell(token);
+        if let Some(stream) = self.stream_mut(token) {
+            stream.released = true;
+            if stream.state.is_closed() {
+                self.members.remove(token);
+            }
+        }
+        farewell
+    }
+
+    pub fn farewell(&mut self, token: Token) -> Farewell {
+        let Some(stream) = self.stream_mut(token) else {
+            return Farewell::default();
+        };
+        Farewell {
+            endpoints: stream.endpoints(),
+            bytes_read: stream.bytes_read,
+            bytes_written: stream.bytes_written(),
+            sent: stream.sent,
+            facts: stream.secure().and_then(Secure::facts),
+        }
+    }
+
+    /// Everything that is open, oldest slot first.
+    pub fn tokens(&self) -> Vec<Token> {
+        self.members.tokens()
+    }
+
+    /// Descriptors held, those that only linger included.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The last moment of the engine: no time is left to send or to wait for the peer. Where our
+    /// FIN is out already, late input must not turn the end into a RST.
+    pub fn abandon(&mut self, token: Token, scratch: &mut [u8]) {
+        let finished = self.stream(token).is_some_and(|s| s.state.fin_sent());
+        if finished {
+            if let Some(stream) = self.stream_mut(token) {
+                stream.swallow(scratch);
+            }
+            self.close(token, false, CloseReason::Clean);
+        } else {
+            self.terminate(token);
+        }
+    }
+
+    pub fn close_listener(&mut self, token: Token) {
+        if let Some(Member::Listener(_)) = self.members.get(token)
+            && let Some(Member::Listener(listener)) = self.members.remove(token)
+        {
+            self.references -= usize::from(listener.referenced);
+        }
+    }
+
+    pub fn set_referenced(&mut self, token: Token, wanted: bool) {
+        let referenced = match self.members.get_mut(token) {
+            Some(Member::Stream(stream)) if !stream.told => &mut stream.referenced,
+            Some(Member::Listener(listener)) => &mut listener.referenced,
+            _ => return,
+        };
+        if std::mem::replace(referenced, wanted) != wanted {
+            if wanted {
+                self.references += 1;
+            } else {
+                self.references -= 1;
+            }
+        }
+    }
+
+    pub fn hold(&mut self) {
+        self.references += 1;
+    }
+
+    pub fn unhold(&mut self) {
+        self.references -= 1;
+    }
+
+    pub fn is_referenced(&self) -> bool {
+        self.references > 0 || self.has_notices()
+    }
+}

@@ -1,0 +1,243 @@
+//! The members of one thread's engine, and everything that can be asked of them by token.
+//!
+//! One turn of its driver: `begin_turn`, `poll` the readiness queue, then for each event `on_ready`
+//! and reads or accepts; at the end `take_notice` until nothing is left.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connect::Attempt;
+use crate::error::CloseReason;
+use crate::listener::Listener;
+use crate::poller::Poller;
+use crate::slots::Slots;
+use crate::stream::{Endpoints, Scratch, Stream};
+use crate::timers::{Millis, Timers};
+use crate::tls::TlsError;
+use crate::token::Token;
+
+/// Late input swallowed per turn from a connection that its owner has closed.
+const DISCARD_BUDGET: usize = 512 * 1024;
+
+mod events;
+mod members;
+mod operations;
+mod secure;
+mod settle;
+
+enum Member {
+    Stream(Stream),
+    Listener(Listener),
+    Attempt(Attempt),
+}
+
+/// What an event is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Stream {
+        readable: bool,
+        drained: bool,
+    },
+    Listener,
+    Attempt,
+    /// A stale event, or one that the engine has dealt with.
+    Nothing,
+}
+
+/// What reading found for the owner.
+#[derive(Debug)]
+pub enum Read {
+    /// So many bytes at the front of the buffer; with `more`, there is more to read.
+    Data {
+        n: usize,
+        more: bool,
+    },
+    /// The peer's FIN; to be followed by `end_handled`.
+    End,
+    Nothing,
+    /// The TLS handshake is done; there may be more to read behind it.
+    Established,
+    /// So many bytes at the front of the buffer for the owner's driver of TLS, to be followed by
+    /// `pumped`.
+    Ciphertext(usize),
+    /// An established TLS session broke. The owner is to close the connection.
+    Broken(TlsError),
+}
+
+/// What the owner has to be told between events.
+#[derive(Debug)]
+pub enum Notice {
+    Closed(Token, CloseReason),
+    /// The idle timeout went off.
+    Idle(Token),
+    /// Something was read that the kernel will not report again.
+    Unread(Token),
+    /// The owner's driver of TLS is to take `outgoing`, and to be followed by `pumped`.
+    Pump(Token),
+}
+
+/// What is still of interest about a TLS session that is gone.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub authorized: bool,
+    pub alpn: Option<Vec<u8>>,
+}
+
+/// What is still of interest about a connection that is gone.
+#[derive(Clone, Default, Debug)]
+pub struct Farewell {
+    pub endpoints: Endpoints,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    /// Bytes that went over the wire.
+    pub sent: u64,
+    pub facts: Option<Facts>,
+}
+
+pub struct Engine {
+    poller: Arc<Poller>,
+    members: Slots<Member>,
+    timers: Timers,
+    notices: VecDeque<Notice>,
+    /// Members whose interest changed during the turn; the kernel is told once, before the next.
+    dirty: Vec<Token>,
+    in_turn: bool,
+    /// Members and others that keep the loop running.
+    references: usize,
+    /// Listeners out of descriptors.
+    resting: Vec<Token>,
+    /// Whoever waits on the queue's descriptor is woken by its alarm.
+    watched_from_outside: bool,
+    alarm: Option<Millis>,
+    scratch: Scratch,
+}
+
+impl Engine {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            poller: Arc::new(Poller::new()?),
+            members: Slots::default(),
+            timers: Timers::new(),
+            notices: VecDeque::new(),
+            dirty: Vec::new(),
+            in_turn: false,
+            references: 0,
+            resting: Vec::new(),
+            watched_from_outside: false,
+            alarm: None,
+            scratch: Scratch::default(),
+        })
+    }
+
+    pub fn poller(&self) -> &Arc<Poller> {
+        &self.poller
+    }
+
+    /// From now on the queue's own descriptor becomes readable whenever a turn is due.
+    pub fn watch_from_outside(&mut self) {
+        self.watched_from_outside = true;
+    }
+
+    /// Events have come, or a deadline has.
+    pub fn begin_turn(&mut self) {
+        self.in_turn = true;
+        self.timers.refresh();
+        self.expire();
+    }
+
+    pub fn end_turn(&mut self) {
+        self.in_turn = false;
+        self.sync_dirty();
+        self.set_alarm();
+    }
+
+    /// Tells the kernel of the interests that changed.
+    pub fn sync_dirty(&mut self) {
+        while let Some(token) = self.dirty.pop() {
+            if let Some(Member::Stream(stream)) = self.members.get_mut(token) {
+                stream.dirty = false;
+                if stream.wants_flush() {
+                    stream.send_queue();
+                    self.settle(token);
+                }
+                self.sync(token);
+            }
+        }
+    }
+
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    pub fn notices(&self) -> usize {
+        self.notices.len()
+    }
+
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// How long a turn may wait for events.
+    pub fn patience(&self) -> Option<Duration> {
+        if self.has_notices() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_due().map(|due| self.timers.until(due))
+    }
+
+    fn expire(&mut self) {
+        while let Some((at, token)) = self.timers.pop_due() {
+            match self.members.get_mut(token) {
+                Some(Member::Stream(stream)) if stream.armed == at => {
+                    stream.armed = Millis::MAX;
+                    self.on_deadline(token);
+                }
+                Some(Member::Listener(listener)) if listener.starved => self.wake_starved(),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_deadline(&mut self, token: Token) {
+        let now = self.timers.now();
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        stream.deadline(now);
+        if stream.close_deadline().is_some_and(|at| at < now) {
+            if stream.state.is_lingering() {
+                return self.close(token, false, CloseReason::Clean);
+            }
+            let late = CloseReason::TimedOut("the peer did not finish within close_timeout");
+            let reason = stream.take_broken().map_or(late, CloseReason::Io);
+            return self.close(token, true, reason);
+        }
+        if stream.handshake_deadline().is_some_and(|at| at < now) {
+            return self.close(token, false, CloseReason::HandshakeTimedOut);
+        }
+        if stream.idle_deadline().is_some_and(|at| at < now) {
+            stream.restart_idle();
+            self.notices.push_back(Notice::Idle(token));
+        }
+        self.settle(token);
+    }
+
+    fn set_alarm(&mut self) {
+        if !self.watched_from_outside {
+            return;
+        }
+        let due = if self.has_notices() {
+            Some(0)
+        } else {
+            self.timers.next_due()
+        };
+        // One that is due at once may have rung already, in the turn that is just ending.
+        if due != self.alarm || due == Some(0) {
+            self.alarm = due;
+            // Only a bad descriptor fails here, and that one is ours.
+            let _ = self.poller.set_alarm(due.map(|due| self.timers.until(due)));
+        }
+    }
+}

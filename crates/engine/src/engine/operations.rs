@@ -1,0 +1,183 @@
+//! What the owner of a connection does with it, by token.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{Engine, Member};
+use crate::error::{CloseReason, WriteAllError};
+use crate::state::{Input, ReadyState};
+use crate::stream;
+use crate::stream::{Endpoints, Stream, Written};
+use crate::token::Token;
+
+impl Engine {
+    pub fn write(&mut self, token: Token, data: &[u8]) -> Written {
+        match self.with_stream(token, |stream| stream.write(data)) {
+            // TLS had gathered it, and sending it failed.
+            Some(Written::Accepted(1..)) if self.broken(token).is_some() => Written::Closed,
+            Some(written) => written,
+            None => Written::Closed,
+        }
+    }
+
+    pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.write_all(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    pub fn end(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.end(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    /// Asks for an event whenever bytes can be sent, or stops asking.
+    pub fn watch_sends(&mut self, token: Token, watch: bool) {
+        self.with_stream(token, |stream| stream.watch_sends = watch);
+    }
+
+    /// Bytes sent so far, and how many it will be when all that was accepted has been sent.
+    pub fn progress(&mut self, token: Token) -> (u64, u64) {
+        self.stream_mut(token).map_or((0, 0), |stream| {
+            let goal = stream.goal();
+            // Nothing is left: every goal is reached.
+            let done = stream.queued() == 0 && stream.broken().is_none();
+            (if done { u64::MAX } else { stream.sent }, goal)
+        })
+    }
+
+    /// Why bytes that were accepted can no longer be sent.
+    pub fn broken(&self, token: Token) -> Option<io::Error> {
+        self.stream(token).and_then(Stream::broken)
+    }
+
+    pub fn cork(&mut self, token: Token) {
+        self.with_stream(token, Stream::cork);
+    }
+
+    pub fn uncork(&mut self, token: Token) {
+        self.with_stream(token, Stream::uncork);
+    }
+
+    pub fn flush(&mut self, token: Token) {
+        self.with_stream(token, Stream::send_queue);
+    }
+
+    pub fn shutdown(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::Shutdown));
+    }
+
+    pub fn stop_reading(&mut self, token: Token) {
+        self.with_stream(token, |stream| stream.apply(Input::StopReading));
+    }
+
+    pub fn close_gracefully(&mut self, token: Token) {
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        if stream.is_handshaking() && !stream.abort_handshake() {
+            return self.close(token, false, CloseReason::Clean);
+        }
+        self.with_stream(token, |stream| stream.apply(Input::Close));
+    }
+
+    /// Closes a connection that does not move: gracefully if nothing is left to send, else at once.
+    pub fn close_stalled(&mut self, token: Token) {
+        match self.stream(token).map(Stream::queued) {
+            Some(0) => self.close_gracefully(token),
+            Some(_) => self.terminate(token),
+            None => {}
+        }
+    }
+
+    pub fn terminate(&mut self, token: Token) {
+        self.close(token, true, CloseReason::Clean);
+    }
+
+    pub fn set_paused(&mut self, token: Token, paused: bool) {
+        let unread = self.with_stream(token, |stream| {
+            stream.set_paused(paused);
+            !paused && stream.has_unread()
+        });
+        if unread == Some(true) {
+            self.remind(token);
+        }
+    }
+
+    pub fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
+        self.with_stream(token, |stream| stream.set_idle_timeout(timeout));
+    }
+
+    pub fn set_no_delay(&self, token: Token, no_delay: bool) -> io::Result<()> {
+        self.with_socket(token, |socket| socket.set_tcp_nodelay(no_delay))
+    }
+
+    pub fn set_keep_alive(&self, token: Token, enable: bool, delay: Duration) -> io::Result<()> {
+        self.with_socket(token, |socket| {
+            stream::set_keep_alive(socket, enable, delay)
+        })
+    }
+
+    pub fn endpoints(&mut self, token: Token) -> Endpoints {
+        self.stream_mut(token)
+            .map(Stream::endpoints)
+            .unwrap_or_default()
+    }
+
+    pub fn ready_state(&self, token: Token) -> ReadyState {
+        self.stream(token).map_or(ReadyState::Closed, |stream| {
+            let state = stream.state.ready_state();
+            if stream.is_handshaking() && state == ReadyState::Established {
+                ReadyState::Handshaking
+            } else {
+                state
+            }
+        })
+    }
+
+    pub fn queued(&self, token: Token) -> usize {
+        self.stream(token).map_or(0, Stream::queued)
+    }
+
+    /// Bytes read and written so far.
+    pub fn counters(&self, token: Token) -> Option<(u64, u64)> {
+        self.stream(token)
+            .map(|stream| (stream.bytes_read, stream.bytes_written()))
+    }
+
+    /// Whether the owner still gets events from it.
+    pub fn is_open(&self, token: Token) -> bool {
+        self.stream(token)
+            .is_some_and(|stream| stream.state.is_open())
+    }
+
+    pub fn delivers(&self, token: Token) -> bool {
+        self.stream(token)
+            .is_some_and(|stream| stream.state.delivers() && !stream.state.paused)
+    }
+
+    pub fn raw_fd(&self, token: Token) -> Option<RawFd> {
+        match self.members.get(token)? {
+            Member::Stream(stream) if !stream.told => stream.raw_fd(),
+            Member::Stream(_) => None,
+            Member::Listener(listener) => Some(listener.fd.as_raw_fd()),
+            Member::Attempt(attempt) => Some(attempt.raw_fd()),
+        }
+    }
+
+    pub(super) fn with_socket(
+        &self,
+        token: Token,
+        act: impl FnOnce(&SockRef<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.stream(token) {
+            Some(stream) if !stream.told => match stream.borrow_fd() {
+                Some(fd) => act(&SockRef::from(&fd)),
+                None => Err(io::Error::from_raw_os_error(libc::EBADF)),
+            },
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! TLS on connections and listeners, by token.
+
+use super::{Engine, Member, Notice};
+use crate::listener::Acceptor;
+use crate::stream::{Driver, Outgoing, Pumped, Secure, Stream};
+use crate::tls::Session;
+use crate::token::Token;
+
+impl Engine {
+    /// Makes TLS of a connection that began in clear. `initial` is ciphertext that has arrived.
+    pub fn secure(&mut self, token: Token, driver: Driver, initial: Vec<u8>) {
+        self.with_stream(token, |stream| {
+            stream.secure_with(driver);
+            if !initial.is_empty() {
+                stream.open_early(initial);
+            }
+        });
+        self.remind(token);
+    }
+
+    /// New connections of a listener speak TLS with this configuration; open ones stay as they are.
+    pub fn set_tls(&mut self, token: Token, tls: Option<Acceptor>) {
+        if let Some(Member::Listener(listener)) = self.members.get_mut(token) {
+            listener.tls = tls;
+        }
+    }
+
+    pub fn session(&mut self, token: Token) -> Option<&mut Session> {
+        self.stream_mut(token)?.secure()?.session()
+    }
+
+    /// Begins with another session instead. False if the handshake has begun.
+    pub fn replace_session(&mut self, token: Token, session: Session) -> bool {
+        let secure = self.stream_mut(token).and_then(Stream::secure);
+        secure.is_some_and(|secure| secure.replace(session))
+    }
+
+    /// What the owner's driver is to seal.
+    pub fn take_outgoing(&mut self, token: Token) -> Outgoing {
+        let secure = self.stream_mut(token).and_then(Stream::secure);
+        secure.map(Secure::take_outgoing).unwrap_or_default()
+    }
+
+    /// What came of ciphertext, or of `take_outgoing`.
+    pub fn pumped(&mut self, token: Token, pumped: &Pumped<'_>) {
+        if let Some(stream) = self.stream_mut(token)
+            && !stream.state.is_closed()
+        {
+            stream.pumped(pumped);
+            self.settle(token);
+        }
+    }
+
+    /// Whether TLS can begin: both directions are open, and nothing is lost.
+    pub fn can_upgrade(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(|stream| {
+            stream.state.accepts_writes() && !stream.state.read_ended() && stream.broken().is_none()
+        })
+    }
+
+    pub fn is_secure(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_secure)
+    }
+
+    pub fn is_handshaking(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_handshaking)
+    }
+
+    /// Reads again soon, whatever the kernel says.
+    pub fn remind(&mut self, token: Token) {
+        self.notices.push_back(Notice::Unread(token));
+        if !self.in_turn {
+            self.set_alarm();
+        }
+    }
+
+    /// Sends the first bytes of a handshake, if it is ours to begin.
+    pub fn begin_handshake(&mut self, token: Token) {
+        self.with_stream(token, Stream::begin_handshake);
+    }
+
+    pub fn remind_if_unread(&mut self, token: Token) {
+        if self.stream(token).is_some_and(Stream::has_unread) {
+            self.remind(token);
+        }
+    }
+}
