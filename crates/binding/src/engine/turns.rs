@@ -1,0 +1,232 @@
+//! Waiting for events, and the turns that handle them.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use mantou_engine::{self as core, Interest, Target};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::Engine;
+use crate::dispatch::{self, Stage, Work};
+use crate::errors;
+use crate::settings;
+use crate::socket::Socket;
+
+/// The selector's bits, as Python's `selectors` has them.
+const EVENT_READ: u32 = 1;
+const EVENT_WRITE: u32 = 2;
+
+/// How long the interpreter's lock is kept at most while there is always something to do, in the
+/// interpreter's own switch intervals. A thread that has waited for one of them demands the lock,
+/// and from then on gets it with the next release. A release before that only wakes it, too late to
+/// catch the lock, and starts its wait anew: with short holds it would never get to demand it.
+const LOCK_HOLD_INTERVALS: f64 = 3.0;
+
+/// A wait that took less found its events there already.
+const REAL_WAIT: Duration = Duration::from_micros(20);
+
+impl Engine {
+    fn take_work(&self, py: Python<'_>) -> PyResult<Box<Work>> {
+        self.work.replace(py, None).ok_or_else(|| {
+            PyRuntimeError::new_err("the event loop cannot be run from inside a handler")
+        })
+    }
+
+    /// Waits for events, unless some of the last wait are still to be handled.
+    fn poll(&self, py: Python<'_>, work: &mut Work, patience: Option<Duration>) -> PyResult<()> {
+        if work.has_events() {
+            return Ok(());
+        }
+        work.next = 0;
+        let in_haste = patience == Some(Duration::ZERO);
+        // Handing the lock over and taking it back costs more than asking whether that is needed;
+        // but where the last question found nothing, the next is likely to find nothing either.
+        if in_haste || !work.was_idle {
+            let now = Instant::now();
+            let result = if now.duration_since(work.lock_taken) > work.lock_hold {
+                work.lock_taken = now;
+                work.lock_hold = lock_hold(py)?;
+                let events = &mut work.events;
+                py.detach(|| self.poller.wait(events, Some(Duration::ZERO)))
+            } else {
+                self.poller.wait(&mut work.events, Some(Duration::ZERO))
+            };
+            forgive_interruption(result)?;
+            work.was_idle = work.events.is_empty();
+            if in_haste || !work.was_idle {
+                return Ok(());
+            }
+        }
+        let events = &mut work.events;
+        let start = Instant::now();
+        forgive_interruption(py.detach(|| self.poller.wait(events, patience)))?;
+        work.lock_taken = Instant::now();
+        let waited = work.lock_taken.duration_since(start) > REAL_WAIT;
+        work.was_idle = waited && work.events.len() < 2;
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Engine {
+    // Descriptors of the surrounding event loop
+
+    fn register(&self, fd: RawFd, events: u32) -> PyResult<()> {
+        let result = self.poller.add_foreign(fd, interest(events));
+        result.map_err(|error| errors::from_io(&error))
+    }
+
+    fn modify(&self, fd: RawFd, events: u32) -> PyResult<()> {
+        let result = self.poller.modify_foreign(fd, interest(events));
+        result.map_err(|error| errors::from_io(&error))
+    }
+
+    fn unregister(&self, fd: RawFd) -> PyResult<()> {
+        let result = self.poller.remove_foreign(fd);
+        result.map_err(|error| errors::from_io(&error))
+    }
+
+    // Turns
+
+    /// Runs turns until asyncio has something to do: one of its descriptors is ready, something
+    /// was put into its queues `ready` or `scheduled`, or `timeout` (seconds) has passed. With
+    /// `until_idle` also when nothing is left that keeps the loop alive.
+    fn select(
+        this: &Bound<'_, Self>,
+        timeout: Option<f64>,
+        ready: &Bound<'_, PyAny>,
+        scheduled: &Bound<'_, PyAny>,
+        until_idle: bool,
+    ) -> PyResult<Vec<(RawFd, u32)>> {
+        let py = this.py();
+        let engine = this.get();
+        let mut work = engine.take_work(py)?;
+        let run = |work: &mut Work| -> PyResult<Vec<(RawFd, u32)>> {
+            let deadline = timeout.map(|timeout| Instant::now() + settings::duration(timeout));
+            let timers = scheduled.len()?;
+            loop {
+                if until_idle && !engine.core.with(|core| core.is_referenced())? {
+                    return Ok(Vec::new());
+                }
+                let rest = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+                let own = engine.core.with(|core| core.patience())?;
+                engine.poll(py, work, shorter(rest, own))?;
+                let foreign = foreign_events(work);
+                dispatch::turn(this, work)?;
+                engine.check_fatal(py)?;
+                py.check_signals()?;
+                let called = !foreign.is_empty() || engine.interrupted.replace(py, false);
+                let late = deadline.is_some_and(|end| end <= Instant::now());
+                if called || late || ready.len()? > 0 || scheduled.len()? != timers {
+                    return Ok(foreign);
+                }
+            }
+        };
+        let result = run(&mut work);
+        engine.work.replace(py, Some(work));
+        result
+    }
+
+    /// Runs one turn without waiting.
+    fn turn(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let engine = this.get();
+        let mut work = engine.take_work(py)?;
+        let result = engine
+            .poll(py, &mut work, Some(Duration::ZERO))
+            .and_then(|()| dispatch::turn(this, &mut work));
+        engine.work.replace(py, Some(work));
+        result.and_then(|()| engine.check_fatal(py))
+    }
+
+    /// Makes `select()` return after the turn that is running.
+    fn interrupt(&self, py: Python<'_>) {
+        self.interrupted.replace(py, true);
+    }
+
+    /// Keeps the loop alive, until as many calls of `unhold()`.
+    fn hold(&self) -> PyResult<()> {
+        self.core.with(core::Engine::hold)
+    }
+
+    fn unhold(&self) -> PyResult<()> {
+        self.core.with(core::Engine::unhold)
+    }
+
+    #[getter]
+    fn referenced(&self) -> PyResult<bool> {
+        self.core.with(|core| core.is_referenced())
+    }
+
+    /// An async handler's task is done: with a result, or with the exception that it raised.
+    fn handler_finished(
+        this: &Bound<'_, Self>,
+        socket: &Bound<'_, Socket>,
+        stage: u8,
+        cause: Option<&Bound<'_, PyAny>>,
+        result: Bound<'_, PyAny>,
+        error: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let outcome = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
+        dispatch::finished(this, socket, Stage::from_number(stage)?, cause, outcome);
+        this.get().check_fatal(this.py())
+    }
+
+    /// Ends everything: listeners stop, what is open is terminated and told so.
+    fn end(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        this.get().ended.replace(py, true);
+        dispatch::end_all(this)?;
+        this.get().check_fatal(py)
+    }
+}
+
+fn forgive_interruption(result: io::Result<()>) -> PyResult<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(errors::from_io(&error)),
+        _ => Ok(()),
+    }
+}
+
+fn lock_hold(py: Python<'_>) -> PyResult<Duration> {
+    let interval = py
+        .import("sys")?
+        .call_method0(intern!(py, "getswitchinterval"))?;
+    let seconds: f64 = interval.extract()?;
+    Ok(settings::duration(LOCK_HOLD_INTERVALS * seconds))
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn interest(events: u32) -> Interest {
+    Interest {
+        readable: events & EVENT_READ != 0,
+        writable: events & EVENT_WRITE != 0,
+        errors: true,
+    }
+}
+
+/// What a fresh wait found for asyncio.
+fn foreign_events(work: &Work) -> Vec<(RawFd, u32)> {
+    if work.next > 0 {
+        return Vec::new();
+    }
+    let all = (0..work.events.len()).filter_map(|index| work.events.target(index));
+    let foreign = all.filter_map(|(target, ready)| match target {
+        Target::Foreign(fd) => {
+            let read = if ready.readable { EVENT_READ } else { 0 };
+            let write = if ready.writable { EVENT_WRITE } else { 0 };
+            Some((fd, read | write))
+        }
+        Target::Member(_) => None,
+    });
+    foreign.collect()
+}

@@ -1,0 +1,90 @@
+//! What a connection wants to hear of, and until when.
+
+use std::time::Duration;
+
+use super::Stream;
+use crate::poller::Interest;
+use crate::timers::{Millis, millis};
+
+impl Stream {
+    pub fn wanted(&self) -> Interest {
+        if self.fd.is_none() {
+            return Interest::NONE;
+        }
+        // A cork holds nothing back once our FIN is owed.
+        let sending = !self.queue.is_empty() && (self.corks == 0 || self.state.owes_fin());
+        // Before the handshake is done there is nothing to write, though the kernel has room.
+        let waiting = (self.drain_owed || self.watch_sends) && !self.is_handshaking();
+        Interest {
+            readable: self.state.wants_input(),
+            writable: (sending || waiting) && self.broken.is_none(),
+            errors: !self.hung,
+        }
+    }
+
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.idle = timeout.map_or(0, millis);
+        self.restarts_idle = true;
+    }
+
+    /// The idle time begins anew. That is no progress in closing.
+    pub fn restart_idle(&mut self) {
+        self.restarts_idle = true;
+    }
+
+    /// Whether something was gathered that nothing holds back any more.
+    pub fn wants_flush(&self) -> bool {
+        self.corks == 0
+            && self
+                .secure
+                .as_ref()
+                .is_some_and(|secure| secure.wants_flush())
+    }
+
+    pub fn is_timed(&self) -> bool {
+        self.idle > 0 || self.state.must_end_soon() || self.is_handshaking()
+    }
+
+    /// Dates what happened since the last call, and returns the next deadline.
+    pub fn deadline(&mut self, now: Millis) -> Option<Millis> {
+        let ending = self.state.must_end_soon();
+        if self.active || self.restarts_idle {
+            self.restarts_idle = false;
+            self.idle_since = now;
+        }
+        if self.active || ending != self.ending {
+            self.active = false;
+            self.ending = ending;
+            self.last_activity = now;
+        }
+        if let (Some(secure), Some(timeout)) = (&mut self.secure, self.settings.handshake_timeout) {
+            secure.start_clock(now.saturating_add(millis(timeout)));
+        }
+        let deadlines = [
+            self.idle_deadline(),
+            self.close_deadline(),
+            self.handshake_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub fn idle_deadline(&self) -> Option<Millis> {
+        let running = self.idle > 0 && self.state.is_open() && !self.is_handshaking();
+        running.then(|| self.idle_since.saturating_add(self.idle))
+    }
+
+    pub fn handshake_deadline(&self) -> Option<Millis> {
+        let secure = self.secure.as_ref()?;
+        if self.state.is_open() {
+            secure.handshake_deadline()
+        } else {
+            None
+        }
+    }
+
+    pub fn close_deadline(&self) -> Option<Millis> {
+        let timeout = self.settings.close_timeout?;
+        let running = self.state.must_end_soon();
+        running.then(|| self.last_activity.saturating_add(millis(timeout)))
+    }
+}

@@ -1,0 +1,235 @@
+//! How bytes leave: at once, under a cork, from the queue; and what follows the last one.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use socket2::SockRef;
+
+use super::{CORK_SIZE, Stream, Written, would_block};
+use crate::error::WriteAllError;
+use crate::state::Input;
+use crate::sys::net;
+
+impl Stream {
+    pub fn write(&mut self, data: &[u8]) -> Written {
+        if !self.can_write() {
+            return Written::Closed;
+        }
+        if self.secure.is_some() {
+            return self.write_secure(data);
+        }
+        if self.corks > 0 {
+            return self.write_corked(data);
+        }
+        if data.is_empty() {
+            return Written::Accepted(0);
+        }
+        let sent = if self.queue.is_empty() {
+            self.send(data)
+        } else {
+            0
+        };
+        if self.broken.is_some() {
+            return Written::Closed;
+        }
+        self.drain_owed |= sent < data.len();
+        Written::Accepted(sent)
+    }
+
+    /// Gathers what fits under the cork; behind bytes that the kernel refused, nothing is taken.
+    fn write_corked(&mut self, data: &[u8]) -> Written {
+        let mut taken = 0;
+        while taken < data.len() {
+            if self.queue.len() >= CORK_SIZE {
+                self.send_queue();
+                if self.broken.is_some() {
+                    return Written::Closed;
+                }
+                if !self.queue.is_empty() {
+                    self.drain_owed = true;
+                    break;
+                }
+            }
+            let n = (CORK_SIZE - self.queue.len()).min(data.len() - taken);
+            self.queue.push(&data[taken..taken + n]);
+            taken += n;
+        }
+        Written::Accepted(taken)
+    }
+
+    pub fn write_all(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
+        self.accept(data)?;
+        if self.wants_flush() {
+            self.drain_if_left = true;
+        } else {
+            self.drain_owed |= self.queued() > 0;
+        }
+        Ok(())
+    }
+
+    /// Takes the last bytes; our FIN follows them.
+    pub fn end(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
+        self.accept(data)?;
+        self.apply(Input::End);
+        Ok(())
+    }
+
+    /// Takes everything or nothing.
+    fn accept(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
+        if !self.can_write() {
+            return Err(WriteAllError::Closed);
+        }
+        let (queued, limit) = (self.queued(), self.settings.write_limit);
+        // The overhead of TLS may have gone over the limit: that is no reason not to end.
+        if !data.is_empty() && queued.saturating_add(data.len()) > limit {
+            return Err(WriteAllError::OverLimit { queued, limit });
+        }
+        if self.secure.is_some() {
+            self.accept_secure(data);
+            return Ok(());
+        }
+        let mut sent = 0;
+        if self.queue.is_empty() && self.corks == 0 && !data.is_empty() {
+            sent = self.send(data);
+        }
+        if self.broken.is_none() {
+            self.queue.push(&data[sent..]);
+        }
+        if self.corks > 0 && self.queue.len() >= CORK_SIZE {
+            self.send_queue();
+        }
+        Ok(())
+    }
+
+    pub fn apply(&mut self, input: Input) {
+        self.state.apply(input);
+        self.send_queue();
+    }
+
+    pub fn cork(&mut self) {
+        self.corks += 1;
+    }
+
+    pub fn uncork(&mut self) {
+        self.corks = self.corks.saturating_sub(1);
+        if self.corks == 0 {
+            self.send_queue();
+        }
+    }
+
+    /// Sends what the kernel takes of the queue and, behind its last byte, the FIN that is owed.
+    pub fn send_queue(&mut self) {
+        let may_finish = self.seal();
+        while !self.queue.is_empty() {
+            let Some(fd) = &self.fd else { return };
+            let (slices, n) = self.queue.slices();
+            let result = match &slices[..n] {
+                [only] => net::send(fd.as_fd(), only),
+                several => net::send_vectored(fd.as_fd(), several),
+            };
+            match result {
+                Ok(sent) => {
+                    self.queue.consume(sent);
+                    self.sent += sent as u64;
+                    self.active = true;
+                }
+                Err(error) if would_block(&error) => break,
+                Err(error) => self.break_off(&error),
+            }
+        }
+        let left = !self.queue.is_empty();
+        if self.drain_if_left && !self.wants_flush() {
+            self.drain_if_left = false;
+            self.drain_owed |= left;
+        }
+        if may_finish && !left && self.state.owes_fin() && self.broken.is_none() {
+            self.send_fin();
+        }
+    }
+
+    /// Whether `drain` is due: room was waited for, and the queue is empty. Whoever paused until
+    /// then has to be told also if the connection broke: its end is only met by reading on.
+    pub fn take_drain(&mut self) -> bool {
+        let worth = self.can_write() || (self.broken.is_some() && self.state.paused);
+        let due = self.drain_owed && self.queued() == 0 && worth && !self.is_handshaking();
+        if due {
+            self.drain_owed = false;
+        }
+        due
+    }
+
+    pub(super) fn can_write(&self) -> bool {
+        let dead = self.secure.as_ref().is_some_and(|secure| secure.is_dead());
+        self.state.accepts_writes() && self.broken.is_none() && !dead
+    }
+
+    pub(super) fn send(&mut self, data: &[u8]) -> usize {
+        let Some(fd) = &self.fd else { return 0 };
+        match net::send(fd.as_fd(), data) {
+            Ok(n) => {
+                self.sent += n as u64;
+                self.active = true;
+                n
+            }
+            Err(error) => {
+                if !would_block(&error) {
+                    self.break_off(&error);
+                }
+                0
+            }
+        }
+    }
+
+    /// A send failed for good. What the peer had sent before is still to be read, so the
+    /// connection ends on the reading side, where this error takes the place of the FIN.
+    pub(super) fn break_off(&mut self, error: &io::Error) {
+        self.broken = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
+        self.queue.clear();
+        if let Some(secure) = &mut self.secure {
+            secure.forget_gathered();
+        }
+        self.drain_owed &= self.state.paused;
+    }
+
+    /// A send failed: nothing more goes out, and what was queued is lost.
+    pub fn broken(&self) -> Option<io::Error> {
+        self.broken.map(io::Error::from_raw_os_error)
+    }
+
+    /// The error of a broken connection that no read can meet any more.
+    pub fn take_broken(&mut self) -> Option<io::Error> {
+        if self.state.read_ended() && !self.state.is_closed() {
+            return self.broken.take().map(io::Error::from_raw_os_error);
+        }
+        None
+    }
+
+    fn send_fin(&mut self) {
+        // Behind the peer's FIN, close(2) sends ours: one call less. An error here means that the
+        // connection broke meanwhile; the reading side meets it.
+        if let (false, Some(fd)) = (self.state.read_ended(), &self.fd) {
+            let socket = SockRef::from(fd);
+            if self.settings.exclusive {
+                // Whoever finishes first leaves the port in TIME_WAIT. The kernel's leftover keeps
+                // this option, and without it would stop the next bind, ours included.
+                let _ = socket.set_reuse_address(true);
+            }
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+        }
+        self.state.apply(Input::FinSent);
+    }
+
+    /// Lets go of the descriptor; dropping it closes it, after a reset with a RST.
+    pub fn take_fd(&mut self, reset: bool) -> Option<OwnedFd> {
+        self.endpoints();
+        self.queue.clear();
+        self.drain_owed = false;
+        self.state.apply(Input::Gone);
+        let fd = self.fd.take()?;
+        if reset {
+            // Fails where there is nothing to reset, as in a unix socket.
+            let _ = net::reset_on_close(fd.as_fd());
+        }
+        Some(fd)
+    }
+}
