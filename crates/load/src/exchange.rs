@@ -40,7 +40,8 @@ pub struct Exchange {
     poller: Poller,
     peers: Vec<Peer>,
     /// Connected and never used.
-    _idle: Vec<Wire>,
+    #[allow(dead_code)]
+    idle: Vec<Wire>,
     pattern: Vec<u8>,
     inbox: Inbox,
 }
@@ -48,7 +49,7 @@ pub struct Exchange {
 impl Exchange {
     pub fn new(target: &Target, connections: usize, idle: usize, shape: Shape) -> io::Result<Self> {
         let poller = Poller::new()?;
-        let _idle = (0..idle)
+        let idle = (0..idle)
             .map(|_| target.connect())
             .collect::<io::Result<_>>()?;
         let mut peers = Vec::with_capacity(connections);
@@ -68,7 +69,7 @@ impl Exchange {
             shape,
             poller,
             peers,
-            _idle,
+            idle,
             pattern: (0..=250).cycle().take(PERIOD + WINDOW).collect(),
             inbox: Inbox::default(),
         })
@@ -157,7 +158,7 @@ impl Exchange {
             }
             peer.received += size;
             rest = &rest[size..];
-            if peer.received % reply == 0
+            if peer.received.is_multiple_of(reply)
                 && let Some(since) = peer.flying.pop_front()
             {
                 round.finish(since);

@@ -74,7 +74,7 @@ impl Round {
 
     pub fn finish(&mut self, since: Instant) {
         self.report.messages += 1;
-        self.report.latency.add(Instant::now() - since);
+        self.report.latency.add(since.elapsed());
     }
 
     /// Whether everything that started has finished.
