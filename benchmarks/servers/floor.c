@@ -4,7 +4,7 @@
  *
  * echo: what comes in goes out. sink: a zero byte back for every BLOCK received. source: a BLOCK out for
  * every byte received. fanout: what comes in goes to every connection. pieces: an echo in writes of
- * 4 bytes. corked: the same, gathered into one write.
+ * 4 bytes. corked: the same, gathered into one write. farewell: an echo, then the end.
  *
  * What the kernel does not take is kept, and nothing is read from that connection until it is out. */
 #define _GNU_SOURCE
@@ -108,9 +108,16 @@ static void corked(struct connection *c, size_t size) {
     if ((size_t)n < size) keep(c, buffer + n, size - n);
 }
 
-static void (*const functions[])(struct connection *, size_t) = {echo,   sink,   source,
-                                                                 fanout, pieces, corked};
-static const char *const roles[] = {"echo", "sink", "source", "fanout", "pieces", "corked"};
+static void farewell(struct connection *c, size_t size) {
+    transmit(c, buffer, size);
+    shutdown(c->fd, SHUT_WR);
+}
+
+static const struct {
+    const char *name;
+    void (*function)(struct connection *, size_t);
+} roles[] = {{"echo", echo},     {"sink", sink},     {"source", source},    {"fanout", fanout},
+             {"pieces", pieces}, {"corked", corked}, {"farewell", farewell}};
 
 static void add(int listener) {
     int one = 1, fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -127,8 +134,8 @@ static void add(int listener) {
 int main(int argc, char **argv) {
     void (*role)(struct connection *, size_t) = NULL;
     for (size_t i = 0; argc > 1 && i < sizeof roles / sizeof *roles; i++)
-        if (!strcmp(argv[1], roles[i])) role = functions[i];
-    if (!role) errx(2, "usage: floor echo|sink|source|fanout|pieces|corked");
+        if (!strcmp(argv[1], roles[i].name)) role = roles[i].function;
+    if (!role) errx(2, "usage: floor echo|sink|source|fanout|pieces|corked|farewell");
     for (size_t i = 0; i < BLOCK; i++) block[i] = i % 251;
 
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
