@@ -57,8 +57,9 @@ class Program:
             return line.strip()
         code = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().strip().splitlines()[-1:] or ["nothing said"]
-        raise ProgramError(f"{self.name} ended with {code}: {said[0]}")
+        said = [line for line in self._errors.read().splitlines() if line.strip()]
+        said = [line for line in said if "rror" in line] or said or ["nothing said"]
+        raise ProgramError(f"{self.name} ended with {code}: {said[-1].strip()}")
 
     def ask(self, amount: str) -> dict[str, Any]:
         """Have it run a round and return the figures of it."""
@@ -91,7 +92,7 @@ class Program:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> None:
-        """End it: by the end of its input's writer, else by a signal."""
+        """End it."""
         self._process.kill()
         self._process.communicate()
         self._errors.close()

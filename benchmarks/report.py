@@ -1,6 +1,6 @@
 """The result as a page: tables and plots out of results.json.
 
-    python benchmarks/report.py [FOLDER]        writes the page again
+python benchmarks/report.py [FOLDER]        writes the page again
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def scale_table(scenarios: list[Scenario], result: dict[str, Any]) -> str:
         for s in scenarios
     }
     lines = [
-        "| CPU µs per message (to its own first) | " + " | ".join(s.title for s in scenarios) + " |",
+        "| CPU µs per message (to its own first) | "
+        + " | ".join(s.title for s in scenarios)
+        + " |",
         "|---|" + "--:|" * len(scenarios),
     ]
     for label in {label: None for each in by_name.values() for label in each}:
@@ -170,7 +172,8 @@ def page(result: dict[str, Any], files: dict[str, str]) -> str:
         " system time of the program under test, all threads, divided by messages. Ratios are the"
         " median of the rounds' ratios to the C server, with the lowest and the highest. The load"
         " checks every byte that comes back. Under TLS: 1.3, TLS_AES_256_GCM_SHA384, X25519, an EC"
-        " P-256 certificate; the C floor is OpenSSL.",
+        " P-256 certificate; the C floor is OpenSSL. glibc's allocator is told, for every program, not"
+        " to map memory anew for large reads: by default that doubles asyncio's cost, by chance.",
         f"```\n{result['command']}\n```",
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB,"
         f" {machine['kernel']}; load average before: {machine['load_average']}."

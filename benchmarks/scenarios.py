@@ -89,9 +89,7 @@ def build() -> list[Scenario]:
             resume=True,
             **handshake,  # type: ignore[arg-type]
         ),
-        Scenario(
-            "churn", "accept, echo, close", "connections", load="churn", unit="connection"
-        ),
+        Scenario("churn", "accept, echo, close", "connections", load="churn", unit="connection"),
         Scenario(
             "connect", "connect, echo, close (client)", "connections", "connect", unit="connection"
         ),

@@ -33,9 +33,7 @@ async def main(port: int, connections: int) -> None:
 
     async def visit() -> None:
         future = loop.create_future()
-        await mantou.connect(
-            hostname="127.0.0.1", port=port, socket=handler, data=[future, b""]
-        )
+        await mantou.connect(hostname="127.0.0.1", port=port, socket=handler, data=[future, b""])
         await future
 
     await rounds(connections, visit)

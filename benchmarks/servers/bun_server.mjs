@@ -85,7 +85,7 @@ const server = Bun.listen({
   hostname: "127.0.0.1",
   port: 0,
   ...(certificate && {
-    tls: { cert: Bun.file(certificate), key: Bun.file(key), minVersion: "TLSv1.3" },
+    tls: { cert: Bun.file(certificate), key: Bun.file(key), minVersion: 0x0304 },
   }),
   socket: {
     open(socket) {

@@ -141,7 +141,7 @@ async def serve(role: str, files: tuple[str, ...]) -> None:
         factory, "127.0.0.1", 0, ssl=tls, backlog=4096
     )
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await asyncio.get_running_loop().create_future()  # rloop has no serve_forever
 
 
 def loop_factory(loop: str) -> Any:
