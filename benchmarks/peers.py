@@ -88,8 +88,8 @@ PEERS = (
 BY_NAME = {peer.name: peer for peer in PEERS}
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(SITE), str(HERE / "servers")]),
-    # asyncio allocates 256 KiB for each read, and glibc maps and unmaps memory for that or does not,
-    # by chance: here it never does, which halves asyncio's and aiofastnet's cost.
+    # asyncio allocates 256 KiB for each read, and glibc maps and unmaps memory for that or does
+    # not, by chance: here it never does, which halves asyncio's and aiofastnet's cost.
     "MALLOC_MMAP_THRESHOLD_": "16777216",
     "MALLOC_TRIM_THRESHOLD_": "67108864",
 }
@@ -98,11 +98,11 @@ ENVIRONMENT = {
 def certificate() -> tuple[str, str]:
     """Make this run's certificate: EC P-256, the same for every server."""
     files = BUILD / "certificate.pem", BUILD / "key.pem"
-    run(
+    request = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 7"
-        " -subj /CN=localhost -addext subjectAltName=DNS:localhost".split()
-        + ["-out", str(files[0]), "-keyout", str(files[1])]
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     )
+    run([*request.split(), "-out", str(files[0]), "-keyout", str(files[1])])
     return str(files[0]), str(files[1])
 
 

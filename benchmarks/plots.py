@@ -41,7 +41,7 @@ class Block:
 
 
 def colour(name: str) -> str:
-    return COLOURS.get(name.split("-")[0], FAINT)
+    return COLOURS.get(name.split("-", maxsplit=1)[0], FAINT)
 
 
 def text(x: float, y: float, content: str, style: str = "", fill: str = INK) -> str:

@@ -31,17 +31,24 @@ class Program:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._errors = tempfile.TemporaryFile("w+")
-        pin = None if cpu is None else (lambda: os.sched_setaffinity(0, {cpu}))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            preexec_fn=pin,
-        )
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop()
+        own = os.sched_getaffinity(0)
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})  # inherited, so that all its threads have it
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env={**os.environ, **(environment or {})},
+            )
+        except OSError as error:
+            self._errors.close()
+            raise ProgramError(f"{name} does not start: {error}") from None
+        finally:
+            os.sched_setaffinity(0, own)
         self.pid = self._process.pid
 
     def line(self) -> str:

@@ -6,8 +6,9 @@ import asyncio
 import sys
 from typing import Any
 
-import mantou
 from rounds import MESSAGE, rounds
+
+import mantou
 
 
 class Visit(mantou.SocketHandler[Any]):

@@ -27,7 +27,7 @@ function flush(socket) {
 function fill(socket) {
   while (socket.data.due) {
     const start = BLOCK.length - (socket.data.due % BLOCK.length || BLOCK.length);
-    const sent = socket.write(BLOCK, start);
+    const sent = socket.write(BLOCK, start, BLOCK.length - start);
     if (sent > 0) socket.data.due -= sent;
     if (sent < BLOCK.length - start) return;
   }
@@ -92,7 +92,10 @@ const server = Bun.listen({
       socket.data = {};
     },
     drain: flush,
-    error() {},
+    error(socket, error) {
+      console.error(error); // a handler of ours is wrong: not to be hidden
+      process.exit(1);
+    },
     ...roles[role],
   },
 });

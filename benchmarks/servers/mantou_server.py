@@ -11,8 +11,9 @@ import asyncio
 import sys
 from typing import Any
 
-import mantou
 from common import BLOCK, PIECE, ssl_context
+
+import mantou
 
 Socket = mantou.Socket[Any]
 

@@ -27,6 +27,10 @@ class Echo(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
 
+    def eof_received(self) -> None:
+        if LOOP == "rloop":  # the others close by themselves
+            self.transport.close()
+
 
 class Timeouts(Echo):
     """One timer a connection, started again where it comes up too early: no cost per message."""
