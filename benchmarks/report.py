@@ -172,8 +172,9 @@ def page(result: dict[str, Any], files: dict[str, str]) -> str:
         " system time of the program under test, all threads, divided by messages. Ratios are the"
         " median of the rounds' ratios to the C server, with the lowest and the highest. The load"
         " checks every byte that comes back. Under TLS: 1.3, TLS_AES_256_GCM_SHA384, X25519, an EC"
-        " P-256 certificate; the C floor is OpenSSL. glibc's allocator is told, for every"
-        " program, not to map memory anew for large reads: by default that doubles asyncio's cost, by chance.",
+        " P-256 certificate; the C floor is OpenSSL. glibc's allocator is told, for every program,"
+        " not to map memory anew for large reads: by default that doubles asyncio's cost, by"
+        " chance. The C server has no idle timeouts.",
         f"```\n{result['command']}\n```",
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB,"
         f" {machine['kernel']}; load average before: {machine['load_average']}."
