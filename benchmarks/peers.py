@@ -137,14 +137,16 @@ def program(name: str) -> str:
     return shutil.which(name) or name
 
 
-def prepare(wanted: list[Peer]) -> dict[str, str]:
+def prepare(wanted: list[Peer], tls: bool = True) -> dict[str, str]:
     """Install and compile what the wanted need; return those that are missing, with the reason."""
     BUILD.mkdir(parents=True, exist_ok=True)
     missing: dict[str, str] = {}
     for peer in wanted:
         try:
             if peer.program == "c":
-                compile_floors()
+                compile_c("floor")
+                if tls:
+                    compile_c("floor_tls", "-lssl", "-lcrypto")
             elif peer.program == "bun":
                 install_bun()
             elif peer.program == "node" and not shutil.which("node"):
@@ -170,12 +172,17 @@ def run(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def build_load() -> None:
+    """Build the load generator: only the benchmark needs it."""
+    cargo = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "mantou-load"]
+    subprocess.run(cargo, cwd=ROOT, check=True)
+
+
 @functools.cache
-def compile_floors() -> None:
-    compiler = os.environ.get("CC", "cc")
-    for name, libraries in (("floor", []), ("floor_tls", ["-lssl", "-lcrypto"])):
-        source, output = str(HERE / "servers" / f"{name}.c"), str(BUILD / name)
-        run([compiler, "-O2", "-Wall", "-Wextra", "-o", output, source, *libraries])
+def compile_c(name: str, *libraries: str) -> None:
+    source, output = str(HERE / "servers" / f"{name}.c"), str(BUILD / name)
+    options = ["-O2", "-Wall", "-Wextra"]
+    run([os.environ.get("CC", "cc"), *options, "-o", output, source, *libraries])
 
 
 @functools.cache

@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -186,11 +185,7 @@ def main() -> int:
         print("\n".join(f"{s.name:<20}{s.title}" for s in SCENARIOS))
         print("peers:", ", ".join(peer.name for peer in peers.PEERS))
         return 0 if options.list else 2
-    subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--quiet", "-p", "mantou-load"],
-        cwd=peers.ROOT,
-        check=True,
-    )
+    peers.build_load()
     # The floor always takes part: all is quoted as a ratio to it.
     wanted = [p for p in peers.PEERS if p.name in options.peers or p.name == "floor"]
     missing = peers.prepare(wanted)
