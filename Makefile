@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 DEBUG := build/debug
 
-RUST := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \)) \
+RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
 	Cargo.toml Cargo.lock pyproject.toml
 PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \))
 
@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types rust-test build debug-test bench format clean
+.PHONY: help demo test lint types rust-test build debug-test bench bench-suite format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertion
 
 bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 	@$(BIN)/python benchmarks/echo.py $(ARGS)
+
+bench-suite: $(BUILT) ## Compare with C, Bun, Node and asyncio's kin (ARGS="--list", "--scenarios 'echo-*'")
+	@$(BIN)/python benchmarks/suite.py $(ARGS)
 
 format: $(INSTALLED) ## Format Python and Rust
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,8 @@
 """What does an echo cost? CPU time of the server per message, compared with a plain C epoll loop.
 
-Every peer is measured in pairs with the C server (the floor), in alternating order, so that
-whatever else the machine does falls on both. The result is the median of the pairs' ratios:
+The quick look at one row of the benchmark (suite.py). Every peer is measured in pairs with the C
+server (the floor), in alternating order, so that whatever else the machine does falls on both. The
+result is the median of the pairs' ratios:
 
     python benchmarks/echo.py --peers mantou uvloop asyncio --limit 1.15
 
@@ -12,105 +13,52 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+import peers
+from processes import Program, ProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-HERE = Path(__file__).resolve().parent
-BUILD = HERE.parent / "build" / "benchmarks"
-PEERS = ("mantou", "uvloop", "asyncio")
+POSSIBLE = [peer.name for peer in peers.PEERS if peer.plain and peer.name != "floor"]
 
 
 @dataclass
 class Server:
     """A running server with the load that is connected to it."""
 
-    name: str
-    process: subprocess.Popen[str]
-    load: subprocess.Popen[str]
+    label: str
+    program: Program
+    load: Program
     costs: list[float] = field(default_factory=list)
 
-    def measure(self) -> float:
+    def measure(self, seconds: float) -> float:
         """Run one round and return the server's CPU time per message in microseconds."""
-        before = cpu_nanoseconds(self.process.pid)
-        assert self.load.stdin is not None
-        self.load.stdin.write("go\n")
-        self.load.stdin.flush()
-        messages = int(read_line(self.load, f"the load on {self.name}").split()[0])
-        cost = (cpu_nanoseconds(self.process.pid) - before) / messages / 1000
+        before = self.program.cpu_seconds()
+        messages = self.load.ask(f"{seconds}s")["messages"]
+        cost: float = (self.program.cpu_seconds() - before) / messages * 1e6
         self.costs.append(cost)
         return cost
 
 
-def cpu_nanoseconds(pid: int) -> int:
-    """Return the CPU time a process has used, all its threads together."""
-    with contextlib.suppress(FileNotFoundError):
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
-    # A kernel without scheduler statistics counts ticks (usually 10 ms) only.
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(after_name[11]) + int(after_name[12])
-    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-
-
-def read_line(process: subprocess.Popen[str], name: str) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        sys.exit(f"{name} ended unexpectedly (exit code {process.wait()})")
-    return line
-
-
-def compile_c(name: str) -> Path:
-    """Compile `name`.c unless the program is newer than its source."""
-    source, program = HERE / f"{name}.c", BUILD / name
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        compiler = os.environ.get("CC", "cc")
-        subprocess.run(
-            [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)], check=True
-        )
-    return program
-
-
-@contextlib.contextmanager
-def spawn(
-    command: Sequence[str], stdin: int | IO[str], cpu: int | None
-) -> Iterator[subprocess.Popen[str]]:
-    """Run a program, on one CPU if asked; it is ended on leaving."""
-    process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True)
-    try:
-        if cpu is not None:
-            os.sched_setaffinity(process.pid, {cpu})
-        yield process
-    finally:
-        process.terminate()
-        process.communicate()
-
-
 def start(name: str, options: argparse.Namespace, stack: contextlib.ExitStack) -> Server:
     """Start a server and the load on it."""
-    if name == "floor":
-        command = [str(compile_c("floor"))]
-    else:
-        command = [sys.executable, str(HERE / "servers.py"), name]
-    cpus = sorted(os.sched_getaffinity(0)) if options.pin else [None]
-    process = stack.enter_context(spawn(command, subprocess.DEVNULL, cpus[0]))
-    port = read_line(process, f"the {name} server").strip()
-    amounts = ("127.0.0.1", port, options.connections, options.size, f"{options.seconds}s")
-    load = stack.enter_context(
-        spawn([str(compile_c("load")), *map(str, amounts)], subprocess.PIPE, cpus[-1])
-    )
-    read_line(load, f"the load on {name}")
-    return Server(name, process, load)
+    peer = peers.BY_NAME[name]
+    cpus: list[int | None] = sorted(os.sched_getaffinity(0)) if options.pin else [None]
+    command = peers.server_command(peer, "echo", ())
+    server = Program(f"the {peer.label} server", command, cpus[0], peers.ENVIRONMENT)
+    stack.callback(server.stop)
+    arguments = ["echo", "--port", server.line(), "--connections", str(options.connections)]
+    command = [str(peers.LOAD), *arguments, "--size", str(options.size)]
+    load = Program(f"the load on {peer.label}", command, cpus[-1])
+    stack.callback(load.stop)
+    load.line()
+    return Server(peer.label, server, load)
 
 
 def compare(options: argparse.Namespace) -> dict[str, float]:
@@ -118,29 +66,29 @@ def compare(options: argparse.Namespace) -> dict[str, float]:
     ratios: dict[str, list[float]] = {name: [] for name in options.peers}
     with contextlib.ExitStack() as stack:
         floor = start("floor", options, stack)
-        servers = [start(name, options, stack) for name in options.peers]
-        for server in (floor, *servers):  # warm caches, allocators and the interpreter
-            server.measure()
+        servers = {name: start(name, options, stack) for name in options.peers}
+        for server in (floor, *servers.values()):  # warm caches, allocators and the interpreter
+            server.measure(options.seconds)
             server.costs.clear()
         for number in range(options.rounds):
-            for server in servers:
+            for name, server in servers.items():
                 pair = (floor, server) if number % 2 == 0 else (server, floor)
-                cost = {each.name: each.measure() for each in pair}
-                ratios[server.name].append(cost[server.name] / cost["floor"])
+                cost = {each.label: each.measure(options.seconds) for each in pair}
+                ratios[name].append(cost[server.label] / cost[floor.label])
 
     print(
         f"CPU time of the server, {options.connections} connections x {options.size} bytes, "
         f"{options.rounds} pairs of {options.seconds:g} s"
     )
-    print(f"{'server':<10}{'us/message':>12}{'ratio':>9}{'lowest':>9}{'highest':>9}")
-    print(f"{'C epoll':<10}{statistics.median(floor.costs):>12.3f}{1:>9.3f}")
+    print(f"{'server':<26}{'us/message':>12}{'ratio':>9}{'lowest':>9}{'highest':>9}")
+    print(f"{floor.label:<26}{statistics.median(floor.costs):>12.3f}{1:>9.3f}")
     medians: dict[str, float] = {}
-    for server in servers:
-        pairs = ratios[server.name]
-        medians[server.name] = statistics.median(pairs)
+    for name, server in servers.items():
+        pairs = ratios[name]
+        medians[name] = statistics.median(pairs)
         print(
-            f"{server.name:<10}{statistics.median(server.costs):>12.3f}"
-            f"{medians[server.name]:>9.3f}{min(pairs):>9.3f}{max(pairs):>9.3f}"
+            f"{server.label:<26}{statistics.median(server.costs):>12.3f}"
+            f"{medians[name]:>9.3f}{min(pairs):>9.3f}{max(pairs):>9.3f}"
         )
     return medians
 
@@ -153,7 +101,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--size", type=int, default=64, help="bytes per message (64)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a measurement (1)")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=["mantou"])
+    parser.add_argument("--peers", nargs="+", choices=POSSIBLE, default=["mantou"])
     parser.add_argument("--pin", action="store_true", help="servers on one CPU, loads on another")
     parser.add_argument("--limit", type=float, help="fail if mantou's ratio is above this")
     options = parser.parse_args(arguments)
@@ -166,13 +114,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    for name in list(options.peers):
-        if importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed, left out", file=sys.stderr)
-            options.peers.remove(name)
-    if options.limit is not None and "mantou" not in options.peers:
+    peers.build_load()
+    wanted = [peers.BY_NAME[name] for name in ("floor", *options.peers)]
+    missing = peers.prepare(wanted, tls=False)
+    for name, why in missing.items():
+        print(f"{peers.BY_NAME[name].label} is missing: {why}", file=sys.stderr)
+    if "floor" in missing:
         return 2
-    ratio = compare(options).get("mantou")
+    options.peers = [name for name in options.peers if name not in missing]
+    try:
+        ratio = compare(options).get("mantou")
+    except ProgramError as error:
+        print(error, file=sys.stderr)
+        return 2
     if options.limit is not None and ratio is not None and ratio > options.limit:
         print(f"mantou's ratio {ratio:.3f} is above the limit {options.limit:g}", file=sys.stderr)
         return 1

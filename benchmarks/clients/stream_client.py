@@ -1,0 +1,26 @@
+"""stream_client.py LOOP PORT CONNECTIONS: asyncio.open_connection, an echo, the end, again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from protocol_server import loop_factory
+from rounds import MESSAGE, rounds
+
+
+async def main(port: int, connections: int) -> None:
+    async def visit() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(MESSAGE)
+        if await reader.read(-1) != MESSAGE:
+            raise ConnectionError("the echo differs")
+        writer.close()
+        await writer.wait_closed()
+
+    await rounds(connections, visit)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=loop_factory(sys.argv[1])) as runner:
+        runner.run(main(int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,233 @@
+"""Who takes part, and how each is installed, compiled and started.
+
+python benchmarks/peers.py        installs all of them into build/ and says what is missing
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = ROOT / "build" / "bench"
+SITE = BUILD / "python"
+LOAD = ROOT / "target" / "release" / "mantou-load"
+ALL_ROLES = frozenset(
+    {"echo", "timeouts", "sink", "source", "fanout", "pieces", "corked", "connect"}
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A system that is compared: which program of ours runs on it, and what it can do."""
+
+    name: str
+    label: str
+    program: str
+    """`c`, `node`, `bun`, or a Python server by its file name."""
+    loop: str = ""
+    needs: str = ""
+    """A distribution from requirements/bench.txt."""
+    plain: frozenset[str] = ALL_ROLES
+    tls: frozenset[str] = ALL_ROLES
+
+    def roles(self, tls: bool) -> frozenset[str]:
+        return self.tls if tls else self.plain
+
+
+C_TLS = frozenset({"echo", "sink", "source"})
+NO_CORK = ALL_ROLES - {"corked"}
+PEERS = (
+    Peer("floor", "C epoll", "c", tls=C_TLS),
+    Peer("mantou", "mantou", "mantou_server.py", "mantou"),
+    Peer(
+        "mantou-view",
+        "mantou, memoryview",
+        "mantou_server.py",
+        "view",
+        plain=frozenset({"echo"}),
+        tls=frozenset({"echo"}),
+    ),
+    Peer("mantou-asyncio", "mantou on asyncio", "mantou_server.py", "asyncio"),
+    Peer("mantou-uvloop", "mantou on uvloop", "mantou_server.py", "uvloop", "uvloop"),
+    Peer(
+        "mantou-sslcontext",
+        "mantou, ssl.SSLContext",
+        "mantou_server.py",
+        "sslcontext",
+        plain=frozenset(),
+    ),
+    Peer("bun", "Bun", "bun", plain=NO_CORK, tls=NO_CORK),
+    Peer("node", "Node", "node"),
+    Peer("uvloop", "uvloop", "protocol_server.py", "uvloop", "uvloop"),
+    Peer("asyncio", "asyncio", "protocol_server.py", "asyncio"),
+    Peer(
+        "aiofastnet-uvloop",
+        "aiofastnet on uvloop",
+        "protocol_server.py",
+        "aiofastnet-uvloop",
+        "aiofastnet",
+    ),
+    Peer("aiofastnet", "aiofastnet on asyncio", "protocol_server.py", "aiofastnet", "aiofastnet"),
+    # It has no TLS.
+    Peer("rloop", "rloop", "protocol_server.py", "rloop", "rloop", tls=frozenset()),
+    Peer(
+        "blocking",
+        "blocking sockets, threads",
+        "blocking_server.py",
+        plain=frozenset({"echo"}),
+        tls=frozenset(),
+    ),
+)
+BY_NAME = {peer.name: peer for peer in PEERS}
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([str(SITE), str(HERE / "servers")]),
+    # asyncio allocates 256 KiB for each read, and glibc maps and unmaps memory for that or does
+    # not, by chance: here it never does, which halves asyncio's and aiofastnet's cost.
+    "MALLOC_MMAP_THRESHOLD_": "16777216",
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
+}
+
+
+def certificate() -> tuple[str, str]:
+    """Make this run's certificate: EC P-256, the same for every server."""
+    files = BUILD / "certificate.pem", BUILD / "key.pem"
+    request = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 7"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    run([*request.split(), "-out", str(files[0]), "-keyout", str(files[1])])
+    return str(files[0]), str(files[1])
+
+
+def server_command(peer: Peer, role: str, files: tuple[str, ...]) -> list[str]:
+    """Return what starts its server."""
+    if peer.program == "c":
+        role = "echo" if role == "timeouts" else role  # it has none
+        return [str(BUILD / ("floor_tls" if files else "floor")), role, *files]
+    if peer.program in ("node", "bun"):
+        script = str(HERE / "servers" / f"{peer.program}_server.mjs")
+        return [program(peer.program), script, role, *files]
+    arguments = [peer.loop] if peer.loop else []
+    return [sys.executable, str(HERE / "servers" / peer.program), *arguments, role, *files]
+
+
+def client_command(peer: Peer, port: int, connections: int) -> list[str]:
+    """Return what starts its client, for connects."""
+    if peer.program == "c":
+        options = f"churn --port {port} --connections {connections}"
+        return [str(LOAD), *options.split()]
+    numbers = [str(port), str(connections)]
+    if peer.program in ("node", "bun"):
+        script = str(HERE / "clients" / f"{peer.program}_client.mjs")
+        return [program(peer.program), script, *numbers]
+    script = "mantou_client.py" if peer.program.startswith("mantou") else "stream_client.py"
+    return [sys.executable, str(HERE / "clients" / script), peer.loop, *numbers]
+
+
+def program(name: str) -> str:
+    if name == "bun":
+        return str(BUILD / "node_modules" / "@oven" / "bun-linux-x64" / "bin" / "bun")
+    return shutil.which(name) or name
+
+
+def prepare(wanted: list[Peer], tls: bool = True) -> dict[str, str]:
+    """Install and compile what the wanted need; return those that are missing, with the reason."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    missing: dict[str, str] = {}
+    for peer in wanted:
+        try:
+            if peer.program == "c":
+                compile_c("floor")
+                if tls:
+                    compile_c("floor_tls", "-lssl", "-lcrypto")
+            elif peer.program == "bun":
+                install_bun()
+            elif peer.program == "node" and not shutil.which("node"):
+                missing[peer.name] = "node is not on the PATH"
+            if peer.needs:
+                install_distribution(peer.needs)
+            if peer.loop.endswith("uvloop"):
+                install_distribution("uvloop")
+        except (subprocess.CalledProcessError, OSError) as error:
+            missing[peer.name] = reason(error)
+    return missing
+
+
+def reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines()
+        return lines[-1] if lines else str(error)
+    return str(error)
+
+
+def run(command: list[str]) -> str:
+    """Run a command to its end and return what it prints."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def build_load() -> None:
+    """Build the load generator: only the benchmark needs it."""
+    cargo = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "mantou-load"]
+    subprocess.run(cargo, cwd=ROOT, check=True)
+
+
+@functools.cache
+def compile_c(name: str, *libraries: str) -> None:
+    source, output = str(HERE / "servers" / f"{name}.c"), str(BUILD / name)
+    options = ["-O2", "-Wall", "-Wextra"]
+    run([os.environ.get("CC", "cc"), *options, "-o", output, source, *libraries])
+
+
+@functools.cache
+def install_bun() -> None:
+    shutil.copy(HERE / "package.json", BUILD)
+    run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(BUILD)])
+    run([program("bun"), "--version"])
+
+
+@functools.cache
+def install_distribution(name: str) -> None:
+    lines = (ROOT / "requirements" / "bench.txt").read_text().splitlines()
+    pinned = next(line for line in lines if line.startswith(f"{name}=="))
+    mark = SITE / f".{pinned}"
+    if not mark.exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+        run([*pip, "--target", str(SITE), pinned])
+        mark.touch()
+
+
+def versions() -> dict[str, str]:
+    """Return the version of everything that is installed."""
+    commands = {
+        "bun": [program("bun"), "--version"],
+        "node": ["node", "--version"],
+        "openssl": ["openssl", "version"],
+        "cc": [os.environ.get("CC", "cc"), "--version"],
+        "rustc": ["rustc", "--version"],
+        "mantou (commit)": ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],
+    }
+    found = {"python": sys.version.split()[0]}
+    for name, command in commands.items():
+        try:
+            found[name] = run(command).splitlines()[0]
+        except (OSError, subprocess.CalledProcessError, IndexError):
+            found[name] = "missing"
+    for line in (ROOT / "requirements" / "bench.txt").read_text().splitlines():
+        name, mark, version = line.partition("==")
+        if mark and (SITE / f".{line}").exists():
+            found[name] = version
+    return found
+
+
+if __name__ == "__main__":
+    absent = prepare(list(PEERS))
+    for each in PEERS:
+        print(f"{each.label:<28}{absent.get(each.name, 'ready')}")
+    sys.exit(bool(absent))
