@@ -174,7 +174,7 @@ def page(result: dict[str, Any], files: dict[str, str]) -> str:
         " checks every byte that comes back. Under TLS: 1.3, TLS_AES_256_GCM_SHA384, X25519, an EC"
         " P-256 certificate; the C floor is OpenSSL. glibc's allocator is told, for every program,"
         " not to map memory anew for large reads: by default that doubles asyncio's cost, by"
-        " chance. The C server has no idle timeouts.",
+        " chance. The C server has no idle timeouts; for connects the load generator is the floor.",
         f"```\n{result['command']}\n```",
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB,"
         f" {machine['kernel']}; load average before: {machine['load_average']}."

@@ -154,7 +154,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory / 2**30),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "load_average": round(os.getloadavg()[0], 2),
     }
 
