@@ -14,6 +14,7 @@ import pytest
 import mantou
 from tests.conftest import LoopErrors
 from tests.support import Peer, RawListener, Recorder, fill
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS
 
 Socket = mantou.Socket[Any]
 
@@ -210,6 +211,64 @@ async def test_an_accepted_socket_survives(stage: str, act: str, loop_errors: Lo
         listener.stop()
         await listener.closed()
         assert listener.connections == 0
+    check(recorder, act, loop_errors)
+
+
+class Shaking(Recorder):
+    """Also writes down how the TLS handshake went."""
+
+    def handshake(self, socket: Socket, success: bool, error: BaseException | None) -> object:
+        return self._note("handshake", socket, success, error)
+
+
+class Client(Peer):
+    """The other end of a TLS connection: a mantou client that behaves."""
+
+    def __init__(self, socket: Socket, recorder: Recorder) -> None:
+        self.socket, self.recorder = socket, recorder
+
+    async def send(self, data: bytes) -> None:
+        self.socket.write(data)
+
+    async def receive_until_fin(self) -> bytes:
+        await self.recorder.until("close")
+        return bytes(self.recorder.received)
+
+    def finish(self) -> None:
+        self.socket.end()
+
+    def reset(self) -> None:
+        self.socket.terminate()
+
+    def close(self) -> None:
+        self.socket.terminate()
+
+
+@pytest.mark.loops("mantou")
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("stage", (*STAGES, "handshake"))
+async def test_a_socket_over_tls_survives(stage: str, act: str, loop_errors: LoopErrors) -> None:
+    recorder = Shaking() if stage == "handshake" else Recorder()
+    meddle(recorder, stage, act)
+    made: list[Socket] = []
+    opened = recorder.open
+
+    def note(socket: Socket) -> object:
+        made.append(socket)
+        return opened(socket)
+
+    recorder.open = note  # type: ignore[method-assign]
+    other = Recorder()
+    with mantou.listen(
+        hostname="127.0.0.1", port=0, socket=recorder, tls=SERVER_OPTIONS
+    ) as listener:
+        client = await mantou.connect(
+            hostname="localhost", port=listener.port, socket=other, tls=CLIENT_OPTIONS
+        )
+        await recorder.until("open")
+        await see_it_off(recorder, stage, made.pop(), Client(client, other))
+        listener.stop()
+        await listener.closed()
     check(recorder, act, loop_errors)
 
 

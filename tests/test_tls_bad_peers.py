@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
+import re
 import socket as kernel
 import ssl
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 import mantou
 from tests.peers import Peer, RawListener
@@ -312,7 +318,7 @@ async def test_a_tampered_record(version: str, what: str) -> None:
 
 @both_versions
 async def test_a_flood_of_empty_records(version: str) -> None:
-    """They cost, and bring nothing; TLS 1.3's are sealed, so that OpenSSL cannot be made to."""
+    """They cost, and bring nothing."""
     if version == "TLSv1.3":
         flood = record(20, b"\1") * 100_000
     else:
@@ -324,6 +330,56 @@ async def test_a_flood_of_empty_records(version: str) -> None:
         _, error = await client.until("close")
     assert isinstance(error, ssl.SSLError)
     assert client.names == ["open", "error", "close"]
+
+
+def sealer(key_log: str) -> Callable[[bytes], bytes]:
+    """Seals what a TLS 1.3 client says, AES-256-GCM, by the secret that its key log tells.
+
+    As OpenSSL would, from the first record on; but it also seals nothing at all.
+    """
+    secret = re.search(r"CLIENT_TRAFFIC_SECRET_0 \S+ (\S+)", key_log)
+    assert secret is not None
+
+    def expand(label: bytes, length: int) -> bytes:
+        label = b"tls13 " + label
+        info = length.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+        return HKDFExpand(SHA384(), length, info).derive(bytes.fromhex(secret[1]))
+
+    cipher, nonce = AESGCM(expand(b"key", 32)), int.from_bytes(expand(b"iv", 12), "big")
+    numbers = itertools.count()
+
+    def seal(data: bytes) -> bytes:
+        inner = data + bytes([APPLICATION_DATA])
+        header = bytes([APPLICATION_DATA, 3, 3]) + (len(inner) + 16).to_bytes(2, "big")
+        number = (nonce ^ next(numbers)).to_bytes(12, "big")
+        return header + cipher.encrypt(number, inner, header)
+
+    return seal
+
+
+async def test_a_flood_of_sealed_empty_records(tmp_path: Path) -> None:
+    """A few may hide how much is said; as many as a flood are an attack."""
+    server = Recorder(data=lambda socket, data: socket.write(data))
+    async with serving(server) as port:
+        sock = kernel.create_connection(("127.0.0.1", port))
+        sock.setblocking(False)
+        peer = TlsPeer(sock, server_side=False, version="TLSv1.3")
+        peer.ssl.context.keylog_filename = str(tmp_path / "keys")
+        await peer.handshake()
+        seal = sealer((tmp_path / "keys").read_text())
+        await Peer.send(peer, b"".join(seal(b"") for _ in range(30)) + seal(b"still there"))
+        assert await peer.receive_some() == b"still there"
+        with contextlib.suppress(ConnectionError):
+            await Peer.send(peer, b"".join(seal(b"") for _ in range(20_000)))
+        _, error = await server.until("close")
+        peer.close()
+    assert isinstance(error, ssl.SSLError)
+    assert server.events == [
+        ("open",),
+        ("data", b"still there"),
+        ("error", error),
+        ("close", error),
+    ]
 
 
 async def test_a_flood_of_empty_records_before_the_handshake() -> None:
