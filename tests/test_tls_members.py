@@ -39,6 +39,7 @@ from tests.tls import (
     server_credential,
     server_options,
 )
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS
 
 versions = pytest.mark.parametrize("version", VERSIONS)
 Pair = tuple[mantou.Socket[Any], mantou.Socket[Any]]
@@ -658,3 +659,20 @@ def records(listening: kernel.socket, sizes: list[int]) -> int:
             sizes.append(size)
         del wire[:size]
     return received
+
+
+async def test_a_listener_has_no_session_to_resume() -> None:
+    with mantou.listen(
+        hostname="127.0.0.1", port=0, socket=Recorder(), tls=SERVER_OPTIONS
+    ) as listener:
+        socket = await mantou.connect(
+            hostname="localhost", port=listener.port, socket=Recorder(), tls=CLIENT_OPTIONS
+        )
+        with pytest.raises(ValueError, match="'session'"):
+            mantou.listen(
+                hostname="127.0.0.1",
+                port=0,
+                socket=Recorder(),
+                tls={**SERVER_OPTIONS, "session": socket.get_session()},
+            )
+        socket.end()

@@ -98,7 +98,10 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     server_name = _server_name(options)
     if side == "server" and server_name is not None and not config.covers(server_name):
         raise wrong_value("server_name", "a name that the certificate is made for", server_name)
-    return TlsSettings(config, server_name, _session(options))
+    session = _session(options)
+    if side == "server" and session is not None:
+        raise ValueError("option 'session' is for connect(): clients are who resumes a session")
+    return TlsSettings(config, server_name, session)
 
 
 def _check_context(context: ssl.SSLContext, side: Side) -> None:
