@@ -39,27 +39,43 @@ class SSLDriver:
 
     def pump(self, ciphertext: bytes, plaintext: bytes, finish: bool) -> Pumped:
         """Takes what came from the peer and what is to be sent; returns what came of it."""
-        self._incoming.write(ciphertext)
         opened: list[bytes] = []
         peer_closed = False
         error: BaseException | None = None
+        if ciphertext:
+            self._incoming.write(ciphertext)
         try:
             if not self._established:
                 self._object.do_handshake()
                 self._established = True
             if plaintext:
                 self._object.write(plaintext)
-            while piece := self._object.read(_READ_SIZE):
-                opened.append(piece)
-            # An empty read is the peer's close_notify.
-            peer_closed = True
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError) as reason:
-            peer_closed = isinstance(reason, ssl.SSLZeroReturnError)
+            if self._incoming.pending or self._object.pending():
+                peer_closed = self._read_into(opened)
+        except ssl.SSLWantReadError:
+            # The rest of a record is still on its way.
+            pass
         except (ssl.SSLError, ValueError, OSError) as reason:
             error = reason
         if finish and error is None:
             self._say_goodbye()
-        return b"".join(opened), self._outgoing.read(), self._established, peer_closed, error
+        plain = opened[0] if len(opened) == 1 else b"".join(opened)
+        sealed = self._outgoing.read() if self._outgoing.pending else b""
+        return plain, sealed, self._established, peer_closed, error
+
+    def _read_into(self, opened: list[bytes]) -> bool:
+        """Opens what has come; whether the peer said goodbye."""
+        # To ask once more where nothing is left would cost an exception for each message.
+        while self._incoming.pending or self._object.pending():
+            try:
+                piece = self._object.read(_READ_SIZE)
+            except ssl.SSLZeroReturnError:
+                return True
+            if not piece:
+                # This, too, is the peer's close_notify.
+                return True
+            opened.append(piece)
+        return False
 
     def _say_goodbye(self) -> None:
         try:
