@@ -435,3 +435,25 @@ async def test_open_that_raises_behind_the_handshake_is_raised_by_connect() -> N
 def plain(peer: TlsPeer) -> Peer:
     """The same connection without the TLS."""
     return Peer(peer.sock)
+
+
+async def test_what_was_accepted_before_the_handshake_leaves_behind_it_even_if_closed() -> None:
+    def say_and_go(socket: Any) -> None:
+        socket.write_all(b"last words")
+        socket.close()
+        assert socket.write(b"too late") == -1
+
+    class Shaking(Recorder):
+        def handshake(self, socket: Any, success: bool, error: BaseException | None) -> object:
+            return self._note("handshake", socket, success, error)
+
+    server, client = Recorder(), Shaking(open=say_and_go)
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=server, tls=SERVER_OPTIONS) as listener:
+        with pytest.raises(ConnectionAbortedError):
+            await mantou.connect(
+                hostname="localhost", port=listener.port, socket=client, tls=CLIENT_OPTIONS
+            )
+        await server.until("close")
+    assert server.received == b"last words"
+    assert server.errors == [None]
+    assert client.events == [("open",), ("close", None)]

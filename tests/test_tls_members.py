@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from cryptography import x509
 
 import mantou
@@ -676,3 +677,60 @@ async def test_a_listener_has_no_session_to_resume() -> None:
                 tls={**SERVER_OPTIONS, "session": socket.get_session()},
             )
         socket.end()
+
+
+class Shaking(Recorder):
+    """Has a `handshake` handler, so that `open` comes before the handshake."""
+
+    def handshake(self, socket: Any, success: bool, error: BaseException | None) -> object:
+        return self._note("handshake", socket, success, error)
+
+
+async def test_a_client_decides_in_open_to_accept_anybody() -> None:
+    client = Shaking(open=lambda socket: socket.set_verify_mode(False, False))
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder(), tls=SERVER_OPTIONS) as own:
+        socket = await mantou.connect(
+            hostname="localhost", port=own.port, socket=client, tls={"ca": stranger()}
+        )
+        assert not socket.authorized
+        assert isinstance(client.of("handshake")[0][2], ssl.SSLCertVerificationError)
+        with pytest.raises(ValueError, match="before the handshake"):
+            socket.set_verify_mode(True, True)
+        socket.end()
+
+
+async def test_a_server_decides_in_open_to_ask_for_certificates() -> None:
+    server = Shaking(open=lambda socket: socket.set_verify_mode(True, True))
+    options = {**SERVER_OPTIONS, **CLIENT_OPTIONS}
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=server, tls=options) as listener:
+        client = Recorder()
+        socket = await mantou.connect(
+            hostname="localhost", port=listener.port, socket=client, tls=CLIENT_OPTIONS
+        )
+        await server.until("close")
+        await client.until("close")
+        assert server.of("handshake")[0][1] is False
+        assert isinstance(client.errors[0], ssl.SSLError)
+        other = await mantou.connect(
+            hostname="localhost", port=listener.port, socket=Recorder(), tls=options
+        )
+        await server.until("handshake", 2)
+        assert server.of("handshake")[1] == ("handshake", True, None)
+        assert server.sockets[1].authorized
+        assert not socket.authorized or other.authorized
+        other.end()
+
+
+async def test_an_ssl_context_decides_by_itself() -> None:
+    client = Shaking(open=lambda socket: socket.set_verify_mode(False, False))
+    context = ssl.create_default_context(cadata=CLIENT_OPTIONS["ca"])
+    with (
+        mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder(), tls=SERVER_OPTIONS) as own,
+        pytest.raises(NotImplementedError, match="verify_mode"),
+    ):
+        await mantou.connect(hostname="localhost", port=own.port, socket=client, tls=context)
+
+
+def stranger() -> str:
+    """A certificate authority that has issued nothing here."""
+    return trustme.CA().cert_pem.bytes().decode()

@@ -335,7 +335,12 @@ class Socket(Generic[D]):
         """Plaintext per record in bytes, 512 to 16384; whether it was set."""
 
     def set_verify_mode(self, request_cert: bool, reject_unauthorized: bool) -> None:
-        """:raises NotImplementedError: verification is fixed when a connection begins."""
+        """Whom to accept, as the options of these names (Bun: `socket.setVerifyMode()`).
+
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
+        :raises ValueError: the handshake has begun; it can be called in `open` if there is a
+            `handshake` handler.
+        """
 
     def disable_renegotiation(self) -> None:
         """Nothing to do: there is none."""
@@ -377,7 +382,7 @@ class Listener:
     def fileno(self) -> int: ...
     def stop(self, close_active_connections: bool) -> None: ...
     def reload(self, socket: object) -> None: ...
-    def set_tls(self, config: TlsConfig | ssl.SSLContext) -> None: ...
+    def set_tls(self, settings: TlsSettings) -> None: ...
     def set_referenced(self, referenced: bool) -> None: ...
     def closed(self) -> asyncio.Future[None]: ...
 
@@ -433,5 +438,5 @@ class Engine:
         handlers: Handlers,
         data: object,
         data_factory: Callable[[Any], object] | None,
-        tls: TlsConfig | ssl.SSLContext | None,
+        tls: TlsSettings | None,
     ) -> Listener: ...

@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, Unpack, cast, overload
 
 from . import _bind
 from ._attach import current_engine
-from ._core import Engine, Handlers, TlsConfig
+from ._core import Engine, Handlers
 from ._core import Listener as NativeListener
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
@@ -23,7 +23,7 @@ from ._option_types import (
 )
 from ._options import ListenRequest, parse_listen
 from ._targets import FdTarget, TcpTarget
-from ._tls_options import parse_tls
+from ._tls_options import TlsSettings, parse_tls
 
 
 @overload
@@ -47,7 +47,7 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     :raises ValueError: an option has a wrong value, or two contradict each other.
     """
     request = parse_listen(options)
-    tls = None if request.tls is None else parse_tls(request.tls, "server").config
+    tls = None if request.tls is None else parse_tls(request.tls, "server")
     engine = current_engine()
     target = request.target
     if isinstance(target, FdTarget):
@@ -113,7 +113,7 @@ class _Listener(Generic[D]):
         :raises TypeError: an option is unknown or of the wrong type.
         :raises ValueError: an option has a wrong value.
         """
-        self._native.set_tls(parse_tls(tls, "server").config)
+        self._native.set_tls(parse_tls(tls, "server"))
 
     def ref(self) -> None:
         """Lets it keep `run()` alive, as it does from the start."""
@@ -202,14 +202,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _start(
-    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | ssl.SSLContext | None
+    engine: Engine, fd: int, request: ListenRequest, tls: TlsSettings | None
 ) -> NativeListener:
     handlers = Handlers(request.handlers)
     return engine.listen(fd, request.stream, handlers, request.data, request.data_factory, tls)
 
 
 def _start_or_close(
-    engine: Engine, fd: int, request: ListenRequest, tls: TlsConfig | ssl.SSLContext | None
+    engine: Engine, fd: int, request: ListenRequest, tls: TlsSettings | None
 ) -> NativeListener:
     try:
         return _start(engine, fd, request, tls)

@@ -61,6 +61,18 @@ class TlsSettings:
     """The name to ask for and to check; None for that of the connection's target."""
     session: TlsTicket | None
     """An earlier session to resume."""
+    options: Options
+    side: Side
+
+    def with_verification(self, request_cert: bool, reject_unauthorized: bool) -> TlsSettings:
+        """The same, with another idea of whom to accept.
+
+        :raises NotImplementedError: an `ssl.SSLContext` says so itself, with its `verify_mode`.
+        """
+        if isinstance(self.config, ssl.SSLContext):
+            raise NotImplementedError("set the 'verify_mode' of the ssl.SSLContext instead")
+        changed = {"request_cert": request_cert, "reject_unauthorized": reject_unauthorized}
+        return parse_tls({**self.options, **changed}, self.side)
 
 
 def parse_tls(source: object, side: Side) -> TlsSettings:
@@ -72,7 +84,7 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     """
     if isinstance(source, ssl.SSLContext):
         _check_context(source, side)
-        return TlsSettings(source, None, None)
+        return TlsSettings(source, None, None, {}, side)
     options: Options = {} if source is True else cast("Options", source)
     for name in options:
         if name not in _NAMES:
@@ -101,7 +113,7 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     session = _session(options)
     if side == "server" and session is not None:
         raise ValueError("option 'session' is for connect(): clients are who resumes a session")
-    return TlsSettings(config, server_name, session)
+    return TlsSettings(config, server_name, session, options, side)
 
 
 def _check_context(context: ssl.SSLContext, side: Side) -> None:

@@ -18,8 +18,8 @@ pub struct Listener {
     handlers: Guarded<Option<Py<Handlers>>>,
     data: Guarded<Option<Py<PyAny>>>,
     data_factory: Guarded<Option<Py<PyAny>>>,
-    /// The `ssl.SSLContext` that drives the TLS of new connections, if the engine does not.
-    context: Guarded<Option<Py<PyAny>>>,
+    /// The `TlsSettings` of new connections.
+    tls: Guarded<Option<Py<PyAny>>>,
     owner: Guarded<Option<Py<PyAny>>>,
     connections: Guarded<usize>,
     /// Nothing is to stay open, not even what is being accepted this moment.
@@ -35,7 +35,7 @@ impl Listener {
         handlers: Py<Handlers>,
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
-        context: Option<Py<PyAny>>,
+        tls: Option<Py<PyAny>>,
     ) -> Self {
         Self {
             engine,
@@ -43,7 +43,7 @@ impl Listener {
             handlers: Guarded::new(Some(handlers)),
             data: Guarded::new(Some(data)),
             data_factory: Guarded::new(data_factory),
-            context: Guarded::new(context),
+            tls: Guarded::new(tls),
             owner: Guarded::new(None),
             connections: Guarded::new(0),
             closes_all: Guarded::new(false),
@@ -63,8 +63,8 @@ impl Listener {
         self.data_factory.cloned(py)
     }
 
-    pub fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.context.cloned(py)
+    pub fn tls(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tls.cloned(py)
     }
 
     pub fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -167,15 +167,15 @@ impl Listener {
     }
 
     /// New connections speak TLS with this configuration; open ones stay as they are.
-    fn set_tls(&self, config: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = config.py();
-        let (token, way) = (self.token.get(py), Way::new(config));
-        let acceptor = way.acceptor();
+    fn set_tls(&self, settings: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = settings.py();
+        let token = self.token.get(py);
+        let acceptor = Way::of(settings)?.acceptor();
         self.engine
             .get()
             .core
             .with(|core| core.set_tls(token, Some(acceptor)))?;
-        drop(self.context.replace(py, way.into_context()));
+        drop(self.tls.replace(py, Some(settings.clone().unbind())));
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Listener {
         self.data.traverse(&visit, |it, visit| visit.call(it))?;
         self.data_factory
             .traverse(&visit, |it, visit| visit.call(it))?;
-        self.context.traverse(&visit, |it, visit| visit.call(it))?;
+        self.tls.traverse(&visit, |it, visit| visit.call(it))?;
         self.owner.traverse(&visit, |it, visit| visit.call(it))?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters.iter().try_for_each(|waiter| visit.call(waiter))
@@ -212,7 +212,7 @@ impl Listener {
         drop(self.handlers.take());
         drop(self.data.take());
         drop(self.data_factory.take());
-        drop(self.context.take());
+        drop(self.tls.take());
         drop(self.owner.take());
         drop(self.waiters.take());
     }

@@ -109,6 +109,7 @@ pub struct TlsTicket(pub ResumeToken);
 /// What a connection needs to begin its side of TLS: a `TlsSettings`, and the name it falls back to.
 pub struct Start {
     way: Way,
+    settings: Py<PyAny>,
     pub server_side: bool,
     pub name: String,
     pub ticket: Option<ResumeToken>,
@@ -123,24 +124,19 @@ pub enum Way {
 }
 
 impl Way {
-    pub fn new(config: &Bound<'_, PyAny>) -> Self {
-        match config.cast::<TlsConfig>() {
+    /// What some `TlsSettings` have chosen.
+    pub fn of(settings: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let config = settings.getattr("config")?;
+        Ok(match config.cast::<TlsConfig>() {
             Ok(config) => Self::Native(Arc::clone(&config.get().shared)),
-            Err(_) => Self::Context(config.clone().unbind()),
-        }
+            Err(_) => Self::Context(config.unbind()),
+        })
     }
 
     pub fn acceptor(&self) -> Acceptor {
         match self {
             Self::Native(config) => Acceptor::Native(Arc::clone(config)),
             Self::Context(_) => Acceptor::Foreign,
-        }
-    }
-
-    pub fn into_context(self) -> Option<Py<PyAny>> {
-        match self {
-            Self::Native(_) => None,
-            Self::Context(context) => Some(context),
         }
     }
 }
@@ -150,7 +146,8 @@ impl Start {
         let name: Option<String> = settings.getattr("server_name")?.extract()?;
         let ticket = settings.getattr("session")?;
         Ok(Self {
-            way: Way::new(&settings.getattr("config")?),
+            way: Way::of(settings)?,
+            settings: settings.clone().unbind(),
             server_side,
             name: name.unwrap_or_else(|| hostname.to_owned()),
             ticket: match ticket.cast::<TlsTicket>() {
@@ -159,6 +156,32 @@ impl Start {
             },
             initial: Vec::new(),
         })
+    }
+
+    /// For what a server has no use of.
+    pub fn as_client(&mut self, what: &str) -> PyResult<&mut Self> {
+        if self.server_side {
+            return Err(PyValueError::new_err(format!(
+                "{what} is for clients before the handshake"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// Accepts others than it would have.
+    pub fn set_verification(
+        &mut self,
+        py: Python<'_>,
+        request: bool,
+        reject: bool,
+    ) -> PyResult<()> {
+        let changed = self
+            .settings
+            .bind(py)
+            .call_method1("with_verification", (request, reject))?;
+        self.way = Way::of(&changed)?;
+        self.settings = changed.unbind();
+        Ok(())
     }
 
     /// The engine's driver, and the foreign one if that is who drives.
@@ -178,9 +201,12 @@ impl Start {
     }
 }
 
-/// The foreign driver of a connection that a listener with this context has accepted.
-pub fn server_driver(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
-    new_driver(py, (context, true, py.None()))
+/// The foreign driver of a connection that a listener with these settings has accepted.
+pub fn server_driver(py: Python<'_>, settings: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    match Way::of(settings)? {
+        Way::Native(_) => Ok(None),
+        Way::Context(context) => new_driver(py, (context, true, py.None())).map(Some),
+    }
 }
 
 fn new_driver<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyResult<Py<PyAny>> {

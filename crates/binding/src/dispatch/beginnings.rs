@@ -57,9 +57,9 @@ pub(super) fn accepted(
         "localhost",
     );
     let socket = Bound::new(py, socket)?;
-    if let Some(context) = from.context(py) {
-        let driver = tls::server_driver(py, &context)?;
-        socket.get().set_driver(py, Some(driver));
+    if let Some(settings) = from.tls(py) {
+        let driver = tls::server_driver(py, settings.bind(py))?;
+        socket.get().set_driver(py, driver);
     }
     from.add_connection(py);
     engine

@@ -71,16 +71,18 @@ pub(super) fn on_closed(
     let failure = failure.or_else(|| this.take_driver_error(py));
     let error = failure.or_else(|| errors::from_close(py, reason));
     let error = error.as_ref().map(|error| error.bind(py));
-    if handshaking {
-        let why = error
+    let why = || {
+        error
             .cloned()
-            .unwrap_or_else(|| errors::aborted_handshake(py));
-        if never_opened {
-            connect_failed(engine, socket, &why);
-        } else {
-            call(engine, socket, Stage::Handshake, (socket, false, &why));
-        }
-        this.settle_secured(py, Some(&why));
+            .unwrap_or_else(|| errors::aborted_handshake(py))
+    };
+    if never_opened {
+        connect_failed(engine, socket, &why());
+    } else if handshaking {
+        call(engine, socket, Stage::Handshake, (socket, false, &why()));
+    }
+    if this.is_awaited(py) {
+        this.settle_secured(py, Some(&why()));
     }
     if let Some(raw) = this.take_raw(py) {
         // The socket that this one took the connection over from ends with it, just before.

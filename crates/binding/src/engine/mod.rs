@@ -230,7 +230,7 @@ impl Engine {
         let engine = this.get();
         engine.check_open(py)?;
         let settings = settings::from_options(options)?;
-        let way = tls.map(Way::new);
+        let way = tls.map(Way::of).transpose()?;
         let acceptor = way.as_ref().map(Way::acceptor);
         let token = engine
             .core
@@ -242,7 +242,7 @@ impl Engine {
             handlers,
             data,
             data_factory,
-            way.and_then(Way::into_context),
+            tls.map(|tls| tls.clone().unbind()),
         );
         let listener = Py::new(py, listener)?;
         engine.set_owner(py, token, Owner::Listener(listener.clone_ref(py)));

@@ -237,18 +237,30 @@ impl Socket {
         &self,
         py: Python<'_>,
         what: &str,
-        change: impl FnOnce(&mut Start),
+        change: impl FnOnce(&mut Start) -> PyResult<()>,
     ) -> PyResult<()> {
-        let late = || PyValueError::new_err(format!("{what} is for clients before the handshake"));
-        let mut start = self.tls_start.replace(py, None).ok_or_else(late)?;
-        if start.server_side {
+        let late =
+            || PyValueError::new_err(format!("{what} is only possible before the handshake"));
+        if !self.with(py, |core, token| core.can_restart(token))? {
             return Err(late());
         }
-        change(&mut start);
-        if let core::Driver::Native(session) = self.begin_with(py, *start)? {
+        let mut start = match self.tls_start.replace(py, None) {
+            Some(start) => *start,
+            None => self.accepted_start(py)?.ok_or_else(late)?,
+        };
+        change(&mut start)?;
+        if let core::Driver::Native(session) = self.begin_with(py, start)? {
             self.with(py, |core, token| core.replace_session(token, session))?;
         }
         Ok(())
+    }
+
+    /// How an accepted socket begins TLS.
+    fn accepted_start(&self, py: Python<'_>) -> PyResult<Option<Start>> {
+        let listener = self.listener.as_ref().map(Py::get);
+        let settings = listener.and_then(|listener| listener.tls(py));
+        let start = settings.map(|settings| Start::new(settings.bind(py), true, &self.hostname));
+        start.transpose()
     }
 
     /// Lets go of its connection, for a TLS socket to take it over.

@@ -236,7 +236,8 @@ impl Socket {
     fn set_session(&self, session: &Bound<'_, TlsTicket>) -> PyResult<()> {
         let ticket = session.get().0.clone();
         self.restart(session.py(), "set_session()", |start| {
-            start.ticket = Some(ticket);
+            start.as_client("set_session()")?.ticket = Some(ticket);
+            Ok(())
         })
     }
 
@@ -283,7 +284,10 @@ impl Socket {
     fn set_servername(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         let clean = py.import("mantou._tls_options")?.getattr("tls_name")?;
         let name = clean.call1((name, "name"))?.extract()?;
-        self.restart(py, "set_servername()", |start| start.name = name)
+        self.restart(py, "set_servername()", |start| {
+            start.as_client("set_servername()")?.name = name;
+            Ok(())
+        })
     }
 
     fn set_max_send_fragment(&self, py: Python<'_>, size: usize) -> PyResult<bool> {
@@ -291,13 +295,16 @@ impl Socket {
         Ok(set.unwrap_or(false))
     }
 
-    #[allow(clippy::unused_self)]
-    fn set_verify_mode(&self, request_cert: bool, reject_unauthorized: bool) -> PyResult<()> {
-        let _ = (request_cert, reject_unauthorized);
-        Err(PyNotImplementedError::new_err(
-            "verification is fixed when a connection begins: use the options request_cert and \
-             reject_unauthorized of 'tls', or listener.set_tls() for new connections",
-        ))
+    /// Accepts others than the options say, if the handshake has not begun.
+    fn set_verify_mode(
+        &self,
+        py: Python<'_>,
+        request_cert: bool,
+        reject_unauthorized: bool,
+    ) -> PyResult<()> {
+        self.restart(py, "set_verify_mode()", |start| {
+            start.set_verification(py, request_cert, reject_unauthorized)
+        })
     }
 
     /// There is none to switch off.

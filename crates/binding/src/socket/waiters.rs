@@ -78,6 +78,11 @@ impl Socket {
         }
     }
 
+    /// Whether anybody waits.
+    pub fn is_awaited(&self, py: Python<'_>) -> bool {
+        self.waiters.with(py, |waiters| !waiters.is_empty())
+    }
+
     /// Tells those who wait for the TLS handshake how it went.
     pub fn settle_secured(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
         let done = self.waiters.with(py, |waiters| {

@@ -9,7 +9,7 @@ use crate::error::CloseReason;
 use crate::listener::{Accepted, Acceptor, STARVED_RETRY};
 use crate::poller::{Interest, Ready};
 use crate::state::Input;
-use crate::stream::Received;
+use crate::stream::{Received, Stream};
 use crate::tls::TlsError;
 use crate::token::Token;
 
@@ -97,6 +97,13 @@ impl Engine {
             }
             Received::Ciphertext(n) => Read::Ciphertext(n),
             Received::Established => {
+                if self
+                    .stream(token)
+                    .is_some_and(Stream::is_closed_when_secured)
+                {
+                    self.close_gracefully(token);
+                    return Read::Nothing;
+                }
                 self.settle(token);
                 Read::Established
             }

@@ -77,8 +77,15 @@ impl Engine {
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
-        if stream.is_handshaking() && !stream.abort_handshake() {
-            return self.close(token, false, CloseReason::Clean);
+        if stream.is_handshaking() {
+            if stream.closes_when_secured() {
+                // What was accepted before the handshake can only leave behind it.
+                self.with_stream(token, |stream| stream.apply(Input::End));
+                return;
+            }
+            if !stream.abort_handshake() {
+                return self.close(token, false, CloseReason::Clean);
+            }
         }
         self.with_stream(token, |stream| stream.apply(Input::Close));
     }

@@ -29,6 +29,11 @@ impl Engine {
         self.stream_mut(token)?.secure()?.session()
     }
 
+    /// Whether TLS is to begin, and how can still be changed.
+    pub fn can_restart(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::can_restart)
+    }
+
     /// Begins with another session instead. False if the handshake has begun.
     pub fn replace_session(&mut self, token: Token, session: Session) -> bool {
         let secure = self.stream_mut(token).and_then(Stream::secure);

@@ -67,6 +67,8 @@ pub struct Secure {
     /// The handshake may begin; before that, its settings can still be changed.
     started: bool,
     established: bool,
+    /// The owner has closed the connection before the handshake was done.
+    closing: bool,
     /// The owner has not been told yet that it is established.
     news: bool,
     /// A foreign driver has something to do.
@@ -96,6 +98,7 @@ impl Secure {
             driver,
             started: false,
             established: false,
+            closing: false,
             news: false,
             wants_pump: false,
             asked: false,
@@ -327,6 +330,19 @@ impl Stream {
         self.set_paused(false);
     }
 
+    /// Puts off closing until the handshake is done, if something was accepted that is to leave
+    /// behind it.
+    pub fn closes_when_secured(&mut self) -> bool {
+        if let Some(secure) = &mut self.secure {
+            secure.closing = !secure.dead && !secure.gathered.is_empty();
+        }
+        self.is_closed_when_secured()
+    }
+
+    pub fn is_closed_when_secured(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.closing)
+    }
+
     /// Gives up a handshake: what was accepted before it still leaves, then the FIN. False if
     /// there is nothing that could leave.
     pub fn abort_handshake(&mut self) -> bool {
@@ -355,6 +371,10 @@ impl Stream {
 
     pub fn secure(&mut self) -> Option<&mut Secure> {
         self.secure.as_deref_mut()
+    }
+
+    pub fn can_restart(&self) -> bool {
+        self.state.is_open() && self.secure.as_ref().is_some_and(|secure| !secure.started)
     }
 
     pub fn is_secure(&self) -> bool {
