@@ -19,6 +19,7 @@ from mantou import _core
 from tests.conftest import LOOPS
 from tests.kernel import FullListener, unused_port
 from tests.support import Peer, RawListener, Recorder
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS
 
 CYCLES = 20_000
 AT_ONCE = 50
@@ -64,13 +65,24 @@ def no_garbage_collector() -> Iterator[None]:
 
 
 @pytest.mark.loops("mantou")
-async def test_20000_connections_come_and_go() -> None:
+@pytest.mark.parametrize(
+    ("cycles", "server_tls", "client_tls"),
+    [(CYCLES, False, False), (CYCLES // 10, SERVER_OPTIONS, CLIENT_OPTIONS)],
+    ids=["tcp", "tls"],
+)
+async def test_20000_connections_come_and_go(cycles: int, server_tls: Any, client_tls: Any) -> None:
     server, client = Handlers(), Handlers()
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=server, data=object()) as listener:
+    with mantou.listen(
+        hostname="127.0.0.1", port=0, socket=server, data=object(), tls=server_tls
+    ) as listener:
 
         async def cycle(number: int) -> None:
             socket = await mantou.connect(
-                hostname="127.0.0.1", port=listener.port, socket=client, data=[number]
+                hostname="127.0.0.1",
+                port=listener.port,
+                socket=client,
+                data=[number],
+                tls=client_tls,
             )
             # RST for most: TIME_WAIT would use up the ports.
             if number % 10:
@@ -83,11 +95,11 @@ async def test_20000_connections_come_and_go() -> None:
             while server.closed < server.opened or client.closed < client.opened:
                 await asyncio.sleep(0)
 
-        for first in range(0, CYCLES // 10, AT_ONCE):
+        for first in range(0, cycles // 10, AT_ONCE):
             await batch(first)
         before = (descriptors(), living(mantou.Socket), living(_core.Attempt))
         size = resident()
-        for first in range(CYCLES // 10, CYCLES, AT_ONCE):
+        for first in range(cycles // 10, cycles, AT_ONCE):
             await batch(first)
         while listener.connections:
             await asyncio.sleep(0)
@@ -95,7 +107,7 @@ async def test_20000_connections_come_and_go() -> None:
         assert before[1:] == (0, 0)
         # 100 bytes per connection at most, in case the allocator takes one more arena.
         assert resident() - size < 2 << 20
-        assert client.opened == client.closed == CYCLES
+        assert client.opened == client.closed == cycles
 
 
 @pytest.mark.loops("mantou")
