@@ -25,7 +25,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
-# Bounds every asynchronous test; far more than any of them needs.
+# Bounds every asynchronous test, in seconds; far more than any of them needs. One that is told to
+# take long has a `timeout` marker.
 TEST_TIMEOUT = 60.0
 
 LoopErrors = list[dict[str, Any]]
@@ -46,21 +47,26 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = inspect.signature(test).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    run_on(
-        pyfuncitem.callspec.params["loop_kind"], test, pyfuncitem.funcargs["loop_errors"], arguments
-    )
+    marker = pyfuncitem.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker else TEST_TIMEOUT
+    loop_errors = pyfuncitem.funcargs["loop_errors"]
+    run_on(pyfuncitem.callspec.params["loop_kind"], test, loop_errors, arguments, seconds)
     return True
 
 
 def run_on(
-    kind: str, test: Callable[..., Any], loop_errors: LoopErrors, arguments: dict[str, Any]
+    kind: str,
+    test: Callable[..., Any],
+    loop_errors: LoopErrors,
+    arguments: dict[str, Any],
+    seconds: float,
 ) -> None:
     """Runs one test on a loop of the kind, and closes that loop."""
 
     async def bounded() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: loop_errors.append(context))
-        async with asyncio.timeout(TEST_TIMEOUT):
+        async with asyncio.timeout(seconds):
             await test(**arguments)
 
     with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
