@@ -14,7 +14,6 @@ from mantou._options import parse_connect, parse_listen
 from mantou._targets import (
     FdTarget,
     TcpTarget,
-    UnixListenTarget,
     UnixTarget,
     parse_fd,
     parse_tcp,
@@ -110,7 +109,7 @@ def test_connect_and_listen_check_the_path() -> None:
 @pytest.mark.parametrize("mode", [0, 0o600, 0o777])
 def test_mode(mode: int) -> None:
     target = parse_unix_listen({"unix": Path("/s"), "mode": mode, "unlink_stale": True})
-    assert target == UnixListenTarget(b"/s", "/s", mode, True)
+    assert target == UnixTarget(b"/s", "/s", mode, True)
 
 
 @pytest.mark.parametrize("mode", [None, True, 1.0, "0600"], ids=repr)

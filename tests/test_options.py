@@ -16,7 +16,7 @@ import pytest
 
 from mantou._addresses import Literal
 from mantou._options import ConnectRequest, ListenRequest, parse_connect, parse_listen
-from mantou._targets import FdTarget, TcpTarget, UnixListenTarget, UnixTarget
+from mantou._targets import FdTarget, TcpTarget, UnixTarget
 
 Parse = Callable[[Mapping[str, object]], ConnectRequest | ListenRequest]
 
@@ -110,7 +110,7 @@ def test_unix_and_fd_leave_tcp_settings_alone() -> None:
 def test_targets_of_each_form() -> None:
     assert parse_connect(UNIX).target == UnixTarget(b"/tmp/s", "/tmp/s")
     assert parse_connect(FD).target == FdTarget(7)
-    assert parse_listen(UNIX).target == UnixListenTarget(b"/tmp/s", "/tmp/s", None, False)
+    assert parse_listen(UNIX).target == UnixTarget(b"/tmp/s", "/tmp/s", None, False)
     assert parse_listen(FD).target == FdTarget(7)
     assert parse_listen(FD).backlog == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import re
 import socket
 from collections.abc import Iterable
@@ -96,6 +97,7 @@ def parse_host(text: object, option: str) -> Host:
     return Name(text)
 
 
+@functools.lru_cache
 def parse_literal(text: str) -> Literal | None:
     """An IPv4 or IPv6 address, the latter with or without brackets and zone; else None."""
     if ":" not in text:

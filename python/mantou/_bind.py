@@ -16,7 +16,7 @@ import stat
 
 from ._addresses import Literal, Name, SocketAddress
 from ._options import ConnectRequest, ListenRequest
-from ._targets import TcpTarget, UnixListenTarget
+from ._targets import TcpTarget, UnixTarget
 
 _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
@@ -60,7 +60,7 @@ def for_listening(request: ListenRequest, target: TcpTarget) -> int:
     raise failure
 
 
-def for_listening_unix(request: ListenRequest, target: UnixListenTarget) -> int:
+def for_listening_unix(request: ListenRequest, target: UnixTarget) -> int:
     """The descriptor of a listening unix socket. Its file never has more rights than asked for."""
     with _Closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
         if target.mode is not None:
@@ -134,7 +134,7 @@ def _listen_addresses(request: ListenRequest, target: TcpTarget) -> list[tuple[i
     return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
-def _bind_unix(sock: socket.socket, target: UnixListenTarget) -> None:
+def _bind_unix(sock: socket.socket, target: UnixTarget) -> None:
     try:
         sock.bind(target.path)
     except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Unpack, cast, overload
 
 from . import _bind
-from ._addresses import Literal, interleave
+from ._addresses import Literal, SocketAddress, interleave
 from ._attach import running_engine
 from ._core import Attempt, Engine, Handlers, Socket, is_server_name
 from ._handlers import D
@@ -90,33 +90,45 @@ async def _open(
     if isinstance(target, FdTarget):
         _bind.check_connected(target.fd)
         return engine.adopt(target.fd, socket, request.stream, tls)
-    race = Race(engine, request)
     try:
-        async with asyncio.timeout(request.connect_timeout):
-            if isinstance(target, UnixTarget):
+        if isinstance(target, UnixTarget):
+            async with asyncio.timeout(request.connect_timeout):
                 attempt = await _connect_unix(engine, target)
-            else:
-                attempt = await race.run(await _candidates(request, target))
+        elif isinstance(target.host, Literal):
+            address = target.host.sockaddr(target.port)
+            bound = _bind.for_connecting(request, target.host.family)
+            attempt = await _attempt(engine, address, bound, request.connect_timeout)
+        else:
+            attempt = await _connect_by_name(engine, request, target)
     except TimeoutError as error:
         if error.errno is not None:
             # The kernel's own: it gave up before we did.
             raise
         seconds = request.connect_timeout
         late = TimeoutError(errno.ETIMEDOUT, f"not connected to {target} within {seconds} s")
-        race.annotate(late)
+        for note in getattr(error, "__notes__", ()):
+            late.add_note(note)
         raise late from None
     return attempt.establish(socket, request.stream, tls)
 
 
+async def _connect_by_name(engine: Engine, request: ConnectRequest, target: TcpTarget) -> Attempt:
+    race = Race(engine, request)
+    try:
+        async with asyncio.timeout(request.connect_timeout):
+            return await race.run(await _candidates(request, target))
+    except TimeoutError as error:
+        race.annotate(error)
+        raise
+
+
 async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candidate]:
-    """The addresses of the target, in the order in which they are to be tried."""
-    if isinstance(target.host, Literal):
-        return [(target.host.family, target.host.sockaddr(target.port))]
+    """The addresses of a name, in the order in which they are to be tried."""
     family = kernel.AF_INET6 if request.ipv6_only else kernel.AF_UNSPEC
     if request.local_address is not None:
         family = request.local_address.family
     found = await asyncio.get_running_loop().getaddrinfo(
-        target.host.text, target.port, family=family, type=kernel.SOCK_STREAM
+        str(target.host), target.port, family=family, type=kernel.SOCK_STREAM
     )
     # A hosts file may well name an address twice.
     unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
@@ -130,19 +142,34 @@ async def _connect_unix(engine: Engine, target: UnixTarget) -> Attempt:
     """
     pause = _FIRST_PAUSE
     while True:
-        finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            attempt = engine.connect(target.path, -1, functools.partial(_settle, finished))
+            return await _attempt(engine, target.path, -1, None)
         except BlockingIOError:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            continue
-        try:
-            await finished
-        except BaseException:
-            attempt.cancel()
-            raise
-        return attempt
+
+
+async def _attempt(
+    engine: Engine, address: SocketAddress | bytes, bound: int, seconds: float | None
+) -> Attempt:
+    """The one attempt at an address, once it is connected.
+
+    TimeoutError without errno if that takes longer than so many seconds. A timer of its own:
+    asyncio.timeout() would cost as much as the kernel needs to make the socket.
+    """
+    loop = asyncio.get_running_loop()
+    finished: asyncio.Future[None] = loop.create_future()
+    attempt = engine.connect(address, bound, functools.partial(_settle, finished))
+    timer = seconds and loop.call_later(seconds, _settle, finished, TimeoutError())
+    try:
+        await finished
+    except BaseException:
+        attempt.cancel()
+        raise
+    finally:
+        if timer:
+            timer.cancel()
+    return attempt
 
 
 def _settle(finished: asyncio.Future[None], error: OSError | None) -> None:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, cast, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypedDict,
+    cast,
+    get_args,
+)
 
 from ._validate import shown, unknown_name, wrong_type
 
@@ -143,8 +152,7 @@ HandlerObject = (
 Handlers = SocketHandler[D] | HandlerObject[D] | HandlerMapping[D]
 
 
-@dataclass(frozen=True, slots=True)
-class HandlerTable:
+class HandlerTable(NamedTuple):
     """Handlers looked up once, to be called often; None where there is none."""
 
     open: Handler | None
@@ -184,47 +192,40 @@ def compile_handlers(socket: object, option: str = "socket") -> HandlerTable:
             f"option {option!r} got the class {socket.__name__!r} itself; "
             f"pass an instance: {socket.__name__}()"
         )
-    found, binary_type = _look_up(socket, option)
-    handlers = {name: _callable(value, name, option) for name, value in found.items()}
-    if all(handler is None for handler in handlers.values()):
+    if isinstance(socket, Mapping):
+        found, binary_type = _of_mapping(cast("Mapping[str, object]", socket), option)
+    else:
+        found, binary_type = _of_object(socket), getattr(socket, "binary_type", "bytes")
+    for name, value in zip(HANDLER_NAMES, found, strict=True):
+        if value is not None and not callable(value):
+            raise TypeError(
+                f"option {option!r}: handler {name!r} must be callable, got {shown(value)}"
+            )
+    if all(value is None for value in found):
         names = ", ".join(HANDLER_NAMES)
         raise wrong_type(option, f"handlers, at least one of {names}", socket)
-    return HandlerTable(**handlers, binary_type=_binary_type(binary_type, option))
+    return HandlerTable._make((*found, _binary_type(binary_type, option)))
 
 
-# Looked up once: the base class's functions, by which an overridden method is told apart.
-_NO_OPS: dict[str, object] = {name: SocketHandler.__dict__[name] for name in HANDLER_NAMES}
+# The base class's functions, by which a method that is not overridden is told apart.
+_NO_OPS: tuple[object, ...] = tuple(SocketHandler.__dict__[name] for name in HANDLER_NAMES)
 _BINARY_TYPES = get_args(BinaryType)
 _KNOWN_NAMES = frozenset(HANDLER_NAMES) | {"binary_type"}
 
 
-def _look_up(socket: object, option: str) -> tuple[dict[str, object], object]:
-    if isinstance(socket, Mapping):
-        mapping = cast("Mapping[str, object]", socket)
-        _check_names(mapping, option)
-        found = {name: mapping.get(name) for name in HANDLER_NAMES}
-        return found, mapping.get("binary_type", "bytes")
-    found = {name: _method(socket, name) for name in HANDLER_NAMES}
-    return found, getattr(socket, "binary_type", "bytes")
-
-
-def _check_names(mapping: Mapping[str, object], option: str) -> None:
+def _of_mapping(mapping: Mapping[str, object], option: str) -> tuple[list[object], object]:
     for name in mapping:
         if name not in _KNOWN_NAMES:
             raise unknown_name(f"option {option!r}", str(name), (*HANDLER_NAMES, "binary_type"))
+    return [mapping.get(name) for name in HANDLER_NAMES], mapping.get("binary_type", "bytes")
 
 
-def _method(handler: object, name: str) -> object:
-    value = getattr(handler, name, None)
-    if getattr(value, "__func__", None) is _NO_OPS[name]:
-        return None
-    return value
-
-
-def _callable(value: object, name: str, option: str) -> Handler | None:
-    if value is None or callable(value):
-        return value
-    raise TypeError(f"option {option!r}: handler {name!r} must be callable, got {shown(value)}")
+def _of_object(handler: object) -> list[object]:
+    found = [getattr(handler, name, None) for name in HANDLER_NAMES]
+    return [
+        None if getattr(value, "__func__", None) is no_op else value
+        for value, no_op in zip(found, _NO_OPS, strict=True)
+    ]
 
 
 def _binary_type(value: object, option: str) -> BinaryType:

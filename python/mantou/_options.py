@@ -9,9 +9,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
@@ -26,8 +25,7 @@ from ._option_types import (
 )
 from ._targets import (
     HIGHEST_PORT,
-    ConnectTarget,
-    ListenTarget,
+    Target,
     TcpTarget,
     parse_fd,
     parse_tcp,
@@ -56,8 +54,7 @@ _LARGEST_SIZE = 2**63 - 1
 TlsSource = Literal[True] | Mapping[str, object] | ssl.SSLContext
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
+class StreamOptions(NamedTuple):
     """What every connection has: times in seconds, None for no limit or off; sizes in bytes.
 
     For unix and fd, `no_delay` is False and `keep_alive` None: both are left as they are.
@@ -74,11 +71,10 @@ class StreamOptions:
     exclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectRequest:
+class ConnectRequest(NamedTuple):
     """What connect() is to do."""
 
-    target: ConnectTarget
+    target: Target
     handlers: HandlerTable
     data: object
     tls: TlsSource | None
@@ -91,11 +87,10 @@ class ConnectRequest:
     stream: StreamOptions
 
 
-@dataclass(frozen=True, slots=True)
-class ListenRequest:
+class ListenRequest(NamedTuple):
     """What listen() is to do. `backlog` is 0 with an fd, which listens already."""
 
-    target: ListenTarget
+    target: Target
     handlers: HandlerTable
     data: object
     data_factory: Callable[[Any], object] | None
@@ -110,7 +105,7 @@ class ListenRequest:
 def parse_connect(options: Options) -> ConnectRequest:
     """Checks the options of connect()."""
     form = _form_of(options, _CONNECT)
-    target: ConnectTarget
+    target: Target
     if form == "tcp":
         target = parse_tcp(options, lowest_port=1)
     elif form == "unix":
@@ -139,7 +134,7 @@ def parse_connect(options: Options) -> ConnectRequest:
 def parse_listen(options: Options) -> ListenRequest:
     """Checks the options of listen()."""
     form = _form_of(options, _LISTEN)
-    target: ListenTarget
+    target: Target
     if form == "tcp":
         target = parse_tcp(options, lowest_port=0)
     elif form == "unix":
@@ -169,8 +164,7 @@ def parse_listen(options: Options) -> ListenRequest:
 Form = Literal["tcp", "unix", "fd"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Function:
+class _Function(NamedTuple):
     """The option names that a function knows, in each of its forms."""
 
     name: str
@@ -300,6 +294,13 @@ def _tls(options: Options) -> TlsSource | None:
 
 
 def _stream(options: Options, *, is_tcp: bool, exclusive: bool = False) -> StreamOptions:
+    if _STREAM_NAMES.isdisjoint(options) and not exclusive:
+        # By far the most connections; what was checked once need not be again.
+        return _STREAM_DEFAULTS[is_tcp]
+    return _checked_stream(options, is_tcp=is_tcp, exclusive=exclusive)
+
+
+def _checked_stream(options: Options, *, is_tcp: bool, exclusive: bool) -> StreamOptions:
     return StreamOptions(
         allow_half_open=flag(options, "allow_half_open", default=False),
         no_delay=flag(options, "no_delay", default=is_tcp),
@@ -310,6 +311,12 @@ def _stream(options: Options, *, is_tcp: bool, exclusive: bool = False) -> Strea
         write_limit=integer(options, "write_limit", DEFAULT_WRITE_LIMIT, 1, _LARGEST_SIZE),
         exclusive=exclusive,
     )
+
+
+_STREAM_NAMES = frozenset(StreamOptions._fields)
+_STREAM_DEFAULTS = {
+    is_tcp: _checked_stream({}, is_tcp=is_tcp, exclusive=False) for is_tcp in (False, True)
+}
 
 
 def _data_factory(options: Options) -> Callable[[Any], object] | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from ._addresses import Host, parse_host
 from ._validate import Options, flag, integer, shown, wrong_type, wrong_value
@@ -18,8 +17,7 @@ _LONGEST_ABSTRACT = 108
 _LONGEST_FILE_PATH = 107
 
 
-@dataclass(frozen=True, slots=True)
-class TcpTarget:
+class TcpTarget(NamedTuple):
     """`port` at `host`; `hostname` is the host as it was given."""
 
     host: Host
@@ -30,15 +28,18 @@ class TcpTarget:
         return f"{self.hostname} port {self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixTarget:
+class UnixTarget(NamedTuple):
     """A unix socket: `path` for the kernel, `given` for people.
 
-    A `path` that begins with a NUL is a name in the abstract namespace, without a file.
+    A `path` that begins with a NUL is a name in the abstract namespace, without a file. For
+    listening, `mode` is the permission bits of its file, None for what the umask leaves;
+    `unlink_stale` replaces a socket file that nobody listens on.
     """
 
     path: bytes
     given: str
+    mode: int | None = None
+    unlink_stale: bool = False
 
     def __str__(self) -> str:
         return repr(self.given)
@@ -49,27 +50,13 @@ class UnixTarget:
         return self.path.startswith(b"\0")
 
 
-@dataclass(frozen=True, slots=True)
-class UnixListenTarget(UnixTarget):
-    """A unix socket to listen on.
-
-    `mode`: permission bits of its file, None for what the umask leaves.
-    `unlink_stale`: replace a socket file that nobody listens on.
-    """
-
-    mode: int | None
-    unlink_stale: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FdTarget:
+class FdTarget(NamedTuple):
     """An open stream socket."""
 
     fd: int
 
 
-ConnectTarget = TcpTarget | UnixTarget | FdTarget
-ListenTarget = TcpTarget | UnixListenTarget | FdTarget
+Target = TcpTarget | UnixTarget | FdTarget
 
 
 def parse_tcp(options: Options, lowest_port: int) -> TcpTarget:
@@ -97,7 +84,7 @@ def parse_unix(options: Options) -> UnixTarget:
     return UnixTarget(path, given)
 
 
-def parse_unix_listen(options: Options) -> UnixListenTarget:
+def parse_unix_listen(options: Options) -> UnixTarget:
     """The target that `unix`, `mode` and `unlink_stale` describe."""
     target = parse_unix(options)
     mode = integer(options, "mode", 0, 0, 0o777) if "mode" in options else None
@@ -109,7 +96,7 @@ def parse_unix_listen(options: Options) -> UnixListenTarget:
                     f"option {name!r} ({shown(options[name])}) is about the socket's file, "
                     f"but an abstract 'unix' has none: {target.given!r}"
                 )
-    return UnixListenTarget(target.path, target.given, mode, unlink_stale)
+    return target._replace(mode=mode, unlink_stale=unlink_stale)
 
 
 def parse_fd(options: Options) -> FdTarget:
