@@ -8,22 +8,27 @@ import socket as kernel
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
+
 import mantou
 from tests.peers import Peer, RawListener
 from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
 
 __all__ = [
-    "LINKS",
-    "STREAMS",
     "Event",
     "Peer",
     "RawListener",
     "Recorder",
     "accepted",
     "connected",
+    "dial",
+    "every_link",
+    "every_stream",
     "fill",
     "linked",
+    "listen",
     "others_had_their_turn",
+    "reach",
 ]
 
 Event = tuple[Any, ...]
@@ -110,9 +115,33 @@ class Recorder(mantou.SocketHandler[Any]):
 
 # What a connection runs over. The peer speaks Python's ssl for "tls"; what its tests expect is the
 # same, with `close_notify` and FIN for a FIN.
-LINKS = ["tcp", "unix", "tls"]
-# For what only TCP has: a RST, the ports.
-STREAMS = ["tcp", "tls"]
+every_link = pytest.mark.parametrize("link", ["tcp", "unix", "tls"])
+# For what only TCP has: a RST, the ports, the listeners below.
+every_stream = pytest.mark.parametrize("link", ["tcp", "tls"])
+
+
+def listen(recorder: Any, link: str = "tcp", **options: Any) -> mantou.TCPSocketListener[Any]:
+    """A listener of mantou's, on a port of the kernel's choice."""
+    if link == "tls":
+        options["tls"] = SERVER_OPTIONS | options.pop("tls", {})
+    return mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, **options)
+
+
+async def dial(listener: mantou.TCPSocketListener[Any], link: str = "tcp") -> Peer:
+    """A peer that connects to such a listener. Over TLS it has done its handshake."""
+    peer = await Peer.connect(("127.0.0.1", listener.port))
+    return await secured(peer.sock, server_side=False) if link == "tls" else peer
+
+
+async def reach(
+    listener: mantou.TCPSocketListener[Any], recorder: Any, link: str = "tcp", **options: Any
+) -> mantou.Socket[Any]:
+    """A socket of mantou's that connects to such a listener."""
+    if link == "tls":
+        options["tls"] = CLIENT_OPTIONS
+    return await mantou.connect(
+        hostname="127.0.0.1", port=listener.port, socket=recorder, **options
+    )
 
 
 @contextlib.asynccontextmanager
@@ -120,13 +149,9 @@ async def accepted(
     recorder: Any, link: str = "tcp", **options: Any
 ) -> AsyncIterator[tuple[mantou.Socket[Any], Peer]]:
     """A socket that a mantou listener has accepted, and the peer that connected to it."""
-    if link == "tls":
-        options["tls"] = SERVER_OPTIONS | options.pop("tls", {})
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, **options) as listener:
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+    with listen(recorder, link, **options) as listener:
+        peer = await dial(listener, link)
         try:
-            if link == "tls":
-                peer = await secured(peer.sock, server_side=False)
             await recorder.until("open")
             yield recorder.sockets[0], peer
         finally:

@@ -12,16 +12,14 @@ import pytest
 import mantou
 from tests.conftest import LoopErrors
 from tests.support import (
-    STREAMS,
     Peer,
     RawListener,
     Recorder,
     accepted,
+    every_stream,
     linked,
     others_had_their_turn,
 )
-
-both_streams = pytest.mark.parametrize("link", STREAMS)
 
 
 class Oops(Exception):
@@ -111,7 +109,7 @@ async def test_absent_handlers_are_nobodys_business(form: Any) -> None:
         assert await closed is None
 
 
-@both_streams
+@every_stream
 async def test_async_handlers_start_in_the_order_of_the_events(link: str) -> None:
     started: list[str] = []
 
@@ -136,7 +134,7 @@ async def test_async_handlers_start_in_the_order_of_the_events(link: str) -> Non
     assert started == ["open", "a", "b", "c", "close"]
 
 
-@both_streams
+@every_stream
 async def test_the_task_of_an_async_handler_is_held(link: str) -> None:
     done = asyncio.get_running_loop().create_future()
 
@@ -157,7 +155,7 @@ async def test_the_task_of_an_async_handler_is_held(link: str) -> None:
 # What data is called with
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_data_comes_as_asked_for(link: str, kind: type) -> None:
     kinds: list[type] = []
@@ -176,7 +174,7 @@ async def test_data_comes_as_asked_for(link: str, kind: type) -> None:
     assert kinds == [kind]
 
 
-@both_streams
+@every_stream
 async def test_a_lent_view_is_released_after_the_call(link: str) -> None:
     kept: list[memoryview] = []
     handlers: Any = {
@@ -193,7 +191,7 @@ async def test_a_lent_view_is_released_after_the_call(link: str) -> None:
         bytes(kept[0])
 
 
-@both_streams
+@every_stream
 async def test_a_slice_that_is_kept_stays_what_it_was(link: str) -> None:
     kept: list[memoryview] = []
 
@@ -211,7 +209,7 @@ async def test_a_slice_that_is_kept_stays_what_it_was(link: str) -> None:
     assert [bytes(view) for view in kept] == [bytes([letter]) * 999 for letter in b"abc"]
 
 
-@both_streams
+@every_stream
 async def test_a_lent_view_may_be_released_by_the_handler(link: str) -> None:
     recorder = Recorder()
 
@@ -230,7 +228,7 @@ async def test_a_lent_view_may_be_released_by_the_handler(link: str) -> None:
 # Handlers that raise
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("stage", ["data", "drain", "end", "timeout"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 async def test_what_a_handler_raises_goes_to_error_and_closes(
@@ -250,7 +248,7 @@ async def test_what_a_handler_raises_goes_to_error_and_closes(
     assert why is told or (wrap and stage == "end" and why is None)
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("stage", ["data", "drain", "timeout"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 async def test_without_error_the_loop_is_told(
@@ -272,7 +270,7 @@ async def test_without_error_the_loop_is_told(
         assert context["protocol"] is socket
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("wrap_error", [False, True], ids=["plain-error", "async-error"])
 async def test_error_may_keep_the_connection(link: str, wrap: bool, wrap_error: bool) -> None:
@@ -294,7 +292,7 @@ async def test_error_may_keep_the_connection(link: str, wrap: bool, wrap_error: 
     assert recorder.names[:5] == ["open", "data", "error", "data", "error"]
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("stage", ["error", "close"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 async def test_what_error_and_close_raise_goes_to_the_loop(
@@ -315,7 +313,7 @@ async def test_what_error_and_close_raise_goes_to_the_loop(
     assert recorder.names.count("error") == recorder.names.count("close") == 1
 
 
-@both_streams
+@every_stream
 async def test_open_that_raises_closes_an_accepted_socket(link: str) -> None:
     recorder = Recorder(open=raise_oops)
     async with accepted(recorder, link) as (_, peer):
@@ -338,7 +336,7 @@ async def test_open_that_raises_is_raised_by_connect() -> None:
         peer.close()
 
 
-@both_streams
+@every_stream
 async def test_open_that_raises_can_be_forgiven(link: str) -> None:
     recorder = Recorder(open=raise_oops, error=lambda socket, error: True)
     async with linked(link, recorder) as (socket, peer):
@@ -431,7 +429,7 @@ async def test_data_factory_that_raises_refuses_the_connection(loop_errors: Loop
 # reload()
 
 
-@both_streams
+@every_stream
 async def test_reload_of_a_client_takes_effect_with_the_next_event(link: str) -> None:
     second = Recorder()
     first = Recorder(data=lambda socket, data: socket.reload(second))
@@ -464,7 +462,7 @@ async def test_reload_of_an_accepted_socket_is_that_of_its_listener() -> None:
     assert first.names == ["open", "open"]
 
 
-@both_streams
+@every_stream
 async def test_reload_changes_the_binary_type_too(link: str) -> None:
     kinds: list[type] = []
     handlers: Any = {
@@ -479,7 +477,7 @@ async def test_reload_changes_the_binary_type_too(link: str) -> None:
     assert kinds == [bytearray]
 
 
-@both_streams
+@every_stream
 async def test_reload_checks_what_it_gets(link: str) -> None:
     recorder = Recorder()
     async with linked(link, recorder) as (socket, peer):

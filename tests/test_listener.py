@@ -14,14 +14,20 @@ from typing import Any
 import pytest
 
 import mantou
-from tests.support import Peer, Recorder, accepted, fill, others_had_their_turn
-
-
-def listen(recorder: Recorder, **options: Any) -> mantou.TCPSocketListener[Any]:
-    return mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, **options)
+from tests.support import (
+    Peer,
+    Recorder,
+    accepted,
+    dial,
+    every_stream,
+    fill,
+    listen,
+    others_had_their_turn,
+)
 
 
 def connect_to(listener: mantou.TCPSocketListener[Any]) -> Peer:
+    """Connects before the listener accepts."""
     return Peer.connect_at_once(("127.0.0.1", listener.port))
 
 
@@ -46,16 +52,17 @@ async def test_a_listener_knows_where_it_listens() -> None:
     assert "stopped" in repr(listener)
 
 
-async def test_sockets_get_the_very_data_of_their_listener() -> None:
+@every_stream
+async def test_sockets_get_the_very_data_of_their_listener(link: str) -> None:
     recorder = Recorder()
     data = {"shared": True}
-    with listen(recorder, data=data) as listener:
+    with listen(recorder, link, data=data) as listener:
         assert listener.data is data
-        first = connect_to(listener)
+        first = await dial(listener, link)
         await recorder.until("open")
         other = object()
         listener.data = other
-        second = connect_to(listener)
+        second = await dial(listener, link)
         await recorder.until("open", 2)
         assert recorder.sockets[0].data is data
         assert recorder.sockets[1].data is other
@@ -68,7 +75,8 @@ async def test_sockets_get_the_very_data_of_their_listener() -> None:
         await recorder.until("close", 2)
 
 
-async def test_a_factory_makes_data_before_open() -> None:
+@every_stream
+async def test_a_factory_makes_data_before_open(link: str) -> None:
     seen: list[object] = []
     made: list[mantou.Socket[Any]] = []
     ports: list[int | None] = []
@@ -79,8 +87,8 @@ async def test_a_factory_makes_data_before_open() -> None:
         return f"number {len(made)}"
 
     recorder = Recorder(open=lambda socket: seen.append(socket.data))
-    with listen(recorder, data_factory=factory) as listener:
-        peers = [connect_to(listener) for _ in range(3)]
+    with listen(recorder, link, data_factory=factory) as listener:
+        peers = [await dial(listener, link) for _ in range(3)]
         await recorder.until("open", 3)
         assert seen == ["number 1", "number 2", "number 3"]
         assert made == recorder.sockets
@@ -90,12 +98,13 @@ async def test_a_factory_makes_data_before_open() -> None:
         await recorder.until("close", 3)
 
 
-async def test_connections_are_counted() -> None:
+@every_stream
+async def test_connections_are_counted(link: str) -> None:
     counts: list[int] = []
     recorder = Recorder(open=lambda socket: counts.append(socket.listener.connections))
-    with listen(recorder) as listener:
+    with listen(recorder, link) as listener:
         assert listener.connections == 0
-        peers = [connect_to(listener) for _ in range(3)]
+        peers = [await dial(listener, link) for _ in range(3)]
         await recorder.until("open", 3)
         assert counts == [1, 2, 3]
         peers[0].finish()
@@ -110,13 +119,14 @@ async def test_connections_are_counted() -> None:
         peers[0].close()
 
 
-async def test_reload_replaces_the_handlers_of_all() -> None:
+@every_stream
+async def test_reload_replaces_the_handlers_of_all(link: str) -> None:
     first, second = Recorder(), Recorder()
-    with listen(first) as listener:
-        old = connect_to(listener)
+    with listen(first, link) as listener:
+        old = await dial(listener, link)
         await first.until("open")
         listener.reload(second)
-        new = connect_to(listener)
+        new = await dial(listener, link)
         await second.until("open")
         await old.send(b"old")
         await new.send(b"new")
@@ -133,10 +143,11 @@ async def test_reload_replaces_the_handlers_of_all() -> None:
 # stop() and closed()
 
 
-async def test_stop_refuses_and_leaves_the_open_ones() -> None:
+@every_stream
+async def test_stop_refuses_and_leaves_the_open_ones(link: str) -> None:
     echo = Recorder(data=lambda socket, data: socket.write(data))
-    listener = listen(echo)
-    peer = connect_to(listener)
+    listener = listen(echo, link)
+    peer = await dial(listener, link)
     await echo.until("open")
     listener.stop()
     assert is_refused(listener)
@@ -152,10 +163,11 @@ async def test_stop_refuses_and_leaves_the_open_ones() -> None:
     await listener.closed()
 
 
-async def test_stop_may_escalate() -> None:
+@every_stream
+async def test_stop_may_escalate(link: str) -> None:
     recorder = Recorder()
-    listener = listen(recorder)
-    peer = connect_to(listener)
+    listener = listen(recorder, link)
+    peer = await dial(listener, link)
     await recorder.until("open")
     recorder.sockets[0].write_all(b"accepted")
     listener.stop()
@@ -168,11 +180,12 @@ async def test_stop_may_escalate() -> None:
     peer.close()
 
 
-async def test_stop_closes_only_its_own() -> None:
+@every_stream
+async def test_stop_closes_only_its_own(link: str) -> None:
     mine, other = Recorder(), Recorder()
-    async with accepted(other) as (socket, _):
-        listener = listen(mine)
-        peer = connect_to(listener)
+    async with accepted(other, link) as (socket, _):
+        listener = listen(mine, link)
+        peer = await dial(listener, link)
         await mine.until("open")
         listener.stop(True)
         await listener.closed()
@@ -181,9 +194,10 @@ async def test_stop_closes_only_its_own() -> None:
     assert other.names[:1] == ["open"]
 
 
+@every_stream
 @pytest.mark.parametrize("stage", ["open", "data", "end", "close", "drain", "timeout", "error"])
 @pytest.mark.parametrize("escalate", [False, True])
-async def test_stop_inside_a_handler(stage: str, escalate: bool) -> None:
+async def test_stop_inside_a_handler(link: str, stage: str, escalate: bool) -> None:
     def stop(socket: mantou.Socket[Any], *_: object) -> None:
         assert socket.listener is not None
         socket.listener.stop()
@@ -193,8 +207,8 @@ async def test_stop_inside_a_handler(stage: str, escalate: bool) -> None:
     recorder = Recorder(**{stage: stop})
     if stage == "error":
         recorder = Recorder(error=stop, data=lambda socket, data: 1 / 0)
-    listener = listen(recorder)
-    peer = connect_to(listener)
+    listener = listen(recorder, link)
+    peer = await dial(listener, link)
     await recorder.until("open")
     socket = recorder.sockets[0]
     if stage == "drain":
@@ -238,19 +252,21 @@ async def test_a_refused_connection_in_the_queue_gets_a_reset() -> None:
     await listener.closed()
 
 
-async def test_stop_inside_the_factory_closes_the_one_being_made() -> None:
+@every_stream
+async def test_stop_inside_the_factory_closes_the_one_being_made(link: str) -> None:
     recorder = Recorder()
 
     def factory(socket: mantou.Socket[Any]) -> None:
         assert socket.listener is not None
         socket.listener.stop(True)
 
-    listener = listen(recorder, data_factory=factory)
+    listener = listen(recorder, link, data_factory=factory)
     peer = connect_to(listener)
     assert await peer.receive_until_fin() == b""
     await listener.closed()
     peer.close()
-    assert recorder.names == ["open", "close"]
+    # Without its handshake it was never open.
+    assert recorder.names == (["connect_error"] if link == "tls" else ["open", "close"])
 
 
 async def test_many_may_wait_for_the_end() -> None:
@@ -407,12 +423,13 @@ def test_an_unreferenced_socket_is_terminated_at_the_end() -> None:
     peer.close()
 
 
-def test_everything_is_told_when_run_ends() -> None:
+@every_stream
+def test_everything_is_told_when_run_ends(link: str) -> None:
     recorder = Recorder()
 
     async def main() -> str:
-        listener = listen(recorder)
-        peers.extend(connect_to(listener) for _ in range(3))
+        listener = listen(recorder, link)
+        peers.extend([await dial(listener, link) for _ in range(3)])
         await recorder.until("open", 3)
         return "done"
 

@@ -13,12 +13,12 @@ import pytest
 import mantou
 from mantou import ReadyState
 from tests.support import (
-    LINKS,
-    STREAMS,
     Peer,
     Recorder,
     accepted,
     connected,
+    every_link,
+    every_stream,
     fill,
     linked,
     others_had_their_turn,
@@ -27,8 +27,6 @@ from tests.support import (
 # More than the kernel keeps for a peer that does not read.
 TOO_MUCH = bytes(12 * 1024 * 1024)
 
-both_links = pytest.mark.parametrize("link", LINKS)
-both_streams = pytest.mark.parametrize("link", STREAMS)
 both_modes = pytest.mark.parametrize("half_open", [False, True], ids=["full", "half-open"])
 
 
@@ -50,7 +48,7 @@ async def send_without_end(peer: Peer) -> None:
 # The peer's FIN
 
 
-@both_links
+@every_link
 async def test_a_fin_is_answered_with_a_fin(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (_, peer):
@@ -61,7 +59,7 @@ async def test_a_fin_is_answered_with_a_fin(link: str) -> None:
     assert client.events == [("open",), ("data", b"last words"), ("end",), ("close", None)]
 
 
-@both_links
+@every_link
 async def test_a_fin_is_answered_whatever_handlers_exist(link: str) -> None:
     closed = asyncio.get_running_loop().create_future()
     handlers: Any = {"close": lambda socket, error: closed.set_result(error)}
@@ -72,7 +70,7 @@ async def test_a_fin_is_answered_whatever_handlers_exist(link: str) -> None:
         assert await closed is None
 
 
-@both_links
+@every_link
 async def test_with_half_open_a_fin_is_not_answered(link: str) -> None:
     client = Recorder()
     async with linked(link, client, allow_half_open=True, close_timeout=0.05) as (socket, peer):
@@ -93,7 +91,7 @@ async def test_with_half_open_a_fin_is_not_answered(link: str) -> None:
     assert client.errors == [None]
 
 
-@both_links
+@every_link
 async def test_the_end_handler_has_the_last_word(link: str) -> None:
     answer = bytes(range(256)) * 16 * 1024
     results: list[object] = []
@@ -116,7 +114,7 @@ async def test_the_end_handler_has_the_last_word(link: str) -> None:
     assert client.names == ["open", "end", "close"]
 
 
-@both_links
+@every_link
 async def test_a_peer_that_ends_and_does_not_read_is_cut(link: str) -> None:
     client = Recorder(end=lambda socket: socket.write_all(TOO_MUCH))
     async with linked(link, client, close_timeout=0.1) as (_, peer):
@@ -128,7 +126,7 @@ async def test_a_peer_that_ends_and_does_not_read_is_cut(link: str) -> None:
 # Our end()
 
 
-@both_links
+@every_link
 @both_modes
 async def test_after_end_reading_goes_on(link: str, half_open: bool) -> None:
     client = Recorder()
@@ -146,7 +144,7 @@ async def test_after_end_reading_goes_on(link: str, half_open: bool) -> None:
     assert client.errors == [None]
 
 
-@both_links
+@every_link
 async def test_a_silent_peer_is_cut_after_close_timeout(link: str) -> None:
     client = Recorder()
     async with linked(link, client, close_timeout=0.1) as (socket, peer):
@@ -162,7 +160,7 @@ async def test_a_silent_peer_is_cut_after_close_timeout(link: str) -> None:
     assert client.names == ["open", "close"]
 
 
-@both_streams
+@every_stream
 async def test_a_peer_that_goes_on_is_not_cut(link: str) -> None:
     client = Recorder()
     loop = asyncio.get_running_loop()
@@ -178,7 +176,7 @@ async def test_a_peer_that_goes_on_is_not_cut(link: str) -> None:
     assert client.errors == [None]
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("way", ["end with half-open", "shutdown"])
 async def test_there_is_no_time_limit_where_none_is_promised(link: str, way: str) -> None:
     client = Recorder()
@@ -204,7 +202,7 @@ async def test_there_is_no_time_limit_where_none_is_promised(link: str, way: str
     assert client.errors == [None]
 
 
-@both_streams
+@every_stream
 async def test_idle_timeouts_do_not_prolong_the_close_timeout(link: str) -> None:
     client = Recorder(timeout=lambda socket: True)
     async with linked(link, client, close_timeout=0.2, idle_timeout=0.05) as (socket, _):
@@ -214,7 +212,7 @@ async def test_idle_timeouts_do_not_prolong_the_close_timeout(link: str) -> None
     assert 1 <= client.names.count("timeout") <= 4
 
 
-@both_links
+@every_link
 async def test_both_sides_may_end_at_once(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -225,7 +223,7 @@ async def test_both_sides_may_end_at_once(link: str) -> None:
     assert client.names == ["open", "end", "close"]
 
 
-@both_links
+@every_link
 async def test_unread_input_does_not_destroy_what_was_accepted(link: str) -> None:
     content = bytes(range(256)) * 16 * 1024
     client = Recorder()
@@ -242,7 +240,7 @@ async def test_unread_input_does_not_destroy_what_was_accepted(link: str) -> Non
     assert client.errors == [None]
 
 
-@both_links
+@every_link
 async def test_leaving_the_block_ends(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -260,7 +258,7 @@ async def test_leaving_the_block_ends(link: str) -> None:
 # shutdown()
 
 
-@both_links
+@every_link
 @both_modes
 async def test_shutdown_sends_a_fin_and_reads_on(link: str, half_open: bool) -> None:
     client = Recorder()
@@ -278,7 +276,7 @@ async def test_shutdown_sends_a_fin_and_reads_on(link: str, half_open: bool) -> 
     assert client.errors == [None]
 
 
-@both_links
+@every_link
 async def test_shutdown_of_reading_discards_and_writes_on(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -297,7 +295,7 @@ async def test_shutdown_of_reading_discards_and_writes_on(link: str) -> None:
     assert client.names == ["open", "data", "close"]
 
 
-@both_streams
+@every_stream
 async def test_shutdown_of_reading_takes_effect_inside_data(link: str) -> None:
     client = Recorder(data=lambda socket, data: socket.shutdown(True))
     async with linked(link, client) as (socket, peer):
@@ -313,7 +311,7 @@ async def test_shutdown_of_reading_takes_effect_inside_data(link: str) -> None:
 # close()
 
 
-@both_links
+@every_link
 async def test_close_sends_what_was_accepted_and_tells_at_once(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -329,7 +327,7 @@ async def test_close_sends_what_was_accepted_and_tells_at_once(link: str) -> Non
     assert client.events == [("open",), ("close", None)]
 
 
-@both_links
+@every_link
 async def test_no_event_comes_after_close(link: str) -> None:
     client = Recorder()
     async with linked(link, client, idle_timeout=0.01) as (socket, peer):
@@ -344,7 +342,7 @@ async def test_no_event_comes_after_close(link: str) -> None:
     assert client.events == [("open",), ("close", None)]
 
 
-@both_links
+@every_link
 async def test_late_input_does_not_destroy_what_was_accepted(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -358,7 +356,7 @@ async def test_late_input_does_not_destroy_what_was_accepted(link: str) -> None:
         assert await peer.receive_until_fin() == b"accepted"
 
 
-@both_streams
+@every_stream
 async def test_lingering_is_bounded(link: str) -> None:
     client = Recorder()
     async with linked(link, client, close_timeout=0.1) as (socket, peer):
@@ -370,7 +368,7 @@ async def test_lingering_is_bounded(link: str) -> None:
     assert client.errors == [None]
 
 
-@both_links
+@every_link
 async def test_close_gives_up_on_a_peer_that_does_not_read(link: str) -> None:
     client = Recorder()
     async with linked(link, client, close_timeout=0.1) as (socket, peer):
@@ -385,7 +383,7 @@ async def test_close_gives_up_on_a_peer_that_does_not_read(link: str) -> None:
     assert client.names == ["open", "close"]
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("before", ["end", "shutdown", "pause"])
 async def test_close_after_other_ways(link: str, before: str) -> None:
     client = Recorder()
@@ -401,7 +399,7 @@ async def test_close_after_other_ways(link: str, before: str) -> None:
 # terminate()
 
 
-@both_links
+@every_link
 async def test_terminate_resets(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -420,7 +418,7 @@ async def test_terminate_resets(link: str) -> None:
     assert client.events == [("open",), ("close", None)]
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("before", ["end", "shutdown", "close", "pause"])
 async def test_terminate_after_other_ways(link: str, before: str) -> None:
     client = Recorder()
@@ -438,7 +436,7 @@ async def test_terminate_after_other_ways(link: str, before: str) -> None:
 # RST and broken pipes
 
 
-@both_links
+@every_link
 async def test_data_before_a_reset_is_delivered(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -454,7 +452,7 @@ async def test_data_before_a_reset_is_delivered(link: str) -> None:
     assert client.errors[0].errno == errno.ECONNRESET
 
 
-@both_streams
+@every_stream
 async def test_a_reset_by_a_listeners_client(link: str) -> None:
     server = Recorder()
     async with accepted(server, link) as (_, peer):
@@ -464,7 +462,7 @@ async def test_a_reset_by_a_listeners_client(link: str) -> None:
     assert isinstance(server.errors[0], ConnectionResetError)
 
 
-@both_links
+@every_link
 async def test_a_reset_of_a_half_open_connection_is_told(link: str) -> None:
     client = Recorder()
     async with linked(link, client, allow_half_open=True) as (socket, peer):
@@ -479,7 +477,7 @@ async def test_a_reset_of_a_half_open_connection_is_told(link: str) -> None:
     assert isinstance(client.errors[0], BrokenPipeError if link != "unix" else ConnectionResetError)
 
 
-@both_links
+@every_link
 async def test_writing_to_a_gone_peer_reports_why(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -497,7 +495,7 @@ async def test_writing_to_a_gone_peer_reports_why(link: str) -> None:
     assert isinstance(client.errors[0], ConnectionResetError | BrokenPipeError)
 
 
-@both_streams
+@every_stream
 async def test_a_dead_connection_ends_with_the_kernels_error(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, _):
@@ -514,7 +512,7 @@ async def test_a_dead_connection_ends_with_the_kernels_error(link: str) -> None:
 # close: once, last, never synchronous
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("ending", ["end", "close", "terminate", "shutdown"])
 @pytest.mark.parametrize("stage", ["open", "data", "end", "drain", "timeout"])
 async def test_close_comes_after_the_handler_has_returned(
@@ -552,7 +550,7 @@ async def test_close_comes_after_the_handler_has_returned(
     assert client.errors == [None]
 
 
-@both_streams
+@every_stream
 async def test_close_never_comes_inside_a_call_from_outside(link: str) -> None:
     for ending in ("close", "terminate"):
         client = Recorder()

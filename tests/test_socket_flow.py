@@ -16,19 +16,16 @@ import pytest
 
 import mantou
 from tests.support import (
-    LINKS,
-    STREAMS,
     Recorder,
     accepted,
     connected,
+    every_link,
+    every_stream,
     fill,
     linked,
     others_had_their_turn,
 )
 from tests.tls_support import APPLICATION_DATA, records
-
-both_links = pytest.mark.parametrize("link", LINKS)
-both_streams = pytest.mark.parametrize("link", STREAMS)
 
 KIB = 1024
 
@@ -45,7 +42,7 @@ def kernel_option(socket: mantou.Socket[Any], level: int, option: int) -> int:
 # pause() and resume()
 
 
-@both_links
+@every_link
 async def test_a_paused_socket_leaves_its_input_in_the_kernel(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -66,7 +63,7 @@ async def test_a_paused_socket_leaves_its_input_in_the_kernel(link: str) -> None
         assert await client.until_received(7) == b"waiting"
 
 
-@both_streams
+@every_stream
 async def test_resume_of_what_is_not_paused_changes_nothing(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -79,7 +76,7 @@ async def test_resume_of_what_is_not_paused_changes_nothing(link: str) -> None:
         assert client.received == b"x"
 
 
-@both_streams
+@every_stream
 async def test_pause_takes_effect_inside_data(link: str) -> None:
     client = Recorder(data=lambda socket, data: socket.pause())
     async with linked(link, client) as (socket, peer):
@@ -98,7 +95,7 @@ async def test_pause_takes_effect_inside_data(link: str) -> None:
             await client.until("data", len(client.of("data")) + 1)
 
 
-@both_streams
+@every_stream
 async def test_pause_and_resume_inside_data_cancel_out(link: str) -> None:
     def blink(socket: mantou.Socket[Any], _: bytes) -> None:
         socket.pause()
@@ -110,7 +107,7 @@ async def test_pause_and_resume_inside_data_cancel_out(link: str) -> None:
         await client.until_received(2048 * KIB)
 
 
-@both_links
+@every_link
 async def test_writing_goes_on_while_paused(link: str) -> None:
     content = bytes(8192 * KIB)
     client = Recorder()
@@ -123,7 +120,7 @@ async def test_writing_goes_on_while_paused(link: str) -> None:
         assert client.names == ["open", "drain"]
 
 
-@both_links
+@every_link
 async def test_a_fin_while_paused_is_told_after_the_data(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -139,7 +136,7 @@ async def test_a_fin_while_paused_is_told_after_the_data(link: str) -> None:
     assert client.events == [("open",), ("data", b"before"), ("end",), ("close", None)]
 
 
-@both_links
+@every_link
 async def test_a_reset_while_paused_is_told_after_the_data(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -158,7 +155,7 @@ async def test_a_reset_while_paused_is_told_after_the_data(link: str) -> None:
     assert isinstance(client.errors[0], ConnectionError)
 
 
-@both_streams
+@every_stream
 async def test_a_reset_while_paused_costs_no_time(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -174,7 +171,7 @@ async def test_a_reset_while_paused_costs_no_time(link: str) -> None:
     assert isinstance(client.errors[0], ConnectionResetError)
 
 
-@both_streams
+@every_stream
 async def test_a_paused_listener_socket_can_be_resumed_from_a_timer(link: str) -> None:
     server = Recorder(open=lambda socket: socket.pause())
     async with accepted(server, link) as (socket, peer):
@@ -188,7 +185,7 @@ async def test_a_paused_listener_socket_can_be_resumed_from_a_timer(link: str) -
 # timeout()
 
 
-@both_links
+@every_link
 async def test_an_idle_socket_is_closed(link: str) -> None:
     client = Recorder()
     loop = asyncio.get_running_loop()
@@ -210,7 +207,7 @@ async def test_an_idle_socket_is_closed_without_a_handler() -> None:
         assert isinstance(await closed, TimeoutError)
 
 
-@both_streams
+@every_stream
 async def test_a_handler_that_returns_true_keeps_the_socket(link: str) -> None:
     client = Recorder(timeout=lambda socket: True)
     async with linked(link, client, idle_timeout=0.02) as (socket, peer):
@@ -227,7 +224,7 @@ async def test_a_handler_that_returns_true_keeps_the_socket(link: str) -> None:
     assert set(client.names) == {"open", "timeout"}
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("result", [None, False, 1, "yes"])
 async def test_only_true_keeps_the_socket(link: str, result: object) -> None:
     client = Recorder(timeout=lambda socket: result)
@@ -236,7 +233,7 @@ async def test_only_true_keeps_the_socket(link: str, result: object) -> None:
     assert client.names == ["open", "timeout", "close"]
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("direction", ["read", "written"])
 async def test_every_byte_begins_the_time_anew(link: str, direction: str) -> None:
     client = Recorder()
@@ -258,7 +255,7 @@ async def test_every_byte_begins_the_time_anew(link: str, direction: str) -> Non
         assert loop.time() - last >= 0.299
 
 
-@both_streams
+@every_stream
 async def test_a_stalled_write_times_out_and_is_cut(link: str) -> None:
     client = Recorder()
     async with linked(link, client, idle_timeout=0.05) as (socket, peer):
@@ -270,7 +267,7 @@ async def test_a_stalled_write_times_out_and_is_cut(link: str) -> None:
             await peer.receive_until_fin()
 
 
-@both_streams
+@every_stream
 async def test_timeouts_can_be_changed_and_are_checked(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, _):
@@ -291,7 +288,7 @@ async def test_timeouts_can_be_changed_and_are_checked(link: str) -> None:
     assert client.names == ["open", "timeout", "close"]
 
 
-@both_streams
+@every_stream
 async def test_a_timeout_handler_that_closes_has_its_way(link: str) -> None:
     client = Recorder(timeout=lambda socket: socket.close())
     async with linked(link, client, idle_timeout=0.01):

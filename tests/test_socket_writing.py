@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 
 import mantou
-from tests.support import LINKS, STREAMS, Recorder, connected, fill, linked, others_had_their_turn
+from tests.support import (
+    Recorder,
+    connected,
+    every_link,
+    every_stream,
+    fill,
+    linked,
+    others_had_their_turn,
+)
 
 MIB = 1024 * 1024
-
-both_streams = pytest.mark.parametrize("link", STREAMS)
 
 
 def pattern(size: int) -> bytes:
@@ -33,7 +39,7 @@ def mapped(content: bytes) -> mmap.mmap:
 # write()
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize(
     "form",
     [
@@ -58,7 +64,7 @@ async def test_every_buffer_can_be_sent(
         assert await peer.receive(8) == b"steamed!"
 
 
-@both_streams
+@every_stream
 async def test_text_is_sent_as_utf8(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         assert socket.write("馒头") == 6
@@ -67,7 +73,7 @@ async def test_text_is_sent_as_utf8(link: str) -> None:
         assert (await peer.receive_until_fin()).decode() == "馒头éü"
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("method", ["write", "write_all", "end"])
 @pytest.mark.parametrize(
     ("data", "error"),
@@ -92,7 +98,7 @@ async def test_what_has_no_bytes_is_refused(
         assert await peer.receive_until_fin() == b"still here"
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("method", ["write", "end"])
 @pytest.mark.parametrize(
     ("arguments", "sent"),
@@ -116,7 +122,7 @@ async def test_a_part_is_chosen_by_offset_and_length(
         assert await peer.receive_until_fin() == sent
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("method", ["write", "end"])
 @pytest.mark.parametrize("arguments", [(-1,), (11,), (0, 11), (5, 6), (0, -1), (10, 1)])
 async def test_a_part_outside_the_data_is_refused(
@@ -129,7 +135,7 @@ async def test_a_part_outside_the_data_is_refused(
         assert await peer.receive_until_fin() == b"x"
 
 
-@both_streams
+@every_stream
 async def test_offsets_count_bytes_not_characters_or_items(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         assert socket.write("éa", 2) == 1
@@ -137,7 +143,7 @@ async def test_offsets_count_bytes_not_characters_or_items(link: str) -> None:
         assert await peer.receive(3) == b"aab"
 
 
-@pytest.mark.parametrize("link", LINKS)
+@every_link
 async def test_a_short_write_is_followed_by_one_drain(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -154,7 +160,7 @@ async def test_a_short_write_is_followed_by_one_drain(link: str) -> None:
     assert client.names.count("drain") == 1
 
 
-@both_streams
+@every_stream
 async def test_a_complete_write_is_not_followed_by_a_drain(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -166,7 +172,7 @@ async def test_a_complete_write_is_not_followed_by_a_drain(link: str) -> None:
     assert "drain" not in client.names
 
 
-@both_streams
+@every_stream
 async def test_writing_in_drain_gets_everything_across(link: str) -> None:
     content = pattern(8 * MIB)
     position = 0
@@ -183,7 +189,7 @@ async def test_writing_in_drain_gets_everything_across(link: str) -> None:
 # write_all()
 
 
-@pytest.mark.parametrize("link", LINKS)
+@every_link
 async def test_write_all_keeps_the_order_and_the_bytes(link: str) -> None:
     content = pattern(8 * MIB)
     sizes = [1, 70_000, 3, 300_000, 65_536, 5]
@@ -209,7 +215,7 @@ async def test_write_all_keeps_the_order_and_the_bytes(link: str) -> None:
     assert client.names.count("drain") == 1
 
 
-@both_streams
+@every_stream
 async def test_over_the_limit_nothing_is_taken(link: str) -> None:
     client = Recorder()
     limit = 1_000_000
@@ -235,7 +241,7 @@ async def test_over_the_limit_nothing_is_taken(link: str) -> None:
         assert content[filled:] == b"a" * 600_000 + b"c" * room
 
 
-@both_streams
+@every_stream
 async def test_write_takes_nothing_behind_a_queue(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -248,7 +254,7 @@ async def test_write_takes_nothing_behind_a_queue(link: str) -> None:
         assert await peer.receive(11) == b"queuedafter"
 
 
-@pytest.mark.parametrize("link", LINKS)
+@every_link
 async def test_end_delivers_its_data_under_backpressure(link: str) -> None:
     content = pattern(8 * MIB)
     client = Recorder()
@@ -267,7 +273,7 @@ async def test_end_delivers_its_data_under_backpressure(link: str) -> None:
 # drained()
 
 
-@both_streams
+@every_stream
 async def test_drained_waits_for_what_was_accepted_so_far(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         await socket.drained()
@@ -281,7 +287,7 @@ async def test_drained_waits_for_what_was_accepted_so_far(link: str) -> None:
         assert socket.buffered == 0
 
 
-@both_streams
+@every_stream
 async def test_drained_raises_when_the_bytes_are_lost(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -297,7 +303,7 @@ async def test_drained_raises_when_the_bytes_are_lost(link: str) -> None:
             await socket.drained()
 
 
-@both_streams
+@every_stream
 async def test_drained_raises_after_terminate(link: str) -> None:
     async with linked(link, Recorder()) as (socket, _):
         fill(socket)
@@ -309,7 +315,7 @@ async def test_drained_raises_after_terminate(link: str) -> None:
             await waiting
 
 
-@both_streams
+@every_stream
 async def test_a_cancelled_drained_does_no_harm(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -352,7 +358,7 @@ async def test_writes_under_a_cork_leave_together() -> None:
         assert segments_received(peer.sock) == 4
 
 
-@both_streams
+@every_stream
 async def test_only_the_outermost_cork_counts(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         with socket.cork():
@@ -363,7 +369,7 @@ async def test_only_the_outermost_cork_counts(link: str) -> None:
         assert peer.receive_now(10) == b"ab"
 
 
-@both_streams
+@every_stream
 async def test_flush_sends_what_a_cork_holds(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         with socket.cork():
@@ -375,7 +381,7 @@ async def test_flush_sends_what_a_cork_holds(link: str) -> None:
         socket.flush()
 
 
-@both_streams
+@every_stream
 async def test_a_cork_holds_64_kib_at_most(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         with socket.cork():
@@ -386,7 +392,7 @@ async def test_a_cork_holds_64_kib_at_most(link: str) -> None:
         assert len(await peer.receive(64 * 1024)) == 64 * 1024
 
 
-@both_streams
+@every_stream
 async def test_a_cork_says_how_much_the_kernel_took(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -405,7 +411,7 @@ async def test_a_cork_says_how_much_the_kernel_took(link: str) -> None:
     assert client.names.count("drain") == 1
 
 
-@both_streams
+@every_stream
 async def test_a_cork_is_taken_off_when_its_block_raises(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):
         with pytest.raises(TypeError), socket.cork():
@@ -415,7 +421,7 @@ async def test_a_cork_is_taken_off_when_its_block_raises(link: str) -> None:
         assert peer.receive_now(10) == b"at once"
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("ending", ["end", "close", "shutdown"])
 async def test_ending_under_a_cork_sends_everything(link: str, ending: str) -> None:
     content = pattern(8 * MIB)
@@ -449,7 +455,7 @@ async def test_closing_under_a_cork_sends_what_the_kernel_could_not_take_yet() -
 # Afterwards
 
 
-@both_streams
+@every_stream
 async def test_counters_count_the_bytes_of_the_application(link: str) -> None:
     client = Recorder()
     async with linked(link, client) as (socket, peer):
@@ -464,7 +470,7 @@ async def test_counters_count_the_bytes_of_the_application(link: str) -> None:
         assert (socket.bytes_written, socket.bytes_read) == (6, 3)
 
 
-@both_streams
+@every_stream
 @pytest.mark.parametrize("ending", ["end", "close", "terminate", "shutdown"])
 async def test_nothing_is_accepted_after_the_end(link: str, ending: str) -> None:
     client = Recorder()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import socket as kernel
-import threading
 from typing import Any
 
 import pytest
@@ -14,18 +12,16 @@ import pytest
 import mantou
 from tests.peers import Peer
 from tests.support import Recorder, accepted, fill, linked, others_had_their_turn
-from tests.test_transfers import LARGE, MIB, SMALL, piece
 from tests.tls_support import (
     APPLICATION_DATA,
-    SERVER_OPTIONS,
     VERSIONS,
     TlsPeer,
-    context,
     records,
 )
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
+MIB = 1 << 20
 FRAGMENT = 16 * 1024
 # A header, in TLS 1.2 a nonce and in 1.3 a content type, and a tag.
 OVERHEAD = {"TLSv1.2": 5 + 8 + 16, "TLSv1.3": 5 + 1 + 16}
@@ -286,110 +282,3 @@ async def test_memory_of_a_stalled_reader_is_bounded_by_the_write_limit() -> Non
         assert socket.buffered <= MIB + MIB // 100
         total = filled + accepted_bytes
         assert len(await peer.receive(total)) == total
-
-
-# Large transfers
-
-
-class BlockingPeer(threading.Thread):
-    """Python's blocking ssl in a thread: receives all there is, or sends so much."""
-
-    def __init__(self, port: int, send: int = 0) -> None:
-        super().__init__()
-        self.port = port
-        self.to_send = send
-        self.received = 0
-        self.wrong_at: int | None = None
-
-    def run(self) -> None:
-        secure_context = context(server_side=False)
-        with (
-            kernel.create_connection(("127.0.0.1", self.port), timeout=60) as sock,
-            secure_context.wrap_socket(
-                sock, server_hostname="localhost", suppress_ragged_eofs=False
-            ) as secure,
-        ):
-            position = 0
-            while position < self.to_send:
-                size = min(256 * 1024, self.to_send - position)
-                secure.sendall(piece(position, size))
-                position += size
-            if self.to_send:
-                secure.unwrap()
-                return
-            buffer = memoryview(bytearray(MIB))
-            while n := secure.recv_into(buffer):
-                if self.wrong_at is None and buffer[:n] != piece(self.received, n):
-                    self.wrong_at = self.received
-                self.received += n
-            secure.unwrap()
-
-
-async def transfer_out(size: int) -> None:
-    """Mantou sends, Python's ssl compares."""
-    position = 0
-
-    def more(socket: mantou.Socket[Any]) -> None:
-        nonlocal position
-        while position < size:
-            wanted = min(MIB, size - position)
-            taken = socket.write(piece(position, wanted))
-            position += taken
-            if taken < wanted:
-                return
-        socket.end()
-
-    server = Recorder(open=more, drain=more)
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=server, tls=SERVER_OPTIONS) as listener:
-        peer = BlockingPeer(listener.port)
-        peer.start()
-        await server.until("close")
-        await asyncio.to_thread(peer.join)
-    assert (peer.received, peer.wrong_at) == (size, None)
-    assert server.errors == [None]
-    assert server.sockets[0].bytes_written == size
-
-
-async def transfer_in(size: int) -> None:
-    """Python's ssl sends, mantou compares."""
-    received = 0
-    wrong_at: int | None = None
-    done = asyncio.get_running_loop().create_future()
-
-    def data(socket: mantou.Socket[Any], data: memoryview) -> None:
-        nonlocal received, wrong_at
-        if wrong_at is None and data != piece(received, len(data)):
-            wrong_at = received
-        received += len(data)
-
-    handlers: Any = {
-        "binary_type": "memoryview",
-        "data": data,
-        "close": lambda _, error: done.set_result(error),
-    }
-    with mantou.listen(
-        hostname="127.0.0.1", port=0, socket=handlers, tls=SERVER_OPTIONS
-    ) as listener:
-        peer = BlockingPeer(listener.port, send=size)
-        peer.start()
-        assert await done is None
-        await asyncio.to_thread(peer.join)
-    assert (received, wrong_at) == (size, None)
-
-
-async def test_32_mib_out() -> None:
-    await transfer_out(SMALL)
-
-
-async def test_32_mib_in() -> None:
-    await transfer_in(SMALL)
-
-
-@pytest.mark.loops("mantou")
-async def test_1_gib_out() -> None:
-    await transfer_out(LARGE)
-
-
-@pytest.mark.loops("mantou")
-async def test_1_gib_in() -> None:
-    await transfer_in(LARGE)
