@@ -160,14 +160,16 @@ async def _attempt(
     loop = asyncio.get_running_loop()
     finished: asyncio.Future[None] = loop.create_future()
     attempt = engine.connect(address, bound, functools.partial(_settle, finished))
-    timer = seconds and loop.call_later(seconds, _settle, finished, TimeoutError())
+    timer = None
+    if seconds is not None:
+        timer = loop.call_later(seconds, _settle, finished, TimeoutError())
     try:
         await finished
     except BaseException:
         attempt.cancel()
         raise
     finally:
-        if timer:
+        if timer is not None:
             timer.cancel()
     return attempt
 

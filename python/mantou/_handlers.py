@@ -192,10 +192,7 @@ def compile_handlers(socket: object, option: str = "socket") -> HandlerTable:
             f"option {option!r} got the class {socket.__name__!r} itself; "
             f"pass an instance: {socket.__name__}()"
         )
-    if isinstance(socket, Mapping):
-        found, binary_type = _of_mapping(cast("Mapping[str, object]", socket), option)
-    else:
-        found, binary_type = _of_object(socket), getattr(socket, "binary_type", "bytes")
+    found, binary_type = _look_up(socket, option)
     for name, value in zip(HANDLER_NAMES, found, strict=True):
         if value is not None and not callable(value):
             raise TypeError(
@@ -211,6 +208,12 @@ def compile_handlers(socket: object, option: str = "socket") -> HandlerTable:
 _NO_OPS: tuple[object, ...] = tuple(SocketHandler.__dict__[name] for name in HANDLER_NAMES)
 _BINARY_TYPES = get_args(BinaryType)
 _KNOWN_NAMES = frozenset(HANDLER_NAMES) | {"binary_type"}
+
+
+def _look_up(socket: object, option: str) -> tuple[list[object], object]:
+    if isinstance(socket, Mapping):
+        return _of_mapping(cast("Mapping[str, object]", socket), option)
+    return _of_object(socket), getattr(socket, "binary_type", "bytes")
 
 
 def _of_mapping(mapping: Mapping[str, object], option: str) -> tuple[list[object], object]:
