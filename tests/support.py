@@ -129,7 +129,7 @@ def listen(recorder: Any, link: str = "tcp", **options: Any) -> mantou.TCPSocket
 
 async def dial(listener: mantou.TCPSocketListener[Any], link: str = "tcp") -> Peer:
     """A peer that connects to such a listener. Over TLS it has done its handshake."""
-    peer = await Peer.connect(("127.0.0.1", listener.port))
+    peer = Peer.connect_at_once(("127.0.0.1", listener.port))
     return await secured(peer.sock, server_side=False) if link == "tls" else peer
 
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import resource
 import socket as kernel
-import subprocess
-import sys
-import textwrap
 import time
 from typing import Any
 
@@ -17,7 +12,17 @@ import pytest
 
 import mantou
 from tests.conftest import LoopErrors
-from tests.support import Peer, RawListener, Recorder, accepted, connected
+from tests.support import (
+    Peer,
+    RawListener,
+    Recorder,
+    accepted,
+    dial,
+    every_stream,
+    linked,
+    listen,
+    reach,
+)
 
 MIB = 1 << 20
 
@@ -26,8 +31,8 @@ def echo(**handlers: Any) -> Recorder:
     return Recorder(data=lambda socket, data: socket.write_all(data), **handlers)
 
 
-async def still_answers(port: int) -> None:
-    peer = await Peer.connect(("127.0.0.1", port))
+async def still_answers(listener: mantou.TCPSocketListener[Any], link: str) -> None:
+    peer = await dial(listener, link)
     await peer.send(b"alive?")
     assert await peer.receive(6) == b"alive?"
     peer.reset()
@@ -36,13 +41,14 @@ async def still_answers(port: int) -> None:
 # Floods and drips
 
 
-async def test_a_flood_that_nobody_wants() -> None:
+@every_stream
+async def test_a_flood_that_nobody_wants(link: str) -> None:
     """Without a `data` handler input is read and dropped; the connection goes on."""
     server = Recorder()
     opened = asyncio.Event()
     handlers = {"open": lambda socket: (server.sockets.append(socket), opened.set())}
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=handlers) as listener:
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+    with listen(handlers, link) as listener:
+        peer = await dial(listener, link)
         await peer.send(bytes(32 * MIB))
         await opened.wait()
         assert server.sockets[0].write(b"so what") == 7
@@ -53,9 +59,10 @@ async def test_a_flood_that_nobody_wants() -> None:
     assert server.sockets[0].bytes_read == 32 * MIB
 
 
-async def test_a_flood_behind_close_does_not_destroy_the_last_bytes() -> None:
+@every_stream
+async def test_a_flood_behind_close_does_not_destroy_the_last_bytes(link: str) -> None:
     recorder = Recorder(data=lambda socket, _: (socket.write_all(b"x" * 100_000), socket.close()))
-    async with accepted(recorder) as (_, peer):
+    async with accepted(recorder, link) as (_, peer):
         flood = asyncio.create_task(peer.send(bytes(8 * MIB)))
         assert await peer.receive(100_001) == b"x" * 100_000
         await flood
@@ -64,9 +71,10 @@ async def test_a_flood_behind_close_does_not_destroy_the_last_bytes() -> None:
     assert recorder.errors == [None]
 
 
-async def test_a_drip_of_single_bytes() -> None:
+@every_stream
+async def test_a_drip_of_single_bytes(link: str) -> None:
     text = bytes(range(256)) * 8
-    async with accepted(echo()) as (_, peer):
+    async with accepted(echo(), link) as (_, peer):
         peer.sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_NODELAY, 1)
         for position in range(0, len(text), 4):
             for number in range(4):
@@ -74,9 +82,10 @@ async def test_a_drip_of_single_bytes() -> None:
             assert await peer.receive(4) == text[position : position + 4]
 
 
-async def test_a_reader_that_takes_single_bytes() -> None:
+@every_stream
+async def test_a_reader_that_takes_single_bytes(link: str) -> None:
     recorder = Recorder()
-    async with connected(recorder) as (socket, peer):
+    async with linked(link, recorder) as (socket, peer):
         sent = socket.write(b"ab" * 8 * MIB)
         assert 0 < sent < 16 * MIB
         for number in range(3000):
@@ -89,14 +98,13 @@ async def test_a_reader_that_takes_single_bytes() -> None:
 # RST
 
 
+@every_stream
 @pytest.mark.parametrize("stage", ["open", "data", "writing", "queued", "end", "half", "paused"])
-async def test_a_reset_at_every_stage(stage: str) -> None:
+async def test_a_reset_at_every_stage(link: str, stage: str) -> None:
     handlers = {"data": lambda socket, _: socket.pause()} if stage == "paused" else {}
     recorder = Recorder(**handlers)
-    with mantou.listen(
-        hostname="127.0.0.1", port=0, socket=recorder, allow_half_open=stage == "half"
-    ) as listener:
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+    with listen(recorder, link, allow_half_open=stage == "half") as listener:
+        peer = await dial(listener, link)
         await recorder.until("open")
         socket = recorder.sockets[0]
         if stage in ("data", "paused"):
@@ -131,7 +139,7 @@ async def test_a_reset_at_every_stage(stage: str) -> None:
 
 async def test_data_before_a_reset_is_delivered() -> None:
     recorder = Recorder()
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder) as listener:
+    with listen(recorder) as listener:
         for _ in range(20):
             with kernel.create_connection(("127.0.0.1", listener.port)) as sock:
                 # Both are there before the loop looks.
@@ -143,24 +151,26 @@ async def test_data_before_a_reset_is_delivered() -> None:
     assert len(recorder.of("open")) == 20
 
 
-async def test_peers_that_are_gone_before_they_are_accepted() -> None:
+@every_stream
+async def test_peers_that_are_gone_before_they_are_accepted(link: str) -> None:
     recorder = echo()
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder) as listener:
+    with listen(recorder, link) as listener:
         for _ in range(100):
             with kernel.create_connection(("127.0.0.1", listener.port)) as sock:
                 sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        await still_answers(listener.port)
-        await recorder.until("close", 101)
+        await still_answers(listener, link)
+        await recorder.until("close", 1 if link == "tls" else 101)
+        # Without a handshake they were never open.
+        assert len(recorder.of("connect_error")) == (100 if link == "tls" else 0)
         assert listener.connections == 0
 
 
-async def test_a_reset_while_connecting() -> None:
+@every_stream
+async def test_a_reset_while_connecting(link: str) -> None:
     """The connection is made and reset before anybody looks at it."""
     recorder = Recorder()
     with RawListener() as raw:
-        task = asyncio.create_task(
-            mantou.connect(hostname="127.0.0.1", port=raw.port, socket=recorder)
-        )
+        task = asyncio.create_task(reach(raw, recorder, link))
         while True:
             await asyncio.sleep(0)
             with contextlib.suppress(BlockingIOError):
@@ -168,7 +178,7 @@ async def test_a_reset_while_connecting() -> None:
                 break
         Peer(sock).reset()
         outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-        if isinstance(outcome, BaseException):
+        if link == "tls" or isinstance(outcome, BaseException):
             assert isinstance(outcome, ConnectionResetError)
             assert recorder.names == ["connect_error"]
         else:
@@ -180,9 +190,10 @@ async def test_a_reset_while_connecting() -> None:
 # Pausing
 
 
-async def test_a_fin_while_paused_comes_after_the_data() -> None:
+@every_stream
+async def test_a_fin_while_paused_comes_after_the_data(link: str) -> None:
     recorder = Recorder(data=lambda socket, _: socket.pause())
-    async with accepted(recorder) as (socket, peer):
+    async with accepted(recorder, link) as (socket, peer):
         await peer.send(b"first")
         await recorder.until_received(5)
         await peer.send(b"second")
@@ -203,11 +214,12 @@ async def test_a_fin_while_paused_comes_after_the_data() -> None:
     assert recorder.errors == [None]
 
 
+@every_stream
 @pytest.mark.loops("mantou", "asyncio")
 @pytest.mark.parametrize("way", ["fin", "reset"])
-async def test_a_paused_socket_whose_peer_is_gone_costs_nothing(way: str) -> None:
+async def test_a_paused_socket_whose_peer_is_gone_costs_nothing(link: str, way: str) -> None:
     recorder = Recorder(open=lambda socket: socket.pause())
-    async with accepted(recorder) as (socket, peer):
+    async with linked(link, recorder) as (socket, peer):
         await peer.send(b"unread")
         if way == "fin":
             peer.close()
@@ -220,7 +232,8 @@ async def test_a_paused_socket_whose_peer_is_gone_costs_nothing(way: str) -> Non
         await recorder.until("close")
 
 
-async def test_a_socket_paused_until_drain_learns_of_a_reset() -> None:
+@every_stream
+async def test_a_socket_paused_until_drain_learns_of_a_reset(link: str) -> None:
     """The usual way to handle backpressure must not leave a zombie."""
 
     def on_data(socket: mantou.Socket[Any], data: bytes) -> None:
@@ -228,7 +241,7 @@ async def test_a_socket_paused_until_drain_learns_of_a_reset() -> None:
         socket.pause()
 
     recorder = Recorder(data=on_data, drain=lambda socket: socket.resume())
-    async with accepted(recorder) as (socket, peer):
+    async with accepted(recorder, link) as (socket, peer):
         await peer.send(b"much, please")
         await recorder.until("data")
         assert socket.buffered > 0
@@ -237,9 +250,10 @@ async def test_a_socket_paused_until_drain_learns_of_a_reset() -> None:
     assert isinstance(recorder.errors[0], ConnectionError)
 
 
-async def test_who_waits_for_drained_while_paused_learns_of_a_reset() -> None:
+@every_stream
+async def test_who_waits_for_drained_while_paused_learns_of_a_reset(link: str) -> None:
     recorder = Recorder()
-    async with accepted(recorder) as (socket, peer):
+    async with accepted(recorder, link) as (socket, peer):
         socket.pause()
         socket.write_all(bytes(8 * MIB))
         waiting = asyncio.ensure_future(socket.drained())
@@ -259,7 +273,8 @@ async def test_who_waits_for_drained_while_paused_learns_of_a_reset() -> None:
 # Handlers
 
 
-async def test_a_handler_that_blocks_delays_but_loses_nothing() -> None:
+@every_stream
+async def test_a_handler_that_blocks_delays_but_loses_nothing(link: str) -> None:
     blocked = []
 
     def block(socket: mantou.Socket[Any], data: bytes) -> None:
@@ -269,8 +284,8 @@ async def test_a_handler_that_blocks_delays_but_loses_nothing() -> None:
         socket.write(data)
 
     recorder = Recorder(data=block)
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, idle_timeout=0.2) as listener:
-        peers = [await Peer.connect(("127.0.0.1", listener.port)) for _ in range(3)]
+    with listen(recorder, link, idle_timeout=0.2) as listener:
+        peers = [await dial(listener, link) for _ in range(3)]
         await recorder.until("open", 3)
         await peers[0].send(b"block")
         assert await peers[0].receive(5) == b"block"
@@ -288,10 +303,11 @@ async def test_a_handler_that_blocks_delays_but_loses_nothing() -> None:
 EVENTS = ["open", "data", "drain", "end", "close", "timeout"]
 
 
+@every_stream
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("handled", [True, False], ids=["error-handler", "no-error-handler"])
 async def test_a_handler_that_raises_at_every_event(
-    event: str, handled: bool, loop_errors: LoopErrors
+    link: str, event: str, handled: bool, loop_errors: LoopErrors
 ) -> None:
     class Broken(Exception):
         pass
@@ -308,9 +324,8 @@ async def test_a_handler_that_raises_at_every_event(
     recorder = Recorder(**({"open": opened} | {event: fail}))
     if not handled:
         recorder.error = None  # type: ignore[assignment, method-assign]
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder) as listener:
-        # Before the loop looks: a RST of ours would otherwise hit the peer while it connects.
-        peer = Peer(kernel.create_connection(("127.0.0.1", listener.port)))
+    with listen(recorder, link) as listener:
+        peer = await dial(listener, link)
         with contextlib.suppress(ConnectionError):
             if event != "timeout":
                 await peer.send(b"x")
@@ -321,7 +336,7 @@ async def test_a_handler_that_raises_at_every_event(
         await recorder.until("close")
         bystander = {"open": lambda socket: socket.end(b"all is well")}
         listener.reload(bystander)
-        peer = await Peer.connect(("127.0.0.1", listener.port))
+        peer = await dial(listener, link)
         assert await peer.receive_until_fin() == b"all is well"
         peer.close()
     await listener.closed()
@@ -335,169 +350,3 @@ async def test_a_handler_that_raises_at_every_event(
         assert len(recorder.of("error")) == int(handled)
         assert reported == ([] if handled else [Broken])
     loop_errors.clear()
-
-
-# Too many
-
-
-async def test_thousands_of_connections_at_once() -> None:
-    # Two descriptors for each, and some to spare.
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    count = min(4000, (limit - 200) // 2)
-    server, client = echo(), Recorder()
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=server) as listener:
-        sockets = await asyncio.gather(
-            *(
-                mantou.connect(hostname="127.0.0.1", port=listener.port, socket=client)
-                for _ in range(count)
-            )
-        )
-        # Not recorded by the peers: thousands of events are searched too slowly.
-        assert len({socket.local_port for socket in sockets}) == count
-        for socket in sockets:
-            assert socket.write(b"1234") == 4
-        await client.until_received(4 * count)
-        assert len(client.received) == 4 * count
-        for socket in sockets:
-            socket.terminate()
-        listener.stop(close_active_connections=True)
-        await listener.closed()
-    assert len(client.of("close")) == count
-    assert len(server.of("close")) == count
-
-
-STARVED = """
-import asyncio, json, logging, os, resource, socket, sys, time
-import mantou
-
-class Count(logging.Handler):
-    warnings = 0
-    def emit(self, record):
-        Count.warnings += 1
-
-logging.getLogger("mantou").addHandler(Count())
-
-async def main():
-    loop = asyncio.get_running_loop()
-    sockets = []
-    changed = asyncio.Event()
-    class Handlers(mantou.SocketHandler):
-        def open(self, socket):
-            sockets.append(socket)
-            changed.set()
-        def data(self, socket, data):
-            socket.write(data)
-        def close(self, socket, error):
-            sockets.remove(socket)
-            changed.set()
-    async def until(count):
-        while len(sockets) != count:
-            changed.clear()
-            await changed.wait()
-    # Made beforehand, outside the limit that follows.
-    listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Handlers())
-    peers = [socket.socket() for _ in range(20)]
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    # Gaps below would count as free.
-    fillers = []
-    while (free := os.dup(0)) <= highest:
-        fillers.append(free)
-    os.close(free)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 5, hard))
-    for peer in peers:
-        peer.setblocking(False)
-        peer.connect_ex(("127.0.0.1", listener.port))
-    await until(5)
-    result = {}
-    start, cpu = time.monotonic(), time.process_time()
-    await asyncio.sleep(1)
-    result["cpu"] = (time.process_time() - cpu) / (time.monotonic() - start)
-    # Existing connections go on.
-    await loop.sock_sendall(peers[0], b"hello")
-    result["echo"] = (await loop.sock_recv(peers[0], 5)).decode()
-    result["while starved"] = len(sockets)
-    # One goes, one comes.
-    before = set(sockets)
-    sockets[0].terminate()
-    while set(sockets) <= before or len(sockets) < 5:
-        changed.clear()
-        await changed.wait()
-    result["after one"] = len(sockets)
-    # Room that nobody tells us of is found, too.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 100, hard))
-    await until(19)
-    result["after all"] = len(sockets)
-    result["warnings"] = Count.warnings
-    for peer in peers:
-        peer.close()
-    await until(0)
-    print(json.dumps(result))
-
-if sys.argv[1] == "uvloop":
-    import uvloop
-    factory = uvloop.new_event_loop
-else:
-    factory = {"mantou": mantou.new_event_loop, "asyncio": asyncio.SelectorEventLoop}[sys.argv[1]]
-with asyncio.Runner(loop_factory=factory) as runner:
-    runner.run(asyncio.wait_for(main(), 30))
-"""
-
-
-@pytest.mark.parametrize("kind", ["mantou", "asyncio", "uvloop"])
-def test_out_of_descriptors_while_accepting(kind: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(STARVED), kind],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    result = json.loads(done.stdout)
-    assert result.pop("cpu") < 0.1
-    # A second shortage, after an accept that succeeded, is reported again.
-    assert 1 <= result.pop("warnings") <= 2
-    assert result == {"echo": "hello", "while starved": 5, "after one": 5, "after all": 19}
-
-
-def test_out_of_descriptors_while_connecting() -> None:
-    script = """
-    import asyncio, errno, os, resource, socket
-    import mantou
-
-    async def main():
-        events = []
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            await asyncio.sleep(0)
-            port = server.getsockname()[1]
-            # Whatever asyncio and mantou need of their own is there.
-            first = await mantou.connect(hostname="127.0.0.1", port=port, socket={"open": print})
-            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
-            try:
-                for options in ({}, {"exclusive": True}):
-                    try:
-                        await mantou.connect(
-                            hostname="127.0.0.1", port=port, **options,
-                            socket={"connect_error": lambda _, error: events.append(error)},
-                        )
-                    except OSError as error:
-                        assert error is events[-1]
-                        assert error.errno == errno.EMFILE
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            assert len(events) == 2
-            assert first.write(b"goes on") == 7
-            first.terminate()
-
-    mantou.run(main())
-    """
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
