@@ -8,15 +8,28 @@ from typing import Any
 
 import pytest
 
-from mantou._handlers import HANDLER_NAMES, HandlerTable, SocketHandler, compile_handlers
+from mantou._core import Handlers
+from mantou._handlers import SocketHandler
+
+HANDLER_NAMES = (
+    "open",
+    "data",
+    "drain",
+    "end",
+    "close",
+    "error",
+    "timeout",
+    "connect_error",
+    "handshake",
+)
 
 
 def ignore(*_: object) -> None:
     """A handler."""
 
 
-def present(table: HandlerTable) -> set[str]:
-    return {name for name in HANDLER_NAMES if getattr(table, name) is not None}
+def present(table: Handlers) -> set[str]:
+    return {name for name in HANDLER_NAMES if table[name] is not None}
 
 
 # Subclasses
@@ -31,15 +44,17 @@ def test_only_overridden_methods_are_present(name: str) -> None:
 
     handler_class: type[SocketHandler[Any]] = type("Handler", (SocketHandler,), {name: record})
     handler = handler_class()
-    table = compile_handlers(handler)
+    table = Handlers(handler)
     assert present(table) == {name}
-    getattr(table, name)("socket")
+    handled = table[name]
+    assert handled is not None
+    handled("socket")
     assert calls == [(handler, ("socket",))]
 
 
 def test_the_base_class_has_no_handlers() -> None:
     with pytest.raises(TypeError, match=r"'socket'.*at least one of open, data"):
-        compile_handlers(SocketHandler[None]())
+        Handlers(SocketHandler[None]())
 
 
 def test_the_base_class_does_nothing() -> None:
@@ -56,7 +71,7 @@ def test_methods_are_inherited() -> None:
     class Echo(Logging):
         def data(self, socket: object, data: bytes) -> None: ...
 
-    assert present(compile_handlers(Echo())) == {"open", "data"}
+    assert present(Handlers(Echo())) == {"open", "data"}
 
 
 def test_an_override_that_calls_the_base_is_present() -> None:
@@ -64,7 +79,7 @@ def test_an_override_that_calls_the_base_is_present() -> None:
         def end(self, socket: Any) -> None:
             super().end(socket)
 
-    assert present(compile_handlers(Handler())) == {"end"}
+    assert present(Handlers(Handler())) == {"end"}
 
 
 def test_a_subclass_can_take_a_handler_away() -> None:
@@ -75,7 +90,7 @@ def test_a_subclass_can_take_a_handler_away() -> None:
     class Silent(Echo):
         open = None  # type: ignore[assignment]
 
-    assert present(compile_handlers(Silent())) == {"data"}
+    assert present(Handlers(Silent())) == {"data"}
 
 
 def test_static_and_class_methods() -> None:
@@ -88,12 +103,12 @@ def test_static_and_class_methods() -> None:
         def end(cls, socket: object) -> str:
             return f"end {socket}"
 
-    table = compile_handlers(Plain())
+    table = Handlers(Plain())
     assert present(table) == {"open", "end"}
-    assert table.open is not None
-    assert table.end is not None
-    assert table.open("s") == "open s"
-    assert table.end("s") == "end s"
+    assert table["open"] is not None
+    assert table["end"] is not None
+    assert table["open"]("s") == "open s"
+    assert table["end"]("s") == "end s"
 
 
 def test_an_instances_own_callables() -> None:
@@ -102,16 +117,16 @@ def test_an_instances_own_callables() -> None:
 
     handler: Any = Open()
     handler.data = ignore
-    table = compile_handlers(handler)
+    table = Handlers(handler)
     assert present(table) == {"data"}
-    assert table.data is ignore
+    assert table["data"] is ignore
 
 
 def test_async_handlers() -> None:
     class Handler(SocketHandler[None]):
         async def open(self, socket: object) -> None: ...
 
-    assert present(compile_handlers(Handler())) == {"open"}
+    assert present(Handlers(Handler())) == {"open"}
 
 
 # Other objects
@@ -122,8 +137,8 @@ def test_any_object_with_some_of_the_methods() -> None:
         def data(self, socket: object, data: bytes) -> None: ...
         def unrelated(self) -> None: ...
 
-    assert present(compile_handlers(Plain())) == {"data"}
-    assert present(compile_handlers(SimpleNamespace(open=ignore, close=None))) == {"open"}
+    assert present(Handlers(Plain())) == {"data"}
+    assert present(Handlers(SimpleNamespace(open=ignore, close=None))) == {"open"}
 
 
 def test_a_callable_object_that_is_false() -> None:
@@ -133,13 +148,13 @@ def test_a_callable_object_that_is_false() -> None:
             return 0
 
     handler = Empty()
-    assert compile_handlers({"open": handler}).open is handler
+    assert Handlers({"open": handler})["open"] is handler
 
 
 @pytest.mark.parametrize("value", [None, 5, "open", [], object(), ignore], ids=repr)
 def test_objects_without_handlers(value: object) -> None:
     with pytest.raises(TypeError, match=r"'socket'.*at least one"):
-        compile_handlers(value)
+        Handlers(value)
 
 
 def test_a_class_instead_of_an_instance() -> None:
@@ -148,7 +163,7 @@ def test_a_class_instead_of_an_instance() -> None:
 
     for wrong in (Echo, SocketHandler, dict):
         with pytest.raises(TypeError, match=rf"class '{wrong.__name__}'.*{wrong.__name__}\(\)"):
-            compile_handlers(wrong)
+            Handlers(wrong)
 
 
 def test_an_attribute_that_raises_is_not_hidden() -> None:
@@ -158,7 +173,7 @@ def test_an_attribute_that_raises_is_not_hidden() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        compile_handlers(Broken())
+        Handlers(Broken())
 
 
 # Mappings
@@ -167,19 +182,19 @@ def test_an_attribute_that_raises_is_not_hidden() -> None:
 @pytest.mark.parametrize("name", HANDLER_NAMES)
 @pytest.mark.parametrize("form", [dict, UserDict, MappingProxyType, ChainMap])
 def test_mappings(form: Any, name: str) -> None:
-    table = compile_handlers(form({name: ignore}))
+    table = Handlers(form({name: ignore}))
     assert present(table) == {name}
-    assert getattr(table, name) is ignore
+    assert table[name] is ignore
 
 
 def test_none_in_a_mapping_is_absent() -> None:
-    assert present(compile_handlers({"open": None, "data": ignore})) == {"data"}
+    assert present(Handlers({"open": None, "data": ignore})) == {"data"}
 
 
 @pytest.mark.parametrize("empty", [{}, {"open": None}, {"binary_type": "bytes"}], ids=repr)
 def test_mappings_without_handlers(empty: dict[str, object]) -> None:
     with pytest.raises(TypeError, match=r"'socket'.*at least one"):
-        compile_handlers(empty)
+        Handlers(empty)
 
 
 @pytest.mark.parametrize(
@@ -193,18 +208,18 @@ def test_mappings_without_handlers(empty: dict[str, object]) -> None:
 )
 def test_unknown_name_with_suggestion(wrong: str, right: str) -> None:
     with pytest.raises(TypeError, match=f"'socket'.*'{wrong}'.*did you mean '{right}'"):
-        compile_handlers({"open": ignore, wrong: ignore})
+        Handlers({"open": ignore, wrong: ignore})
 
 
 def test_unknown_name_like_none() -> None:
     with pytest.raises(TypeError, match="'zzz'") as caught:
-        compile_handlers({"open": ignore, "zzz": ignore})
+        Handlers({"open": ignore, "zzz": ignore})
     assert "did you mean" not in str(caught.value)
 
 
 def test_unknown_name_that_is_no_str() -> None:
     with pytest.raises(TypeError, match="'5'"):
-        compile_handlers({"open": ignore, 5: ignore})
+        Handlers({"open": ignore, 5: ignore})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +227,7 @@ def test_unknown_name_that_is_no_str() -> None:
 )
 def test_camel_case_names_the_right_spelling(wrong: str, right: str) -> None:
     with pytest.raises(TypeError, match=f"'{wrong}' is spelled '{right}'"):
-        compile_handlers({"open": ignore, wrong: ignore})
+        Handlers({"open": ignore, wrong: ignore})
 
 
 # Wrong handlers
@@ -223,13 +238,13 @@ def test_camel_case_names_the_right_spelling(wrong: str, right: str) -> None:
 def test_handlers_are_callable(name: str, value: object) -> None:
     for form in ({"open": ignore, name: value}, SimpleNamespace(**{"open": ignore, name: value})):
         with pytest.raises(TypeError, match=f"'socket'.*'{name}' must be callable") as caught:
-            compile_handlers(form)
+            Handlers(form)
         assert repr(value)[:8] in str(caught.value)
 
 
 def test_the_option_is_named() -> None:
     with pytest.raises(TypeError, match="'other'"):
-        compile_handlers({}, option="other")
+        Handlers({}, option="other")
 
 
 # binary_type
@@ -243,7 +258,7 @@ def test_binary_type(binary_type: str) -> None:
         SimpleNamespace(data=ignore, binary_type=binary_type),
         {"data": ignore, "binary_type": binary_type},
     ):
-        assert compile_handlers(form).binary_type == binary_type
+        assert Handlers(form).binary_type == binary_type
 
 
 def test_binary_type_is_bytes_by_default() -> None:
@@ -251,13 +266,13 @@ def test_binary_type_is_bytes_by_default() -> None:
         def open(self, socket: object) -> None: ...
 
     for form in (Handler(), SimpleNamespace(open=ignore), {"open": ignore}):
-        assert compile_handlers(form).binary_type == "bytes"
+        assert Handlers(form).binary_type == "bytes"
 
 
 @pytest.mark.parametrize("value", ["buffer", "", "Bytes", "uint8array"])
 def test_unknown_binary_type(value: str) -> None:
     with pytest.raises(ValueError, match=r"'socket'.*'binary_type'.*bytearray"):
-        compile_handlers({"open": ignore, "binary_type": value})
+        Handlers({"open": ignore, "binary_type": value})
 
 
 @pytest.mark.parametrize("value", [None, bytes, 1, b"bytes"], ids=repr)
@@ -267,10 +282,17 @@ def test_binary_type_of_a_wrong_type(value: object) -> None:
         SimpleNamespace(open=ignore, binary_type=value),
     ):
         with pytest.raises(TypeError, match=r"'socket'.*'binary_type'"):
-            compile_handlers(form)
+            Handlers(form)
 
 
 def test_the_table_is_frozen() -> None:
-    table = compile_handlers({"open": ignore})
+    table = Handlers({"open": ignore})
+    with pytest.raises(TypeError):
+        table["open"] = None  # type: ignore[index]
     with pytest.raises(AttributeError):
-        table.open = None  # type: ignore[misc]
+        table.binary_type = "bytearray"  # type: ignore[misc]
+
+
+def test_a_name_that_no_handler_has() -> None:
+    with pytest.raises(KeyError, match="opened"):
+        Handlers({"open": ignore})["opened"]

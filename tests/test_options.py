@@ -144,7 +144,7 @@ def test_values_arrive() -> None:
     )
     assert isinstance(request.target, TcpTarget)
     assert request.target.port == 443
-    assert request.handlers.data is ignore
+    assert request.handlers["data"] is ignore
     assert request.data is data
     assert request.tls is context
     assert request.exclusive is True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import socket as kernel
 from collections.abc import Iterable
 from typing import Any, Unpack, cast, overload
@@ -12,7 +11,7 @@ from typing import Any, Unpack, cast, overload
 from . import _bind
 from ._addresses import Literal, SocketAddress, interleave
 from ._attach import running_engine
-from ._core import Attempt, Engine, Handlers, Socket, is_server_name
+from ._core import Attempt, Engine, Socket, is_server_name
 from ._handlers import D
 from ._option_types import FdSocketOptions, TCPSocketConnectOptions, UnixSocketOptions
 from ._options import ConnectRequest, parse_connect
@@ -59,7 +58,7 @@ async def connect(**options: Any) -> Socket[Any]:
             f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
             "give one as 'server_name' of 'tls'"
         )
-    socket = engine.socket(Handlers(request.handlers), request.data, hostname)
+    socket = engine.socket(request.handlers, request.data, hostname)
     # Whoever connects keeps the loop alive, also before there is a socket to count.
     engine.hold()
     try:
@@ -154,30 +153,13 @@ async def _attempt(
 ) -> Attempt:
     """The one attempt at an address, once it is connected.
 
-    TimeoutError without errno if that takes longer than so many seconds. A timer of its own:
-    asyncio.timeout() would cost as much as the kernel needs to make the socket.
+    TimeoutError without errno if that takes longer than so many seconds.
     """
-    loop = asyncio.get_running_loop()
-    finished: asyncio.Future[None] = loop.create_future()
-    attempt = engine.connect(address, bound, functools.partial(_settle, finished))
-    timer = None
-    if seconds is not None:
-        timer = loop.call_later(seconds, _settle, finished, TimeoutError())
+    finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    attempt = engine.connect(address, bound, seconds, finished)
     try:
         await finished
     except BaseException:
         attempt.cancel()
         raise
-    finally:
-        if timer is not None:
-            timer.cancel()
     return attempt
-
-
-def _settle(finished: asyncio.Future[None], error: OSError | None) -> None:
-    if finished.done():
-        return
-    if error is None:
-        finished.set_result(None)
-    else:
-        finished.set_exception(error)

@@ -10,7 +10,7 @@ from cryptography.x509 import Certificate
 from typing_extensions import Buffer
 
 from ._addresses import SocketAddress
-from ._handlers import D, HandlerTable
+from ._handlers import BinaryType, D, Handler
 from ._handlers import Handlers as AnyHandlers
 from ._host import Host
 from ._listener import TCPSocketListener, UnixSocketListener
@@ -371,7 +371,10 @@ class Cork(AbstractContextManager[None]):
 
 @final
 class Handlers:
-    def __new__(cls, table: HandlerTable) -> Self: ...
+    def __new__(cls, given: object, option: str = "socket") -> Self: ...
+    def __getitem__(self, name: str, /) -> Handler | None: ...
+    @property
+    def binary_type(self) -> BinaryType: ...
 
 @final
 class Listener:
@@ -425,7 +428,8 @@ class Engine:
         self,
         address: SocketAddress | bytes,
         bound: int,
-        callback: Callable[[OSError | None], object],
+        timeout: float | None,
+        future: asyncio.Future[None],
     ) -> Attempt: ...
     def adopt(
         self, fd: int, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None

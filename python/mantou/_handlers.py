@@ -1,21 +1,9 @@
-"""Handlers: the three forms they may be given in, and the table they become."""
+"""Handlers: the three forms they may be given in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Generic,
-    Literal,
-    NamedTuple,
-    Protocol,
-    TypedDict,
-    cast,
-    get_args,
-)
-
-from ._validate import shown, unknown_name, wrong_type
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -150,93 +138,3 @@ HandlerObject = (
 
 # Every form in which handlers may be given.
 Handlers = SocketHandler[D] | HandlerObject[D] | HandlerMapping[D]
-
-
-class HandlerTable(NamedTuple):
-    """Handlers looked up once, to be called often; None where there is none."""
-
-    open: Handler | None
-    data: Handler | None
-    drain: Handler | None
-    end: Handler | None
-    close: Handler | None
-    error: Handler | None
-    timeout: Handler | None
-    connect_error: Handler | None
-    handshake: Handler | None
-    binary_type: BinaryType
-
-
-HANDLER_NAMES = (
-    "open",
-    "data",
-    "drain",
-    "end",
-    "close",
-    "error",
-    "timeout",
-    "connect_error",
-    "handshake",
-)
-
-
-def compile_handlers(socket: object, option: str = "socket") -> HandlerTable:
-    """The table of the handlers that option `option` was given.
-
-    Takes an object with some of the methods, or a mapping of name to callable; a handler that
-    is None counts as absent. TypeError if there is none at all, or one is not callable, or a
-    name in a mapping is not known.
-    """
-    if isinstance(socket, type):
-        raise TypeError(
-            f"option {option!r} got the class {socket.__name__!r} itself; "
-            f"pass an instance: {socket.__name__}()"
-        )
-    found, binary_type = _look_up(socket, option)
-    for name, value in zip(HANDLER_NAMES, found, strict=True):
-        if value is not None and not callable(value):
-            raise TypeError(
-                f"option {option!r}: handler {name!r} must be callable, got {shown(value)}"
-            )
-    if all(value is None for value in found):
-        names = ", ".join(HANDLER_NAMES)
-        raise wrong_type(option, f"handlers, at least one of {names}", socket)
-    return HandlerTable._make((*found, _binary_type(binary_type, option)))
-
-
-# The base class's functions, by which a method that is not overridden is told apart.
-_NO_OPS: tuple[object, ...] = tuple(SocketHandler.__dict__[name] for name in HANDLER_NAMES)
-_BINARY_TYPES = get_args(BinaryType)
-_KNOWN_NAMES = frozenset(HANDLER_NAMES) | {"binary_type"}
-
-
-def _look_up(socket: object, option: str) -> tuple[list[object], object]:
-    if isinstance(socket, Mapping):
-        return _of_mapping(cast("Mapping[str, object]", socket), option)
-    return _of_object(socket), getattr(socket, "binary_type", "bytes")
-
-
-def _of_mapping(mapping: Mapping[str, object], option: str) -> tuple[list[object], object]:
-    for name in mapping:
-        if name not in _KNOWN_NAMES:
-            raise unknown_name(f"option {option!r}", str(name), (*HANDLER_NAMES, "binary_type"))
-    return [mapping.get(name) for name in HANDLER_NAMES], mapping.get("binary_type", "bytes")
-
-
-def _of_object(handler: object) -> list[object]:
-    found = [getattr(handler, name, None) for name in HANDLER_NAMES]
-    return [
-        None if getattr(value, "__func__", None) is no_op else value
-        for value, no_op in zip(found, _NO_OPS, strict=True)
-    ]
-
-
-def _binary_type(value: object, option: str) -> BinaryType:
-    if not isinstance(value, str):
-        raise TypeError(f"option {option!r}: 'binary_type' must be a str, got {shown(value)}")
-    if value not in _BINARY_TYPES:
-        names = ", ".join(_BINARY_TYPES)
-        raise ValueError(
-            f"option {option!r}: 'binary_type' must be one of {names}, got {shown(value)}"
-        )
-    return cast("BinaryType", value)

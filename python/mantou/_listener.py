@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, Unpack, cast, overload
 
 from . import _bind
 from ._attach import current_engine
-from ._core import Engine, Handlers
+from ._core import Engine
 from ._core import Listener as NativeListener
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
@@ -204,8 +204,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _start(
     engine: Engine, fd: int, request: ListenRequest, tls: TlsSettings | None
 ) -> NativeListener:
-    handlers = Handlers(request.handlers)
-    return engine.listen(fd, request.stream, handlers, request.data, request.data_factory, tls)
+    return engine.listen(
+        fd, request.stream, request.handlers, request.data, request.data_factory, tls
+    )
 
 
 def _start_or_close(

@@ -6,6 +6,7 @@ combination of forms, ValueError for a wrong value or a contradiction.
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
-from ._handlers import HandlerTable, compile_handlers
+from ._core import Handlers
 from ._option_types import (
     FdSocketListenOptions,
     FdSocketOptions,
@@ -74,10 +75,10 @@ class StreamOptions(NamedTuple):
 class ConnectRequest(NamedTuple):
     """What connect() is to do."""
 
-    target: Target
-    handlers: HandlerTable
+    handlers: Handlers
     data: object
     tls: TlsSource | None
+    target: Target
     exclusive: bool
     reuse_port: bool
     ipv6_only: bool
@@ -91,7 +92,7 @@ class ListenRequest(NamedTuple):
     """What listen() is to do. `backlog` is 0 with an fd, which listens already."""
 
     target: Target
-    handlers: HandlerTable
+    handlers: Handlers
     data: object
     data_factory: Callable[[Any], object] | None
     tls: TlsSource | None
@@ -104,6 +105,37 @@ class ListenRequest(NamedTuple):
 
 def parse_connect(options: Options) -> ConnectRequest:
     """Checks the options of connect()."""
+    way = {name: value for name, value in options.items() if name not in _OF_THE_CONNECTION}
+    try:
+        # Only of TCP: what else names a file may be an object that changes.
+        parsed = _parsed_before(**way) if "hostname" in way else None
+    except TypeError:
+        parsed = None
+    if parsed is None:
+        # So that the error is of an option, not of one that cannot be looked up.
+        parsed = _parse_way(way)
+    return ConnectRequest(
+        Handlers(_required(options, "socket", _CONNECT)),
+        options.get("data"),
+        _tls(options),
+        *parsed,
+    )
+
+
+# What differs from connection to connection, or is more than a value.
+_OF_THE_CONNECTION = frozenset({"socket", "data", "tls"})
+
+_Way = tuple[Target, bool, bool, bool, AddressLiteral | None, int, float | None, StreamOptions]
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _parsed_before(**way: object) -> _Way:
+    """The same for the same options: a client often connects to one place, again and again."""
+    return _parse_way(way)
+
+
+def _parse_way(options: Options) -> _Way:
+    """How the connection is to come about: the rest of a ConnectRequest."""
     form = _form_of(options, _CONNECT)
     target: Target
     if form == "tcp":
@@ -116,18 +148,15 @@ def parse_connect(options: Options) -> ConnectRequest:
     local_address = _local_address(options)
     if isinstance(target, TcpTarget):
         _check_families(target, local_address, ipv6_only)
-    return ConnectRequest(
-        target=target,
-        handlers=compile_handlers(options["socket"]),
-        data=options.get("data"),
-        tls=_tls(options),
-        exclusive=exclusive,
-        reuse_port=reuse_port,
-        ipv6_only=ipv6_only,
-        local_address=local_address,
-        local_port=_local_port(options),
-        connect_timeout=positive_seconds(options, "connect_timeout", DEFAULT_TIMEOUT),
-        stream=_stream(options, is_tcp=form == "tcp", exclusive=exclusive),
+    return (
+        target,
+        exclusive,
+        reuse_port,
+        ipv6_only,
+        local_address,
+        _local_port(options),
+        positive_seconds(options, "connect_timeout", DEFAULT_TIMEOUT),
+        _stream(options, is_tcp=form == "tcp", exclusive=exclusive),
     )
 
 
@@ -149,7 +178,7 @@ def parse_listen(options: Options) -> ListenRequest:
         raise wrong_value("tls", "options with a certificate and its key to listen", tls)
     return ListenRequest(
         target=target,
-        handlers=compile_handlers(options["socket"]),
+        handlers=Handlers(_required(options, "socket", _LISTEN)),
         data=options.get("data"),
         data_factory=_data_factory(options),
         tls=tls,
@@ -216,17 +245,16 @@ def _form_of(options: Options, function: _Function) -> Form:
                 f"{function.name}: option {name!r} is only for {fitting}, "
                 f"not together with {_FORM_TITLES[form]}"
             )
-    for name in _REQUIRED[form]:
-        if name not in options:
-            raise TypeError(f"{function.name}: option {name!r} is missing")
+    if form == "tcp":
+        _required(options, "hostname", function)
+        _required(options, "port", function)
     return form
 
 
-_REQUIRED: dict[Form, tuple[str, ...]] = {
-    "tcp": ("hostname", "port", "socket"),
-    "unix": ("socket",),
-    "fd": ("socket",),
-}
+def _required(options: Options, name: str, function: _Function) -> object:
+    if name not in options:
+        raise TypeError(f"{function.name}: option {name!r} is missing")
+    return options[name]
 
 
 def _refuse_name(name: str, function: _Function) -> NoReturn:

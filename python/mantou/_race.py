@@ -64,10 +64,11 @@ class Race:
         while self._waiting:
             candidate = self._waiting.popleft()
             started = self._loop.time()
-            finished = functools.partial(self._finished, candidate)
+            finished: asyncio.Future[None] = self._loop.create_future()
+            finished.add_done_callback(functools.partial(self._finished, candidate))
             try:
                 bound = _bind.for_connecting(self._request, candidate[0])
-                attempt = self._engine.connect(candidate[1], bound, finished)
+                attempt = self._engine.connect(candidate[1], bound, None, finished)
             except OSError as error:
                 self._record(candidate, started, error)
                 continue
@@ -84,9 +85,13 @@ class Race:
         """A local port that is ours alone can be used by one attempt at a time."""
         return self._request.exclusive and self._request.local_port > 0
 
-    def _finished(self, candidate: Candidate, error: OSError | None) -> None:
+    def _finished(self, candidate: Candidate, finished: asyncio.Future[None]) -> None:
+        error = finished.exception()
+        if candidate not in self._running:
+            # The race was over before we heard of it.
+            return
         attempt, started = self._running.pop(candidate)
-        if error is not None:
+        if isinstance(error, OSError):
             self._record(candidate, started, error)
             self._start_next()
         elif self._winner.done():

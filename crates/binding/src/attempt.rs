@@ -8,28 +8,32 @@ use crate::cell::Guarded;
 use crate::dispatch;
 use crate::engine::{Engine, Owner};
 use crate::errors;
-use crate::settings;
+use crate::host;
 use crate::socket::Socket;
 
-/// One attempt to connect. Its callback is told how it went, once: with `None` or an `OSError`.
+/// One attempt to connect. Its future tells how it went: nothing, or an `OSError`, which is a
+/// `TimeoutError` without an errno if it took too long.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Attempt {
     engine: Py<Engine>,
     token: Guarded<Token>,
-    callback: Guarded<Option<Py<PyAny>>>,
+    future: Guarded<Option<Py<PyAny>>>,
 }
 
 impl Attempt {
-    pub fn new(engine: Py<Engine>, token: Token, callback: Py<PyAny>) -> Self {
+    pub fn new(engine: Py<Engine>, token: Token, future: Py<PyAny>) -> Self {
         Self {
             engine,
             token: Guarded::new(token),
-            callback: Guarded::new(Some(callback)),
+            future: Guarded::new(Some(future)),
         }
     }
 
-    pub fn take_callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.callback.replace(py, None)
+    pub fn settle(&self, py: Python<'_>, error: Option<&PyErr>) {
+        if let Some(future) = self.future.replace(py, None) {
+            let error = error.map(|error| errors::value_of(py, error).into_any());
+            host::resolve(future.bind(py), error.as_ref());
+        }
     }
 }
 
@@ -44,7 +48,7 @@ impl Attempt {
         tls: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = socket.py();
-        let settings = settings::from_options(options)?;
+        let settings = self.engine.get().settings.of(options)?;
         let driver = socket.get().prepare_tls(py, tls)?;
         let token = self.token.replace(py, Token::NONE);
         let engine = self.engine.bind(py);
@@ -60,7 +64,7 @@ impl Attempt {
 
     /// Gives the attempt up; nothing is told any more.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        drop(self.take_callback(py));
+        drop(self.future.replace(py, None));
         let token = self.token.replace(py, Token::NONE);
         let engine = self.engine.get();
         drop(engine.take_owner(py, token));
@@ -69,11 +73,11 @@ impl Attempt {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.engine)?;
-        self.callback
-            .traverse(&visit, |callback, visit| visit.call(callback))
+        self.future
+            .traverse(&visit, |future, visit| visit.call(future))
     }
 
     fn __clear__(&self) {
-        drop(self.callback.take());
+        drop(self.future.take());
     }
 }

@@ -25,6 +25,11 @@ pub fn timed_out(what: &str) -> PyErr {
     PyTimeoutError::new_err((libc::ETIMEDOUT, what.to_owned()))
 }
 
+/// What took longer than we were willing to wait; the kernel's own time-outs have an errno.
+pub fn late() -> PyErr {
+    PyTimeoutError::new_err(())
+}
+
 pub fn from_write_all(error: &WriteAllError, given: usize) -> PyErr {
     match *error {
         WriteAllError::Closed => {

@@ -1,9 +1,10 @@
-//! A compiled table of handlers: looked up once, called often.
+//! A user's handlers, in any of the forms they may have: looked up once, called often.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::{PyMapping, PyString, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::dispatch::Stage;
 
@@ -15,93 +16,189 @@ pub enum BinaryType {
     Memoryview,
 }
 
+type Table<T> = [T; Stage::ALL.len()];
+
 /// One set of handlers; `None` where there is none.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Handlers {
-    open: Option<Py<PyAny>>,
-    pub data: Option<Py<PyAny>>,
-    drain: Option<Py<PyAny>>,
-    end: Option<Py<PyAny>>,
-    close: Option<Py<PyAny>>,
-    error: Option<Py<PyAny>>,
-    timeout: Option<Py<PyAny>>,
-    connect_error: Option<Py<PyAny>>,
-    handshake: Option<Py<PyAny>>,
+    table: Table<Option<Py<PyAny>>>,
     pub binary_type: BinaryType,
 }
 
 impl Handlers {
-    /// What a user gave as `socket=`, in any of its forms.
+    /// What a user gave as `socket=`.
     pub fn compile(given: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
-        static COMPILE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = given.py();
-        let table = COMPILE
-            .import(py, "mantou._handlers", "compile_handlers")?
-            .call1((given,))?;
-        Py::new(py, Self::new(&table)?)
+        Py::new(given.py(), Self::new(given, "socket")?)
     }
 
+    #[inline]
     pub fn of(&self, stage: Stage) -> Option<&Py<PyAny>> {
-        let handler = match stage {
-            Stage::Open => &self.open,
-            Stage::Data => &self.data,
-            Stage::Drain => &self.drain,
-            Stage::End => &self.end,
-            Stage::Close => &self.close,
-            Stage::Error => &self.error,
-            Stage::Timeout => &self.timeout,
-            Stage::ConnectError => &self.connect_error,
-            Stage::Handshake => &self.handshake,
-        };
-        handler.as_ref()
+        self.table[stage as usize].as_ref()
     }
 }
 
 #[pymethods]
 impl Handlers {
-    /// Takes over the fields of a validated table.
+    /// Takes an object with some of the methods, or a mapping of name to callable; a handler that
+    /// is None counts as absent. `TypeError` if there is none at all, or one is not callable, or a
+    /// name in a mapping is not known.
     #[new]
-    fn new(table: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let field = |name: &str| -> PyResult<Option<Py<PyAny>>> {
-            let handler = table.getattr(name)?;
-            Ok((!handler.is_none()).then(|| handler.unbind()))
+    #[pyo3(signature = (given, option = "socket"))]
+    fn new(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Self> {
+        if let Ok(class) = given.cast::<PyType>() {
+            let name = class.name()?;
+            return Err(PyTypeError::new_err(format!(
+                "option '{option}' got the class '{name}' itself; pass an instance: {name}()"
+            )));
+        }
+        let no_ops = no_ops(given.py())?;
+        let is_mapping = !given.is_instance(no_ops.class.bind(given.py()))?;
+        let (table, binary_type) = match given.cast::<PyMapping>() {
+            Ok(mapping) if is_mapping => of_mapping(mapping, option)?,
+            _ => of_object(given, no_ops)?,
         };
-        let binary_type = table.getattr("binary_type")?;
-        let binary_type = match binary_type.extract()? {
-            "bytes" => BinaryType::Bytes,
-            "bytearray" => BinaryType::Bytearray,
-            "memoryview" => BinaryType::Memoryview,
-            other => return Err(PyValueError::new_err(format!("binary_type: {other}"))),
+        for (stage, handler) in Stage::ALL.into_iter().zip(&table) {
+            if let Some(handler) = handler.as_ref().map(|it| it.bind(given.py()))
+                && !handler.is_callable()
+            {
+                return Err(PyTypeError::new_err(format!(
+                    "option '{option}': handler '{}' must be callable, got {}",
+                    stage.name(),
+                    shown(handler)?
+                )));
+            }
+        }
+        if table.iter().all(Option::is_none) {
+            let names = Stage::ALL.map(Stage::name).join(", ");
+            return Err(PyTypeError::new_err(format!(
+                "option '{option}' must be handlers, at least one of {names}, got {}",
+                shown(given)?
+            )));
+        }
+        let binary_type = match binary_type {
+            Some(given) => parse_binary_type(&given, option)?,
+            None => BinaryType::Bytes,
         };
-        Ok(Self {
-            open: field("open")?,
-            data: field("data")?,
-            drain: field("drain")?,
-            end: field("end")?,
-            close: field("close")?,
-            error: field("error")?,
-            timeout: field("timeout")?,
-            connect_error: field("connect_error")?,
-            handshake: field("handshake")?,
-            binary_type,
-        })
+        Ok(Self { table, binary_type })
+    }
+
+    /// The handler of that name, or None.
+    fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Option<Py<PyAny>>> {
+        let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
+        let stage = stage.ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
+        Ok(self.of(stage).map(|handler| handler.clone_ref(py)))
+    }
+
+    #[getter]
+    fn binary_type(&self) -> &'static str {
+        match self.binary_type {
+            BinaryType::Bytes => "bytes",
+            BinaryType::Bytearray => "bytearray",
+            BinaryType::Memoryview => "memoryview",
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let all = [
-            &self.open,
-            &self.data,
-            &self.drain,
-            &self.end,
-            &self.close,
-            &self.error,
-            &self.timeout,
-            &self.connect_error,
-            &self.handshake,
-        ];
-        for handler in all.into_iter().flatten() {
+        for handler in self.table.iter().flatten() {
             visit.call(handler)?;
         }
         Ok(())
     }
+}
+
+/// The handlers that were found, and what `binary_type` is, where it is given.
+type Found<'py> = (Table<Option<Py<PyAny>>>, Option<Bound<'py, PyAny>>);
+
+fn of_object<'py>(given: &Bound<'py, PyAny>, no_ops: &NoOps) -> PyResult<Found<'py>> {
+    let py = given.py();
+    let mut table = Table::default();
+    for (place, (name, no_op)) in table.iter_mut().zip(&no_ops.methods) {
+        if let Some(handler) = given.getattr_opt(name.bind(py))?
+            && !handler.is_none()
+        {
+            let function = handler.getattr_opt(intern!(py, "__func__"))?;
+            if !function.is_some_and(|function| function.is(no_op)) {
+                *place = Some(handler.unbind());
+            }
+        }
+    }
+    Ok((table, given.getattr_opt(intern!(py, "binary_type"))?))
+}
+
+fn of_mapping<'py>(mapping: &Bound<'py, PyMapping>, option: &str) -> PyResult<Found<'py>> {
+    let py = mapping.py();
+    let mut known = Stage::ALL.map(Stage::name).to_vec();
+    known.push("binary_type");
+    for name in mapping.try_iter()? {
+        let name = name?;
+        if !known.iter().any(|known| name.eq(known).unwrap_or(false)) {
+            static UNKNOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let unknown = UNKNOWN.import(py, "mantou._validate", "unknown_name")?;
+            let error = unknown.call1((format!("option '{option}'"), name.str()?, known))?;
+            return Err(PyErr::from_value(error));
+        }
+    }
+    let mut table = Table::default();
+    for (place, stage) in table.iter_mut().zip(Stage::ALL) {
+        let handler = mapping.call_method1(intern!(py, "get"), (stage.name(),))?;
+        *place = (!handler.is_none()).then(|| handler.unbind());
+    }
+    let binary_type = intern!(py, "binary_type");
+    let binary_type = if mapping.contains(binary_type)? {
+        Some(mapping.get_item(binary_type)?)
+    } else {
+        None
+    };
+    Ok((table, binary_type))
+}
+
+fn parse_binary_type(given: &Bound<'_, PyAny>, option: &str) -> PyResult<BinaryType> {
+    let Ok(name) = given.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!(
+            "option '{option}': 'binary_type' must be a str, got {}",
+            shown(given)?
+        )));
+    };
+    match name.to_cow()?.as_ref() {
+        "bytes" => Ok(BinaryType::Bytes),
+        "bytearray" => Ok(BinaryType::Bytearray),
+        "memoryview" => Ok(BinaryType::Memoryview),
+        _ => Err(PyValueError::new_err(format!(
+            "option '{option}': 'binary_type' must be one of bytes, bytearray, memoryview, got {}",
+            shown(given)?
+        ))),
+    }
+}
+
+/// The base class, and its functions by which a method that is not overridden is told apart.
+struct NoOps {
+    class: Py<PyAny>,
+    methods: Table<(Py<PyString>, Py<PyAny>)>,
+}
+
+fn no_ops(py: Python<'_>) -> PyResult<&NoOps> {
+    static NO_OPS: PyOnceLock<NoOps> = PyOnceLock::new();
+    NO_OPS.get_or_try_init(py, || {
+        let class = py.import("mantou._handlers")?.getattr("SocketHandler")?;
+        let mut methods = Vec::new();
+        for stage in Stage::ALL {
+            let name = PyString::intern(py, stage.name());
+            let method = class.getattr(&name)?.unbind();
+            methods.push((name.unbind(), method));
+        }
+        let methods = methods
+            .try_into()
+            .map_err(|_| PyTypeError::new_err("SocketHandler lacks a handler"))?;
+        Ok(NoOps {
+            class: class.unbind(),
+            methods,
+        })
+    })
+}
+
+/// A value as error messages show it.
+fn shown(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    static SHOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let shown = SHOWN.import(value.py(), "mantou._validate", "shown")?;
+    shown.call1((value,))?.extract()
 }

@@ -8,11 +8,33 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
 
+use crate::cell::Guarded;
+
 /// Longer times are as good as this one, and safe to add to any clock.
 const LONGEST: f64 = 1e9;
 
-/// The fields of a validated `StreamOptions`.
-pub fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
+/// The settings of validated `StreamOptions`. Those that came last are likely to come again.
+#[derive(Default)]
+pub struct LastSettings(Guarded<Option<(Py<PyAny>, Arc<Settings>)>>);
+
+impl LastSettings {
+    pub fn of(&self, options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
+        let py = options.py();
+        let same = |last: &mut Option<(Py<PyAny>, Arc<Settings>)>| {
+            let (known, settings) = last.as_ref()?;
+            known.is(options).then(|| Arc::clone(settings))
+        };
+        if let Some(settings) = self.0.with(py, same) {
+            return Ok(settings);
+        }
+        let settings = from_options(options)?;
+        let entry = (options.clone().unbind(), Arc::clone(&settings));
+        drop(self.0.replace(py, Some(entry)));
+        Ok(settings)
+    }
+}
+
+fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
     let time = |name: &str| -> PyResult<Option<Duration>> {
         let seconds: Option<f64> = options.getattr(name)?.extract()?;
         Ok(seconds.map(duration))

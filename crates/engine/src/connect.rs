@@ -10,12 +10,19 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::poller::Interest;
 use crate::sys::net;
+use crate::timers::Millis;
+
+const FRESH: Type = Type::STREAM.nonblocking().cloexec();
 
 /// A connection that the kernel is working on.
 pub struct Attempt {
     pub(crate) socket: Socket,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) known: Interest,
+    /// Its owner knows how it went.
+    pub(crate) told: bool,
+    /// When it will have taken too long; `Millis::MAX` for never.
+    pub(crate) deadline: Millis,
 }
 
 impl Attempt {
@@ -23,27 +30,31 @@ impl Attempt {
     pub fn tcp(remote: SocketAddr, bound: Option<RawFd>) -> io::Result<Self> {
         let socket = match bound {
             Some(fd) => Socket::from(net::own(fd)?),
-            None => Socket::new(Domain::for_address(remote), Type::STREAM.cloexec(), None)?,
+            None => Socket::new(Domain::for_address(remote), FRESH, None)?,
         };
+        if bound.is_some() {
+            socket.set_nonblocking(true)?;
+        }
         Self::start(socket, &remote.into(), Some(remote))
     }
 
     /// A path that begins with NUL is an abstract name. EAGAIN means that the listener's queue is
     /// full; the kernel will not say when there is room.
     pub fn unix(path: &[u8]) -> io::Result<Self> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+        let socket = Socket::new(Domain::UNIX, FRESH, None)?;
         let address = SockAddr::unix(Path::new(std::ffi::OsStr::from_bytes(path)))?;
         Self::start(socket, &address, None)
     }
 
     fn start(socket: Socket, to: &SockAddr, remote: Option<SocketAddr>) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
         match socket.connect(to) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
             _ => Ok(Self {
                 socket,
                 remote,
                 known: Interest::NONE,
+                told: false,
+                deadline: Millis::MAX,
             }),
         }
     }
@@ -52,9 +63,9 @@ impl Attempt {
         self.socket.as_raw_fd()
     }
 
-    /// Once the kernel has reported the attempt as ready: connected, or why not.
-    pub(crate) fn outcome(&self) -> io::Result<()> {
-        net::take_error(self.socket.as_fd()).map_or(Ok(()), Err)
+    /// Why the kernel reports it as broken.
+    pub(crate) fn failure(&self) -> Option<io::Error> {
+        net::take_error(self.socket.as_fd())
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {

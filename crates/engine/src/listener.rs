@@ -73,8 +73,12 @@ impl Listener {
     /// Options set on a listening socket are inherited by every connection that the kernel makes
     /// from it, which saves a call for each.
     pub fn prepare(fd: &OwnedFd, defaults: &Settings) -> io::Result<()> {
-        SockRef::from(fd).set_nonblocking(true)?;
-        apply_tcp_options(fd, defaults)
+        let socket = SockRef::from(fd);
+        socket.set_nonblocking(true)?;
+        if socket.local_addr()?.as_socket().is_some() {
+            apply_tcp_options(fd, defaults)?;
+        }
+        Ok(())
     }
 
     pub fn accept(&mut self) -> Result<(OwnedFd, Option<SocketAddr>), Accepted> {

@@ -47,6 +47,14 @@ impl Timers {
         self.heap.push(Reverse((at, token)));
     }
 
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    pub fn retain(&mut self, keep: impl Fn(Millis, Token) -> bool) {
+        self.heap.retain(|Reverse((at, token))| keep(*at, *token));
+    }
+
     /// The next entry that is due. A millisecond must have passed whole: deadlines never come early.
     pub fn pop_due(&mut self) -> Option<(Millis, Token)> {
         let Reverse((at, _)) = *self.heap.peek()?;

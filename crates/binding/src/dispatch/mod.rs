@@ -88,7 +88,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 9] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Open,
         Stage::Data,
         Stage::Drain,
@@ -105,7 +105,7 @@ impl Stage {
         stage.ok_or_else(|| PyValueError::new_err(format!("no such handler: {number}")))
     }
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Stage::Open => "open",
             Stage::Data => "data",
@@ -155,6 +155,17 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
     for _ in 0..count {
         match engine.get().core.with(mantou_engine::Engine::take_notice)? {
             Some(Notice::Closed(token, reason)) => on_closed(engine, token, &reason)?,
+            Some(Notice::Connected(token)) => {
+                if let Some(Owner::Attempt(attempt)) = engine.get().owner(engine.py(), token) {
+                    attempt.get().settle(engine.py(), None);
+                }
+            }
+            Some(Notice::NotConnected(token, error)) => {
+                if let Some(Owner::Attempt(attempt)) = engine.get().take_owner(engine.py(), token) {
+                    let error = error.map_or_else(errors::late, |error| errors::from_io(&error));
+                    attempt.get().settle(engine.py(), Some(&error));
+                }
+            }
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
             Some(Notice::Pump(token)) => {
                 if let Some(Owner::Socket(socket)) = engine.get().owner(engine.py(), token) {
@@ -213,26 +224,6 @@ fn on_member(
         }
         (Event::Listener, Some(Owner::Listener(listener))) => {
             accept(engine, listener.bind(py), token)
-        }
-        (Event::Attempt, Some(Owner::Attempt(attempt))) => {
-            let outcome = engine.get().core.with(|core| core.check_attempt(token))?;
-            if outcome.is_err() {
-                drop(engine.get().take_owner(py, token));
-            }
-            if let Some(callback) = attempt.get().take_callback(py) {
-                let error = outcome
-                    .err()
-                    .map(|error| errors::from_io(&error).into_value(py));
-                if let Err(error) = callback.call1(py, (error,)) {
-                    engine.get().host.report(
-                        py,
-                        "connecting failed in mantou itself",
-                        &error,
-                        None,
-                    );
-                }
-            }
-            Ok(())
         }
         _ => Ok(()),
     }
@@ -333,7 +324,7 @@ fn on_data(engine: &Bound<'_, Engine>, work: &mut Work, socket: &Bound<'_, Socke
         return;
     };
     let handlers = handlers.get();
-    let Some(handler) = &handlers.data else {
+    let Some(handler) = handlers.of(Stage::Data) else {
         return;
     };
     let handler = handler.bind(py);

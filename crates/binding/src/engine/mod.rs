@@ -17,7 +17,7 @@ use crate::errors;
 use crate::handlers::Handlers;
 use crate::host::Host;
 use crate::listener::Listener;
-use crate::settings;
+use crate::settings::{self, LastSettings};
 use crate::socket::Socket;
 use crate::tls::Way;
 
@@ -45,6 +45,7 @@ impl Owner {
 pub struct Engine {
     pub core: ThreadBound<core::Engine>,
     pub host: Host,
+    pub settings: LastSettings,
     poller: Arc<Poller>,
     owners: Guarded<Vec<Option<(Token, Owner)>>>,
     /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
@@ -123,6 +124,7 @@ impl Engine {
             poller: Arc::clone(core.poller()),
             core: ThreadBound::new(core),
             host: Host::default(),
+            settings: LastSettings::default(),
             owners: Guarded::new(Vec::new()),
             work: Guarded::new(Some(Box::default())),
             interrupted: Guarded::new(false),
@@ -159,13 +161,15 @@ impl Engine {
         )
     }
 
-    /// Starts to connect to a socket address (a tuple) or a unix path (bytes). `bound` is a
-    /// descriptor that has its local address already, or -1; it is the engine's from now on.
+    /// Starts to connect to a socket address (a tuple) or a unix path (bytes), for so many seconds
+    /// at most. `bound` is a descriptor that has its local address already, or -1; it is the
+    /// engine's from now on. `future` tells how it went.
     fn connect(
         this: &Bound<'_, Self>,
         address: &Bound<'_, PyAny>,
         bound: RawFd,
-        callback: Py<PyAny>,
+        timeout: Option<f64>,
+        future: Py<PyAny>,
     ) -> PyResult<Py<Attempt>> {
         let py = this.py();
         let engine = this.get();
@@ -173,13 +177,14 @@ impl Engine {
             Ok(path) => core::Attempt::unix(path.as_bytes()),
             Err(_) => core::Attempt::tcp(socket_address(address)?, (bound >= 0).then_some(bound)),
         };
-        let add = |attempt| engine.core.with(|core| core.add_attempt(attempt));
+        let timeout = timeout.map(settings::duration);
+        let add = |attempt| engine.core.with(|core| core.add_attempt(attempt, timeout));
         let token = match started.map(add) {
             Ok(added) => added?,
             Err(error) => Err(error),
         };
         let token = token.map_err(|error| errors::from_io(&error))?;
-        let attempt = Py::new(py, Attempt::new(this.clone().unbind(), token, callback))?;
+        let attempt = Py::new(py, Attempt::new(this.clone().unbind(), token, future))?;
         engine.set_owner(py, token, Owner::Attempt(attempt.clone_ref(py)));
         Ok(attempt)
     }
@@ -196,7 +201,7 @@ impl Engine {
         let py = this.py();
         let engine = this.get();
         engine.check_open(py)?;
-        let settings = settings::from_options(options)?;
+        let settings = engine.settings.of(options)?;
         let driver = socket.get().prepare_tls(py, tls)?;
         let token = engine
             .core
@@ -229,7 +234,7 @@ impl Engine {
         let py = this.py();
         let engine = this.get();
         engine.check_open(py)?;
-        let settings = settings::from_options(options)?;
+        let settings = engine.settings.of(options)?;
         let way = tls.map(Way::of).transpose()?;
         let acceptor = way.as_ref().map(Way::acceptor);
         let token = engine

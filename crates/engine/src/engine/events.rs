@@ -18,7 +18,7 @@ impl Engine {
         match self.members.get_mut(token) {
             Some(Member::Stream(_)) => self.on_stream_ready(token, ready),
             Some(Member::Listener(_)) => Event::Listener,
-            Some(Member::Attempt(_)) => Event::Attempt,
+            Some(Member::Attempt(_)) => self.on_attempt_ready(token, ready),
             None => Event::Nothing,
         }
     }
@@ -184,7 +184,7 @@ impl Engine {
         }
         self.resting.push(token);
         let now = self.timers.now();
-        self.timers.push(now + STARVED_RETRY, token);
+        self.schedule(now + STARVED_RETRY, token);
         Accepted::Starved(shortage, first)
     }
 
@@ -196,7 +196,7 @@ impl Engine {
                 // The kernel is short of memory: the next deadline tries again.
                 self.resting.push(token);
                 let now = self.timers.now();
-                return self.timers.push(now + STARVED_RETRY, token);
+                return self.schedule(now + STARVED_RETRY, token);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Who comes and who goes: streams, listeners, attempts, and what they hold open.
+//! Who comes and who goes: streams, listeners, and what they hold open.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,10 +6,8 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::{Engine, Farewell, Member};
-use crate::connect::Attempt;
 use crate::error::CloseReason;
 use crate::listener::{Acceptor, Listener};
-use crate::poller::Interest;
 use crate::stream;
 use crate::stream::{Driver, Secure, Settings, Stream};
 use crate::sys::net;
@@ -85,71 +83,6 @@ impl Engine {
             return Err(error);
         }
         Ok(token)
-    }
-
-    pub fn add_attempt(&mut self, attempt: Attempt) -> io::Result<Token> {
-        let token = self.members.insert(Member::Attempt(attempt));
-        if let Err(error) = self.register(token) {
-            self.members.remove(token);
-            return Err(error);
-        }
-        Ok(token)
-    }
-
-    /// Asks the kernel what became of an attempt that it reported as ready. A failed one is gone.
-    pub fn check_attempt(&mut self, token: Token) -> io::Result<()> {
-        let Some(Member::Attempt(attempt)) = self.members.get_mut(token) else {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        };
-        let outcome = attempt.outcome();
-        if outcome.is_err() {
-            self.members.remove(token);
-            self.wake_starved();
-            return outcome;
-        }
-        // It would be reported as writable without end until somebody claims it.
-        let (fd, known) = (attempt.raw_fd(), attempt.known);
-        attempt.known = Interest::NONE;
-        self.poller.change(fd, token, known, Interest::NONE)
-    }
-
-    /// Turns a connected attempt into a stream, which keeps its token.
-    pub fn establish(
-        &mut self,
-        token: Token,
-        settings: Arc<Settings>,
-        driver: Option<Driver>,
-    ) -> io::Result<()> {
-        let Some(Member::Attempt(_)) = self.members.get(token) else {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        };
-        let Some(Member::Attempt(attempt)) = self.members.replace(token, None) else {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        };
-        let (known, remote) = (attempt.known, attempt.remote);
-        let fd = attempt.into_fd();
-        let prepared = stream::apply_tcp_options(&fd, &settings);
-        let mut stream = Stream::new(fd, remote, settings);
-        stream.known = known;
-        if let Some(driver) = driver {
-            stream.secure_with(driver);
-        }
-        self.members.replace(token, Some(Member::Stream(stream)));
-        if let Err(error) = prepared.and_then(|()| self.register(token)) {
-            self.members.remove(token);
-            return Err(error);
-        }
-        self.references += 1;
-        self.arm(token);
-        self.settle(token);
-        Ok(())
-    }
-
-    pub fn cancel_attempt(&mut self, token: Token) {
-        if let Some(Member::Attempt(_)) = self.members.get(token) {
-            self.members.remove(token);
-            self.wake_starved();
-        }
     }
 
     /// Takes the member's last words; its slot is free as soon as its descriptor is.

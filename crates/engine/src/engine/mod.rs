@@ -20,7 +20,10 @@ use crate::token::Token;
 
 /// Late input swallowed per turn from a connection that its owner has closed.
 const DISCARD_BUDGET: usize = 512 * 1024;
+/// Fewer deadlines than this are not worth sweeping.
+const SWEPT_FROM: usize = 64;
 
+mod attempts;
 mod events;
 mod members;
 mod operations;
@@ -41,7 +44,6 @@ pub enum Event {
         drained: bool,
     },
     Listener,
-    Attempt,
     /// A stale event, or one that the engine has dealt with.
     Nothing,
 }
@@ -70,6 +72,10 @@ pub enum Read {
 #[derive(Debug)]
 pub enum Notice {
     Closed(Token, CloseReason),
+    /// The attempt can be claimed.
+    Connected(Token),
+    /// The attempt is gone: it failed, or it took too long if there is no error.
+    NotConnected(Token, Option<io::Error>),
     /// The idle timeout went off.
     Idle(Token),
     /// Something was read that the kernel will not report again.
@@ -195,8 +201,38 @@ impl Engine {
                     self.on_deadline(token);
                 }
                 Some(Member::Listener(listener)) if listener.starved => self.wake_starved(),
+                Some(Member::Attempt(attempt)) if attempt.is_due(at) => {
+                    self.on_attempt_deadline(token);
+                }
                 _ => {}
             }
+        }
+    }
+
+    /// Now, as precisely as a turn needs it.
+    fn present(&mut self) -> Millis {
+        if self.in_turn {
+            self.timers.now()
+        } else {
+            self.timers.refresh()
+        }
+    }
+
+    /// Has the member looked at then. Entries of members that are gone, or whose deadline was
+    /// brought forward, are swept out before they outnumber the others.
+    fn schedule(&mut self, at: Millis, token: Token) {
+        if self.timers.len() > SWEPT_FROM.max(2 * self.members.len()) {
+            let members = &self.members;
+            self.timers.retain(|at, token| match members.get(token) {
+                Some(Member::Stream(stream)) => stream.armed == at,
+                Some(Member::Listener(listener)) => listener.starved,
+                Some(Member::Attempt(attempt)) => attempt.is_due(at),
+                None => false,
+            });
+        }
+        self.timers.push(at, token);
+        if !self.in_turn {
+            self.set_alarm();
         }
     }
 

@@ -106,11 +106,7 @@ impl Engine {
     }
 
     pub(super) fn arm(&mut self, token: Token) {
-        let now = if self.in_turn {
-            self.timers.now()
-        } else {
-            self.timers.refresh()
-        };
+        let now = self.present();
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
@@ -119,10 +115,7 @@ impl Engine {
         };
         if deadline < stream.armed {
             stream.armed = deadline;
-            self.timers.push(deadline, token);
-            if !self.in_turn {
-                self.set_alarm();
-            }
+            self.schedule(deadline, token);
         }
     }
 

@@ -14,19 +14,15 @@ pub fn prepare(fd: &OwnedFd, settings: &Settings) -> io::Result<Option<SocketAdd
     let socket = SockRef::from(fd);
     let remote = socket.peer_addr()?.as_socket();
     socket.set_nonblocking(true)?;
-    apply_tcp_options(fd, settings)?;
+    if remote.is_some() {
+        apply_tcp_options(fd, settings)?;
+    }
     Ok(remote)
 }
 
-/// `TCP_NODELAY` and keep-alive; sockets of other families have neither.
+/// `TCP_NODELAY` and keep-alive, which only TCP has.
 pub fn apply_tcp_options(fd: &OwnedFd, settings: &Settings) -> io::Result<()> {
     let socket = SockRef::from(fd);
-    if !matches!(
-        socket.domain()?,
-        socket2::Domain::IPV4 | socket2::Domain::IPV6
-    ) {
-        return Ok(());
-    }
     if settings.no_delay {
         socket.set_tcp_nodelay(true)?;
     }
