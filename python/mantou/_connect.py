@@ -155,8 +155,11 @@ async def _attempt(
 
     TimeoutError without errno if that takes longer than so many seconds.
     """
+    attempt = engine.connect(address, bound, seconds)
+    if attempt.connected:
+        return attempt
     finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    attempt = engine.connect(address, bound, seconds, finished)
+    attempt.follow(finished)
     try:
         await finished
     except BaseException:

@@ -391,6 +391,9 @@ class Listener:
 
 @final
 class Attempt:
+    @property
+    def connected(self) -> bool: ...
+    def follow(self, future: asyncio.Future[None]) -> None: ...
     def establish(
         self, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None
     ) -> BaseException | None: ...
@@ -429,7 +432,6 @@ class Engine:
         address: SocketAddress | bytes,
         bound: int,
         timeout: float | None,
-        future: asyncio.Future[None],
     ) -> Attempt: ...
     def adopt(
         self, fd: int, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None

@@ -105,7 +105,9 @@ class ListenRequest(NamedTuple):
 
 def parse_connect(options: Options) -> ConnectRequest:
     """Checks the options of connect()."""
-    way = {name: value for name, value in options.items() if name not in _OF_THE_CONNECTION}
+    # What differs from connection to connection, or is more than a value, is looked at each time.
+    way = dict(options)
+    handlers, data, tls = way.pop("socket", None), way.pop("data", None), way.pop("tls", False)
     try:
         # Only of TCP: what else names a file may be an object that changes.
         parsed = _parsed_before(**way) if "hostname" in way else None
@@ -114,16 +116,12 @@ def parse_connect(options: Options) -> ConnectRequest:
     if parsed is None:
         # So that the error is of an option, not of one that cannot be looked up.
         parsed = _parse_way(way)
+    if handlers is None:
+        _required(options, "socket", _CONNECT)
     return ConnectRequest(
-        Handlers(_required(options, "socket", _CONNECT)),
-        options.get("data"),
-        _tls(options),
-        *parsed,
+        Handlers(handlers), data, None if tls is False else _tls(options), *parsed
     )
 
-
-# What differs from connection to connection, or is more than a value.
-_OF_THE_CONNECTION = frozenset({"socket", "data", "tls"})
 
 _Way = tuple[Target, bool, bool, bool, AddressLiteral | None, int, float | None, StreamOptions]
 

@@ -64,14 +64,18 @@ class Race:
         while self._waiting:
             candidate = self._waiting.popleft()
             started = self._loop.time()
-            finished: asyncio.Future[None] = self._loop.create_future()
-            finished.add_done_callback(functools.partial(self._finished, candidate))
             try:
                 bound = _bind.for_connecting(self._request, candidate[0])
-                attempt = self._engine.connect(candidate[1], bound, None, finished)
+                attempt = self._engine.connect(candidate[1], bound, None)
             except OSError as error:
                 self._record(candidate, started, error)
                 continue
+            if attempt.connected:
+                self._win(attempt)
+                return
+            finished: asyncio.Future[None] = self._loop.create_future()
+            finished.add_done_callback(functools.partial(self._finished, candidate))
+            attempt.follow(finished)
             self._running[candidate] = (attempt, started)
             if self._waiting and not self._takes_turns():
                 self._next_start = self._loop.call_later(STAGGER, self._start_next)
@@ -94,7 +98,11 @@ class Race:
         if isinstance(error, OSError):
             self._record(candidate, started, error)
             self._start_next()
-        elif self._winner.done():
+        else:
+            self._win(attempt)
+
+    def _win(self, attempt: Attempt) -> None:
+        if self._winner.done():
             attempt.cancel()
         else:
             self._winner.set_result(attempt)

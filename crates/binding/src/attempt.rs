@@ -11,21 +11,22 @@ use crate::errors;
 use crate::host;
 use crate::socket::Socket;
 
-/// One attempt to connect. Its future tells how it went: nothing, or an `OSError`, which is a
-/// `TimeoutError` without an errno if it took too long.
+/// One attempt to connect, which may have succeeded already. Else `follow` it.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Attempt {
     engine: Py<Engine>,
     token: Guarded<Token>,
+    connected: bool,
     future: Guarded<Option<Py<PyAny>>>,
 }
 
 impl Attempt {
-    pub fn new(engine: Py<Engine>, token: Token, future: Py<PyAny>) -> Self {
+    pub fn new(engine: Py<Engine>, token: Token, connected: bool) -> Self {
         Self {
             engine,
             token: Guarded::new(token),
-            future: Guarded::new(Some(future)),
+            connected,
+            future: Guarded::new(None),
         }
     }
 
@@ -39,6 +40,18 @@ impl Attempt {
 
 #[pymethods]
 impl Attempt {
+    /// It was connected before there was anything to wait for.
+    #[getter]
+    fn connected(&self) -> bool {
+        self.connected
+    }
+
+    /// The future is told how it went, in a later turn: None, or an `OSError`, which is a
+    /// `TimeoutError` without an errno if it took too long.
+    fn follow(&self, py: Python<'_>, future: Py<PyAny>) {
+        drop(self.future.replace(py, Some(future)));
+    }
+
     /// Makes the connection the socket's and calls its `open`. Returns the exception that `open`
     /// raised, if that is what the connection is being closed for.
     fn establish(

@@ -19,6 +19,8 @@ pub struct Attempt {
     pub(crate) socket: Socket,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) known: Interest,
+    /// Nothing is left to wait for.
+    pub(crate) connected: bool,
     /// Its owner knows how it went.
     pub(crate) told: bool,
     /// When it will have taken too long; `Millis::MAX` for never.
@@ -47,16 +49,21 @@ impl Attempt {
     }
 
     fn start(socket: Socket, to: &SockAddr, remote: Option<SocketAddr>) -> io::Result<Self> {
-        match socket.connect(to) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-            _ => Ok(Self {
-                socket,
-                remote,
-                known: Interest::NONE,
-                told: false,
-                deadline: Millis::MAX,
-            }),
+        let mut connected = ask(&socket, to)?;
+        if !connected && remote.is_some() {
+            // Between addresses of one machine the handshake is over by the time the first call
+            // returns, though that one cannot say so yet. Elsewhere the question is cheap compared
+            // with the way to the peer and back.
+            connected = ask(&socket, to)?;
         }
+        Ok(Self {
+            socket,
+            remote,
+            known: Interest::NONE,
+            connected,
+            told: false,
+            deadline: Millis::MAX,
+        })
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
@@ -70,5 +77,16 @@ impl Attempt {
 
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.socket.into()
+    }
+}
+
+/// Starts to connect, or asks how that goes: whether it is done.
+fn ask(socket: &Socket, to: &SockAddr) -> io::Result<bool> {
+    match socket.connect(to) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            _ => Err(error),
+        },
     }
 }

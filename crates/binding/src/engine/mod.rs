@@ -163,13 +163,12 @@ impl Engine {
 
     /// Starts to connect to a socket address (a tuple) or a unix path (bytes), for so many seconds
     /// at most. `bound` is a descriptor that has its local address already, or -1; it is the
-    /// engine's from now on. `future` tells how it went.
+    /// engine's from now on.
     fn connect(
         this: &Bound<'_, Self>,
         address: &Bound<'_, PyAny>,
         bound: RawFd,
         timeout: Option<f64>,
-        future: Py<PyAny>,
     ) -> PyResult<Py<Attempt>> {
         let py = this.py();
         let engine = this.get();
@@ -179,13 +178,15 @@ impl Engine {
         };
         let timeout = timeout.map(settings::duration);
         let add = |attempt| engine.core.with(|core| core.add_attempt(attempt, timeout));
-        let token = match started.map(add) {
+        let added = match started.map(add) {
             Ok(added) => added?,
             Err(error) => Err(error),
         };
-        let token = token.map_err(|error| errors::from_io(&error))?;
-        let attempt = Py::new(py, Attempt::new(this.clone().unbind(), token, future))?;
-        engine.set_owner(py, token, Owner::Attempt(attempt.clone_ref(py)));
+        let (token, connected) = added.map_err(|error| errors::from_io(&error))?;
+        let attempt = Py::new(py, Attempt::new(this.clone().unbind(), token, connected))?;
+        if !connected {
+            engine.set_owner(py, token, Owner::Attempt(attempt.clone_ref(py)));
+        }
         Ok(attempt)
     }
 

@@ -11,14 +11,25 @@ use crate::stream::{self, Driver, Settings, Stream};
 use crate::timers::{Millis, millis};
 use crate::token::Token;
 
+/// Attempts that can be claimed without a turn between. Whoever connects in a loop without ever
+/// waiting would starve everybody else.
+const AT_ONCE_LIMIT: usize = 64;
+
 impl Engine {
-    /// Follows an attempt for so long; a notice tells how it went.
+    /// Takes an attempt on. True if it can be claimed at once; else it is followed for so long,
+    /// and a notice tells how it went.
     pub fn add_attempt(
         &mut self,
-        attempt: Attempt,
+        mut attempt: Attempt,
         timeout: Option<Duration>,
-    ) -> io::Result<Token> {
+    ) -> io::Result<(Token, bool)> {
+        let at_once = attempt.connected && self.connected_at_once < AT_ONCE_LIMIT;
+        attempt.told = at_once;
         let token = self.members.insert(Member::Attempt(attempt));
+        if at_once {
+            self.connected_at_once += 1;
+            return Ok((token, true));
+        }
         if let Err(error) = self.register(token) {
             self.members.remove(token);
             return Err(error);
@@ -30,7 +41,7 @@ impl Engine {
             }
             self.schedule(deadline, token);
         }
-        Ok(token)
+        Ok((token, false))
     }
 
     pub(super) fn on_attempt_ready(&mut self, token: Token, ready: Ready) -> Event {

@@ -112,6 +112,8 @@ pub struct Engine {
     in_turn: bool,
     /// Members and others that keep the loop running.
     references: usize,
+    /// Attempts that were connected at once since the last turn began.
+    connected_at_once: usize,
     /// Listeners out of descriptors.
     resting: Vec<Token>,
     /// Whoever waits on the queue's descriptor is woken by its alarm.
@@ -130,6 +132,7 @@ impl Engine {
             dirty: Vec::new(),
             in_turn: false,
             references: 0,
+            connected_at_once: 0,
             resting: Vec::new(),
             watched_from_outside: false,
             alarm: None,
@@ -149,6 +152,7 @@ impl Engine {
     /// Events have come, or a deadline has.
     pub fn begin_turn(&mut self) {
         self.in_turn = true;
+        self.connected_at_once = 0;
         self.timers.refresh();
         self.expire();
     }
