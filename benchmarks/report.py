@@ -184,10 +184,12 @@ def page(result: dict[str, Any], files: dict[str, str]) -> str:
     if result["missing"]:
         rows = (f"- {BY_NAME[name].label}: {why}" for name, why in result["missing"].items())
         parts.append("Missing here:\n\n" + "\n".join(rows))
+    limits = (f"- {peer.label}: {peer.limits}" for peer in PEERS if peer.limits)
+    parts.append("Not in every table:\n\n" + "\n".join(limits))
     for group, scenarios in groups(result).items():
         parts.append(f"## {group[0].upper()}{group[1:]}")
         parts.append(f"![{group}]({files[group]})")
-        if group == "scale" and len(scenarios) > 1:
+        if group.endswith("scale") and len(scenarios) > 1:
             parts.append(scale_table(scenarios, result))
         parts += [markdown_table(s, result["scenarios"][s.name]) for s in scenarios]
     return "\n\n".join(parts) + "\n"
