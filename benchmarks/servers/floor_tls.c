@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,7 @@ int main(int argc, char **argv) {
     if (!role) errx(2, "usage: floor_tls echo|sink|source|fanout|pieces|corked CERTIFICATE KEY");
     SSL_CTX *context = make_context(argv[2], argv[3]);
     for (size_t i = 0; i < BLOCK; i++) block[i] = i % 251;
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes to what was reset */
 
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
