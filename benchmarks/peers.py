@@ -92,7 +92,7 @@ PEERS = (
         "blocking_server.py",
         plain=frozenset({"echo"}),
         tls=frozenset(),
-        limits="plain echo of up to 50 connections only: a thread for each of more makes no sense",
+        limits="plain echo of up to 100 connections only: a thread for each of more makes no sense",
     ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}

@@ -24,6 +24,11 @@ class Scenario:
     resume: bool = False
     unit: str = "message"
 
+    @property
+    def figure(self) -> str:
+        """What is compared: the key of a round's figures."""
+        return "bytes" if self.load == "hold" else "cpu_us"
+
     def load_options(self) -> list[str]:
         options = f"{self.load} --connections {self.connections} --size {self.size}"
         options += f" --depth {self.depth} --idle {self.idle}" + " --resume" * self.resume
@@ -95,7 +100,21 @@ def build() -> list[Scenario]:
     ]
     for tls in (False, True):
         found += many(tls)
-    return found
+    return [
+        *found,
+        *(
+            Scenario(
+                f"{prefix}idle-memory",
+                f"{kind}10,000 idle connections",
+                "idle memory",
+                load="hold",
+                connections=10_000,
+                tls=bool(kind),
+                unit="connection",
+            )
+            for prefix, kind in (("", ""), ("tls-", "TLS "))
+        ),
+    ]
 
 
 def many(tls: bool) -> list[Scenario]:
