@@ -31,10 +31,12 @@ METHOD = (
 MEMORY = (
     "Resident memory with 10,000 connections that are open and were never used, less that after"
     " 500 were opened and closed, divided by 10,000: the median of up to three processes."
+    " The C server under TLS keeps OpenSSL's buffers, for speed."
 )
 RESUMED = (
-    "Resumed handshakes: the last column is the share of the connections that were resumed. The load uses each ticket"
-    " once: a server that gives no new one on a resumed connection resumes fewer."
+    "Resumed handshakes: the last column is the share of the connections that were resumed. The"
+    " load uses each ticket once: a server that gives no new one on a resumed connection resumes"
+    " fewer."
 )
 INSTRUCTIONS = (
     "Echo on 50 connections, counted by callgrind: without noise, but without the kernel's part."
