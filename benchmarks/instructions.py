@@ -1,10 +1,11 @@
 """User-space instructions per message, counted by callgrind: a figure without noise.
 
-    python benchmarks/instructions.py --peers floor mantou uvloop --sizes 64 1024
+    python benchmarks/instructions.py                                     all, into the page
+    python benchmarks/instructions.py --peers floor mantou --sizes 64 --output /tmp/trial
 
-Each server runs under callgrind twice, with fewer and with more messages: the difference holds
-neither the start nor the connections. Slow (a virtual CPU), so that messages are few; JIT-compiled
-programs (Bun, Node) cannot be counted this way. The kernel's part is not in it.
+Each server runs under callgrind and is counted between two dumps: neither the start nor the
+connections are in the figure. Slow (a virtual CPU), so that messages are few; JIT-compiled programs
+(Bun, Node) cannot be counted this way. The kernel's part is not in it.
 """
 
 from __future__ import annotations
@@ -15,71 +16,94 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import peers
+import report
+import runs
 from processes import Program, ProgramError
 
-FEW, MORE = 2_000, 12_000
-POSSIBLE = [peer.name for peer in peers.PEERS if peer.program not in ("bun", "node")]
+WARM_UP, COUNTED = 2_000, 10_000
+COUNTABLE = [peer.name for peer in peers.PEERS if peer.program not in ("bun", "node")]
 
 
-def count(peer: peers.Peer, files: tuple[str, ...], size: int, messages: int) -> int:
-    """Return the instructions of a server's whole life with so many echoes."""
+def count(peer: peers.Peer, files: tuple[str, ...], sizes: list[int]) -> dict[str, Any]:
+    """Return a peer's instructions per message by size, as far as it gets, and the error if any."""
     output = peers.BUILD / f"callgrind.{peer.name}"
     command = [
         *("valgrind", "--tool=callgrind", "--quiet", f"--callgrind-out-file={output}"),
         *peers.server_command(peer, "echo", files),
     ]
+    result: dict[str, Any] = {"sizes": {}}
     with contextlib.ExitStack() as stack:
-        server = Program(f"the {peer.label} server", command, None, peers.ENVIRONMENT)
-        stack.callback(server.stop)
-        port = server.line()
-        load = [str(peers.LOAD), "echo", "--port", port, "--connections", "50"]
-        load += ["--size", str(size), *(["--tls", files[0]] if files else [])]
-        driver = Program(f"the load on {peer.label}", load, None)
-        stack.callback(driver.stop)
-        driver.line()
-        driver.ask(str(messages))
-        peers.run(["callgrind_control", "--dump", str(server.pid)])
-    dumps = [*output.parent.glob(f"{output.name}*")]
-    total = sum(int(n) for file in dumps for n in totals(file))
-    for file in dumps:
+        stack.callback(output.unlink, missing_ok=True)
+        try:
+            server = Program(f"the {peer.label} server", command, None, peers.ENVIRONMENT)
+            stack.callback(server.stop)
+            port = server.line()
+            for size in sizes:
+                load = [str(peers.LOAD), "echo", "--port", port, "--connections", "50"]
+                load += ["--size", str(size), *(["--tls", files[0]] if files else [])]
+                driver = Program(f"the load on {peer.label}", load, None)
+                stack.callback(driver.stop)
+                driver.line()
+                driver.ask(str(WARM_UP))
+                dump(server, output)
+                driver.ask(str(COUNTED))
+                result["sizes"][str(size)] = dump(server, output) / COUNTED
+                driver.stop()
+        except ProgramError as error:
+            result["error"] = str(error)
+    return result
+
+
+def dump(server: Program, output: Path) -> int:
+    """Return the instructions since the last dump."""
+    peers.run(["callgrind_control", "--dump", str(server.pid)])
+    total = 0
+    for file in output.parent.glob(f"{output.name}.*"):
+        text = file.read_text(errors="replace")
+        total += sum(int(n) for n in re.findall(r"^totals: (\d+)", text, re.M))
         file.unlink()
+    if not total:
+        raise ProgramError(f"{server.name} was not counted: callgrind wrote no dump")
     return total
 
 
-def totals(file: Path) -> list[str]:
-    return re.findall(r"^(?:totals|summary): (\d+)", file.read_text(errors="replace"), re.M)[:1]
-
-
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peers", nargs="+", choices=POSSIBLE, default=["floor", "mantou"])
+    parser.add_argument("--peers", nargs="+", choices=COUNTABLE, default=COUNTABLE)
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 1024, 16384])
-    parser.add_argument("--tls", action="store_true", help="over TLS 1.3")
-    options = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=runs.RESULTS, help="folder of the result")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse()
     if not shutil.which("valgrind"):
         print("needs valgrind", file=sys.stderr)
         return 2
     peers.build_load()
     wanted = [peers.BY_NAME[name] for name in options.peers]
-    missing = peers.prepare(wanted, tls=options.tls)
-    files = peers.certificate() if options.tls else ()
-    print(f"{'instructions per message':<28}" + "".join(f"{size:>9} B" for size in options.sizes))
-    for peer in wanted:
-        cells = []
-        for size in options.sizes:
-            try:
-                if peer.name in missing:
-                    raise ProgramError(missing[peer.name])
-                more, few = (count(peer, files, size, n) for n in (MORE, FEW))
-                cells.append(f"{(more - few) / (MORE - FEW):>11,.0f}")
-            except ProgramError as error:
-                cells.append(f"{'failed':>11}")
-                print(error, file=sys.stderr)
-        print(f"{peer.label:<28}" + "".join(cells), flush=True)
+    missing = peers.prepare(wanted)
+    run = runs.this_run(missing, f"{COUNTED:,} messages under callgrind")
+    figures: dict[str, dict[str, Any]] = {}
+    for kind, files in (("plain", ()), ("TLS", peers.certificate())):
+        heads = "".join(f"{size:>9} B" for size in options.sizes)
+        print(f"{kind + ', instructions per message':<40}{heads}", flush=True)
+        figures[kind] = {}
+        for peer in wanted:
+            if peer.name in missing or "echo" not in peer.roles(bool(files)):
+                continue
+            found = figures[kind][peer.name] = count(peer, files, options.sizes)
+            cells = "".join(f"{n:>11,.0f}" for n in found["sizes"].values())
+            print(f"{peer.label:<40}{cells} {found.get('error', '')}".rstrip(), flush=True)
+    result = runs.read(options.output)
+    result["instructions"] = {"run": run, "figures": figures}
+    runs.write(result, options.output)
+    report.write(result, options.output)
     return 0
 
 

@@ -36,15 +36,15 @@ class Peer:
     """A distribution from requirements/bench.txt."""
     plain: frozenset[str] = ALL_ROLES
     tls: frozenset[str] = ALL_ROLES
+    limits: str = ""
+    """Why it does not take part in everything."""
 
     def roles(self, tls: bool) -> frozenset[str]:
         return self.tls if tls else self.plain
 
 
-C_TLS = frozenset({"echo", "sink", "source"})
-NO_CORK = ALL_ROLES - {"corked"}
 PEERS = (
-    Peer("floor", "C epoll", "c", tls=C_TLS),
+    Peer("floor", "C epoll", "c"),
     Peer("mantou", "mantou", "mantou_server.py", "mantou"),
     Peer(
         "mantou-view",
@@ -53,6 +53,7 @@ PEERS = (
         "view",
         plain=frozenset({"echo"}),
         tls=frozenset({"echo"}),
+        limits="echo only: it shows what the engine's buffer saves over bytes objects",
     ),
     Peer("mantou-asyncio", "mantou on asyncio", "mantou_server.py", "asyncio"),
     Peer("mantou-uvloop", "mantou on uvloop", "mantou_server.py", "uvloop", "uvloop"),
@@ -62,8 +63,9 @@ PEERS = (
         "mantou_server.py",
         "sslcontext",
         plain=frozenset(),
+        limits="over TLS only: without it is mantou",
     ),
-    Peer("bun", "Bun", "bun", plain=NO_CORK, tls=NO_CORK),
+    Peer("bun", "Bun", "bun"),
     Peer("node", "Node", "node"),
     Peer("uvloop", "uvloop", "protocol_server.py", "uvloop", "uvloop"),
     Peer("asyncio", "asyncio", "protocol_server.py", "asyncio"),
@@ -75,14 +77,22 @@ PEERS = (
         "aiofastnet",
     ),
     Peer("aiofastnet", "aiofastnet on asyncio", "protocol_server.py", "aiofastnet", "aiofastnet"),
-    # It has no TLS.
-    Peer("rloop", "rloop", "protocol_server.py", "rloop", "rloop", tls=frozenset()),
+    Peer(
+        "rloop",
+        "rloop",
+        "protocol_server.py",
+        "rloop",
+        "rloop",
+        tls=frozenset(),
+        limits="not over TLS: it has none",
+    ),
     Peer(
         "blocking",
         "blocking sockets, threads",
         "blocking_server.py",
         plain=frozenset({"echo"}),
         tls=frozenset(),
+        limits="plain echo of up to 100 connections only: a thread for each of more makes no sense",
     ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import tempfile
 import threading
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PATIENCE = 60.0
+MORE_THAN_A_ROUND = 10.0
 
 
 class ProgramError(Exception):
@@ -51,10 +53,16 @@ class Program:
             os.sched_setaffinity(0, own)
         self.pid = self._process.pid
 
-    def line(self) -> str:
+    def line(self, patience: float = PATIENCE) -> str:
         """Return its next line; what says nothing for long is ended."""
         assert self._process.stdout is not None
-        timer = threading.Timer(PATIENCE, self._process.kill)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(patience, end)
         timer.start()
         try:
             line = self._process.stdout.readline()
@@ -62,6 +70,8 @@ class Program:
             timer.cancel()
         if line:
             return line.strip()
+        if late.is_set():
+            raise ProgramError(f"{self.name} said nothing for {patience:g} s")
         code = self._process.wait()
         self._errors.seek(0)
         said = [line for line in self._errors.read().splitlines() if line.strip()]
@@ -69,14 +79,20 @@ class Program:
         raise ProgramError(f"{self.name} ended with {code}: {said[-1].strip()}")
 
     def ask(self, amount: str) -> dict[str, Any]:
-        """Have it run a round and return the figures of it."""
+        """Have it run a round and return the figures of it.
+
+        What hangs must not hold up a long run: a round in seconds may take little more than these.
+        """
+        patience = PATIENCE
+        if amount.endswith("s"):
+            patience = float(amount.removesuffix("s")) + MORE_THAN_A_ROUND
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{amount}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            self.line()  # says why
-        answer: dict[str, Any] = json.loads(self.line())
+            self.line(patience)  # says why
+        answer: dict[str, Any] = json.loads(self.line(patience))
         return answer
 
     def cpu_seconds(self) -> float:
@@ -99,7 +115,15 @@ class Program:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> None:
-        """End it."""
+        """End it, if that has not been done."""
+        if self._errors.closed:
+            return
         self._process.kill()
         self._process.communicate()
         self._errors.close()
+
+
+def allow_descriptors() -> None:
+    """Let us and what we start open as many files as we may: 10,000 connections need as many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -5,204 +5,260 @@ python benchmarks/report.py [FOLDER]        writes the page again
 
 from __future__ import annotations
 
-import json
+import math
 import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import plots
+import runs
+from figures import OTHER_PYTHON, Results, failures, held, median, ratios, rival, summarise
 from peers import BY_NAME, PEERS
 from scenarios import SCENARIOS, Scenario
 
-
-@dataclass
-class Summary:
-    """A peer's rounds in a scenario, as figures."""
-
-    name: str
-    label: str
-    cpu: float
-    ratio: float
-    lowest: float
-    highest: float
-    per_second: float
-    p50: float
-    p99: float
-    p999: float
-    rss: int
-    busy: float
-    load_busy: float
-
-
-def summarise(results: dict[str, Any]) -> list[Summary]:
-    """Return the medians of the peers that have any; ratios are of each round to the floor's."""
-    floor = results.get("floor", {}).get("rounds")
-    found = []
-    for peer in PEERS:
-        rounds = results.get(peer.name, {}).get("rounds")
-        if not rounds:
-            continue
-        ratios = [float("nan")]
-        if floor:
-            pairs = zip(rounds, floor, strict=False)
-            ratios = [mine["cpu_us"] / base["cpu_us"] for mine, base in pairs if base["cpu_us"]]
-
-        def median(key: str, rounds: list[dict[str, float]] = rounds) -> float:
-            return statistics.median(each[key] for each in rounds)
-
-        found.append(
-            Summary(
-                name=peer.name,
-                label=peer.label,
-                cpu=median("cpu_us"),
-                ratio=statistics.median(ratios),
-                lowest=min(ratios),
-                highest=max(ratios),
-                per_second=median("per_second"),
-                p50=median("p50_us"),
-                p99=median("p99_us"),
-                p999=median("p999_us"),
-                rss=results[peer.name]["rss"],
-                busy=median("busy"),
-                load_busy=median("load_busy"),
-            )
-        )
-    return found
+VARIANTS = ("mantou", "mantou-asyncio", "mantou-uvloop")
+METHOD = (
+    "For each scenario all programs run side by side and are measured in turn, in interleaved"
+    " rounds. CPU time is user and system time of the program under test, all threads, divided by"
+    " messages. Ratios are the median of the rounds' ratios (the same round of both), with the"
+    " lowest and the highest. The load checks every byte that comes back. Under TLS: 1.3,"
+    " TLS_AES_256_GCM_SHA384, X25519, an EC P-256 certificate; the C floor is OpenSSL. glibc's"
+    " allocator is told, for every program, not to map memory anew for large reads: by default"
+    " that doubles asyncio's cost, by chance. The C server has no idle timeouts; for connects the"
+    " load generator is the floor. The numbers of another machine differ; ratios differ less."
+)
+MEMORY = (
+    "Resident memory with 10,000 connections that are open and were never used, less that after"
+    " 500 were opened and closed, divided by 10,000: the median of up to three processes."
+    " The C server under TLS keeps OpenSSL's buffers, for speed."
+)
+RESUMED = (
+    "Resumed handshakes: the last column is the share of the connections that were resumed. The"
+    " load uses each ticket once: a server that gives no new one on a resumed connection resumes"
+    " fewer."
+)
+INSTRUCTIONS = (
+    "Echo on 50 connections, counted by callgrind: without noise, but without the kernel's part."
+    " Its CPU has no AVX-512,"
+    " which ciphers use elsewhere. Bun and Node compile as they run, and cannot be counted."
+)
 
 
-def failures(results: dict[str, Any]) -> dict[str, str]:
-    return {BY_NAME[n].label: r["error"] for n, r in results.items() if "error" in r}
+class Page:
+    """Puts the page together, part by part."""
 
+    def __init__(self, result: dict[str, Any]) -> None:
+        self.result = result
+        self.runs = runs.distinct(result)
+        self.scenarios = [s for s in SCENARIOS if s.name in result["scenarios"]]
 
-def table(scenario: Scenario, results: dict[str, Any]) -> str:
-    """Return a table for the terminal."""
-    lines = [
-        f"  {'':<26}{'us/' + scenario.unit:>14}{'ratio':>8}{'lowest':>8}{'highest':>8}"
-        f"{'per second':>12}{'p50':>9}{'p99':>9}{'p99.9':>10}{'busy':>6}{'load':>6}"
-    ]
-    lines += [
-        f"  {s.label:<26}{s.cpu:>14.3f}{s.ratio:>8.3f}{s.lowest:>8.3f}{s.highest:>8.3f}"
-        f"{s.per_second:>12,.0f}{s.p50:>9,.0f}{s.p99:>9,.0f}{s.p999:>10,.0f}"
-        f"{s.busy:>6.0%}{s.load_busy:>6.0%}"
-        for s in summarise(results)
-    ]
-    lines += [f"  {label}: {error}" for label, error in failures(results).items()]
-    return "\n".join(lines)
+    def results(self, scenario: Scenario) -> Results:
+        found: Results = self.result["scenarios"][scenario.name]["results"]
+        return found
 
+    def mark(self, measured: dict[str, Any]) -> str:
+        """Return which run it is from, if there are several."""
+        return f" (run {self.runs.index(measured['run']) + 1})" if len(self.runs) > 1 else ""
 
-def markdown_table(scenario: Scenario, results: dict[str, Any]) -> str:
-    lines = [
-        f"| {scenario.title} | CPU, µs per {scenario.unit} | ratio to C | lowest to highest |"
-        f" {scenario.unit}s per second | p50 µs | p99 µs | p99.9 µs | RSS MiB |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for s in sorted(summarise(results), key=lambda each: each.cpu):
-        label = f"**{s.label}**" if s.name.startswith("mantou") else s.label
-        spread = f"{s.lowest:.2f} to {s.highest:.2f}"
-        ratio = f"{s.ratio:.2f}" if s.ratio == s.ratio else "-"
-        lines.append(
-            f"| {label} | {s.cpu:,.2f} | {ratio} | {spread if ratio != '-' else '-'} |"
-            f" {s.per_second:,.0f} | {s.p50:,.0f} | {s.p99:,.0f} | {s.p999:,.0f} |"
-            f" {s.rss / 2**20:,.0f} |"
-        )
-    for label, error in failures(results).items():
-        lines.append(f"| {label} | failed: {error} | | | | | | | |")
-    return "\n".join(lines)
-
-
-def groups(result: dict[str, Any]) -> dict[str, list[Scenario]]:
-    """Return the scenarios that were measured, by group, in order."""
-    found: dict[str, list[Scenario]] = {}
-    for scenario in SCENARIOS:
-        if scenario.name in result["scenarios"]:
+    def groups(self) -> dict[str, list[Scenario]]:
+        """Return the scenarios that were measured, by group, in order."""
+        found: dict[str, list[Scenario]] = {}
+        for scenario in self.scenarios:
             found.setdefault(scenario.group, []).append(scenario)
-    return found
+        return found
 
+    def text(self) -> str:
+        parts = ["# Benchmark", *self.summary(), "## How it was measured", METHOD]
+        parts += [self.circumstances(number, run) for number, run in enumerate(self.runs, 1)]
+        parts.append(self.versions())
+        limits = (f"- {peer.label}: {peer.limits}" for peer in PEERS if peer.limits)
+        parts.append("Not in every table:\n\n" + "\n".join(limits))
+        for group, scenarios in self.groups().items():
+            parts += [f"## {title(group)}", f"![{group}]({file_name(group)})"]
+            if group.endswith("scale") and len(scenarios) > 1:
+                parts.append(self.scale(scenarios))
+            if scenarios[0].load == "hold":
+                parts.append(MEMORY)
+            parts += [self.table(scenario) for scenario in scenarios]
+            if any(scenario.resume for scenario in scenarios):
+                parts.append(RESUMED)
+        if "instructions" in self.result:
+            parts += self.instructions(self.result["instructions"])
+        return "\n\n".join(parts) + "\n"
 
-def plot(title: str, scenarios: list[Scenario], result: dict[str, Any]) -> str:
-    """Draw a group: a block of bars a scenario, as long as the CPU time is times the floor's."""
-    blocks = []
-    for scenario in scenarios:
-        summaries = summarise(result["scenarios"][scenario.name])
-        if any(s.ratio != s.ratio for s in summaries):  # no floor here: to the cheapest
-            cheapest = min(s.cpu for s in summaries)
-            for s in summaries:
-                s.ratio, s.lowest, s.highest = s.cpu / cheapest, s.cpu / cheapest, s.cpu / cheapest
-        bars = [
-            plots.Bar(s.name, s.label, s.ratio, s.lowest, s.highest, f"{s.cpu:,.2f} µs")
-            for s in sorted(summaries, key=lambda each: each.ratio)
+    def summary(self) -> list[str]:
+        """Return all scenarios in short: what the goals are stated in."""
+        timed = [s for s in self.scenarios if s.figure == "cpu_us"]
+        single = [s for s in timed if s.connections == 1]
+        memory = [s for s in self.scenarios if s.load == "hold"]
+        parts = [
+            "The last two columns are mantou's ratio to Bun and to the Python system that it looks"
+            " worst beside: the median of the rounds' ratios, below 1 where mantou is lower. In"
+            " bold is the lowest of these three, by those columns."
         ]
-        blocks.append(plots.Block(scenario.title, bars))
-    return plots.draw(f"{title}: CPU time of the program under test, C epoll = 1", blocks)
+        for heading, scenarios, key in (
+            ("CPU time, ratio to C", timed, "cpu_us"),
+            ("p50 latency, ratio to C", single, "p50_us"),
+            ("Idle memory, bytes per connection", memory, "bytes"),
+        ):
+            if scenarios:
+                rows = [self.summary_row(scenario, key) for scenario in scenarios]
+                columns = ["C", *(BY_NAME[name].label for name in VARIANTS), "Bun"]
+                columns += ["best other Python", "mantou / Bun", "mantou / best Python"]
+                lines = [f"| {heading} | {' | '.join(columns)} |", "|---|" + "--:|" * len(columns)]
+                parts.append("\n".join([*lines, *rows]))
+        return parts
 
+    def summary_row(self, scenario: Scenario, key: str) -> str:
+        results = self.results(scenario)
 
-def scale_table(scenarios: list[Scenario], result: dict[str, Any]) -> str:
-    """Return how the cost grows with idle connections: each row to its own first column."""
-    by_name = {
-        s.name: {each.label: each for each in summarise(result["scenarios"][s.name])}
-        for s in scenarios
-    }
-    lines = [
-        "| CPU µs per message (to its own first) | "
-        + " | ".join(s.title for s in scenarios)
-        + " |",
-        "|---|" + "--:|" * len(scenarios),
-    ]
-    for label in {label: None for each in by_name.values() for label in each}:
-        first = by_name[scenarios[0].name].get(label)
-        cells = []
+        def figure(name: str) -> str:
+            if key == "bytes":
+                return number(median(results, name, key), ",.0f")
+            return number(statistics.median(ratios(results, name, "floor", key)), ".2f")
+
+        bun, other = rival(results, ["bun"], key), rival(results, OTHER_PYTHON, key)
+        worst = max((r for r in (bun, other) if r), key=lambda each: each.ratio, default=None)
+        lowest = "mantou" if worst is None or worst.ratio <= 1 else worst.name
+
+        def cell(name: str, label: str = "") -> str:
+            content = f"{label} {figure(name)}".strip()
+            return f"**{content}**" if name == lowest and content != "-" else content
+
+        cells = [figure("floor"), *(cell(name) for name in VARIANTS), cell("bun")]
+        cells.append(cell(other.name, other.label) if other else "-")
+        cells += [f"{each.ratio:.2f}" if each else "-" for each in (bun, other)]
+        measured = self.result["scenarios"][scenario.name]
+        return f"| {scenario.title}{self.mark(measured)} | {' | '.join(cells)} |"
+
+    def circumstances(self, count: int, run: dict[str, Any]) -> str:
+        machine = run["machine"]
+        text = (
+            f"{f'Run {count}: ' * (len(self.runs) > 1)}{run['date']}, commit {run['commit']},"
+            f" {run['method']}. {machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']}"
+            f" GiB, {machine['kernel']}; load average before: {machine['load_average']}."
+            f"\n\n```\n{run['command']}\n```"
+        )
+        for name, why in run["missing"].items():
+            text += f"\n\nMissing: {BY_NAME[name].label}: {why}"
+        return text
+
+    def versions(self) -> str:
+        """Return the versions of everything; a column a run where they differ."""
+        sets = [run["versions"] for run in self.runs]
+        if all(each == sets[0] for each in sets):
+            sets = sets[:1]
+        names = list(dict.fromkeys(name for each in sets for name in each))
+        heads = [f"run {n}" for n in range(1, len(sets) + 1)] if len(sets) > 1 else ["version"]
+        lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+        lines += [f"| {n} | {' | '.join(each.get(n, '-') for each in sets)} |" for n in names]
+        return "\n".join(lines)
+
+    def table(self, scenario: Scenario) -> str:
+        results = self.results(scenario)
+        name = scenario.title + self.mark(self.result["scenarios"][scenario.name])
+        heads = [name, f"CPU, µs per {scenario.unit}", "ratio to C", "lowest to highest"]
+        heads += [f"{scenario.unit}s per second", "p50 µs", "p99 µs", "p99.9 µs", "RSS MiB"]
+        heads += ["resumed"] * scenario.resume
+        rows = []
+        if scenario.load == "hold":
+            heads = [name, "bytes per connection", "lowest to highest"]
+            for key, label, each in held(results):
+                middle, spread = statistics.median(each), f"{min(each):,.0f} to {max(each):,.0f}"
+                rows.append([own(key, label), f"{middle:,.0f}", spread])
+        else:
+            for s in sorted(summarise(results), key=lambda each: each.cpu):
+                row = [own(s.name, s.label), f"{s.cpu:,.2f}", number(s.ratio, ".2f")]
+                row += [f"{number(s.lowest, '.2f')} to {number(s.highest, '.2f')}"]
+                row += [f"{each:,.0f}" for each in (s.per_second, s.p50, s.p99, s.p999)]
+                row += [f"{s.rss / 2**20:,.0f}", *[f"{s.resumed:.0%}"] * scenario.resume]
+                rows.append(row)
+        for label, error in failures(results).items():
+            rows.append([label, f"failed: {error}", *[""] * (len(heads) - 2)])
+        lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+    def scale(self, scenarios: list[Scenario]) -> str:
+        """Return how the cost grows with idle connections: each row to its own first column."""
+        heads = " | ".join(s.title for s in scenarios)
+        lines = [f"| CPU µs per message (to its own first) | {heads} |"]
+        lines.append("|---|" + "--:|" * len(scenarios))
+        for peer in PEERS:
+            costs = [median(self.results(s), peer.name, "cpu_us") for s in scenarios]
+            if all(math.isnan(cost) for cost in costs):
+                continue
+            own_first = (f" ({number(cost / costs[0], '.2f')})" for cost in costs)
+            cells = [number(c, ".2f") + ratio for c, ratio in zip(costs, own_first, strict=True)]
+            lines.append(f"| {peer.label} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def instructions(self, counted: dict[str, Any]) -> list[str]:
+        parts = ["## Instructions per message (user space)", INSTRUCTIONS + self.mark(counted)]
+        for kind, by_peer in counted["figures"].items():
+            sizes = list(dict.fromkeys(s for each in by_peer.values() for s in each["sizes"]))
+            lines = [f"| {kind} echo | {' | '.join(f'{size} B' for size in sizes)} |"]
+            lines.append("|---|" + "--:|" * len(sizes))
+            for name, each in by_peer.items():
+                cells = [number(each["sizes"].get(size, float("nan")), ",.0f") for size in sizes]
+                failed = f": failed: {each['error']}" if "error" in each else ""
+                label = own(name, BY_NAME[name].label) + failed
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+            parts.append("\n".join(lines))
+        return parts
+
+    def plot(self, group: str, scenarios: list[Scenario]) -> str:
+        """Draw a group: a block of bars a scenario, as long as the CPU time is in floors."""
+        if scenarios[0].load == "hold":
+            blocks = [self.memory_block(scenario) for scenario in scenarios]
+            return plots.draw(f"{title(group)}: KiB per connection on the server", blocks)
+        blocks = []
         for scenario in scenarios:
-            s = by_name[scenario.name].get(label)
-            cells.append(
-                f"{s.cpu:.2f}" + (f" ({s.cpu / first.cpu:.2f})" if first else "") if s else "-"
-            )
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            summaries = summarise(self.results(scenario))
+            if any(math.isnan(s.ratio) for s in summaries):  # no floor here: to the cheapest
+                cheapest = min(s.cpu for s in summaries)
+                for s in summaries:
+                    s.ratio = s.lowest = s.highest = s.cpu / cheapest
+            bars = [
+                plots.Bar(s.name, s.label, s.ratio, s.lowest, s.highest, f"{s.cpu:,.2f} µs")
+                for s in sorted(summaries, key=lambda each: each.ratio)
+            ]
+            blocks.append(plots.Block(scenario.title, bars))
+        heading = f"{title(group)}: CPU time of the program under test, C epoll = 1"
+        return plots.draw(heading, blocks)
+
+    def memory_block(self, scenario: Scenario) -> plots.Block:
+        bars = []
+        for name, label, each in held(self.results(scenario)):
+            low, middle, high = (n / 1024 for n in (min(each), statistics.median(each), max(each)))
+            bars.append(plots.Bar(name, label, middle, low, high, f"{middle * 1024:,.0f} B"))
+        return plots.Block(scenario.title, bars)
 
 
-def page(result: dict[str, Any], files: dict[str, str]) -> str:
-    machine, versions = result["machine"], result["versions"]
-    pinned = "on different cores" if result["pinned"] else "not pinned"
-    parts = [
-        "# Benchmark",
-        f"Measured on {result['date']}: {result['rounds']} interleaved rounds of"
-        f" {result['seconds']:g} s each, program under test and load {pinned}. CPU time is user and"
-        " system time of the program under test, all threads, divided by messages. Ratios are the"
-        " median of the rounds' ratios to the C server, with the lowest and the highest. The load"
-        " checks every byte that comes back. Under TLS: 1.3, TLS_AES_256_GCM_SHA384, X25519, an EC"
-        " P-256 certificate; the C floor is OpenSSL. glibc's allocator is told, for every program,"
-        " not to map memory anew for large reads: by default that doubles asyncio's cost, by"
-        " chance. The C server has no idle timeouts; for connects the load generator is the floor.",
-        f"```\n{result['command']}\n```",
-        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB,"
-        f" {machine['kernel']}; load average before: {machine['load_average']}."
-        " The numbers of another machine differ; ratios differ less.",
-        "| | version |\n|---|---|\n" + "\n".join(f"| {k} | {v} |" for k, v in versions.items()),
-    ]
-    if result["missing"]:
-        rows = (f"- {BY_NAME[name].label}: {why}" for name, why in result["missing"].items())
-        parts.append("Missing here:\n\n" + "\n".join(rows))
-    for group, scenarios in groups(result).items():
-        parts.append(f"## {group[0].upper()}{group[1:]}")
-        parts.append(f"![{group}]({files[group]})")
-        if group == "scale" and len(scenarios) > 1:
-            parts.append(scale_table(scenarios, result))
-        parts += [markdown_table(s, result["scenarios"][s.name]) for s in scenarios]
-    return "\n\n".join(parts) + "\n"
+def number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else f"{value:{form}}"
+
+
+def own(name: str, label: str) -> str:
+    return f"**{label}**" if name.startswith("mantou") else label
+
+
+def title(group: str) -> str:
+    return group[0].upper() + group[1:]
+
+
+def file_name(group: str) -> str:
+    return group.lower().replace(",", "").replace(" ", "-") + ".svg"
 
 
 def write(result: dict[str, Any], folder: Path) -> None:
     """Write the page and its plots."""
-    files = {}
-    for group, scenarios in groups(result).items():
-        name = group.lower().replace(",", "").replace(" ", "-") + ".svg"
-        (folder / name).write_text(plot(group[0].upper() + group[1:], scenarios, result))
-        files[group] = name
-    (folder / "README.md").write_text(page(result, files))
+    page = Page(result)
+    for group, scenarios in page.groups().items():
+        (folder / file_name(group)).write_text(page.plot(group, scenarios))
+    (folder / "README.md").write_text(page.text())
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results"
-    write(json.loads((place / "results.json").read_text()), place)
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else runs.RESULTS
+    write(runs.read(place), place)

@@ -24,6 +24,11 @@ class Scenario:
     resume: bool = False
     unit: str = "message"
 
+    @property
+    def figure(self) -> str:
+        """What is compared: the key of a round's figures."""
+        return "bytes" if self.load == "hold" else "cpu_us"
+
     def load_options(self) -> list[str]:
         options = f"{self.load} --connections {self.connections} --size {self.size}"
         options += f" --depth {self.depth} --idle {self.idle}" + " --resume" * self.resume
@@ -79,7 +84,6 @@ def build() -> list[Scenario]:
             ),
         ]
     handshake = {"group": "TLS handshakes", "load": "churn", "tls": True, "unit": "connection"}
-    many = {"group": "many small writes", "unit": "message"}
     found += [
         Scenario("handshake-full", "full handshake, echo, close", connections=8, **handshake),  # type: ignore[arg-type]
         Scenario(
@@ -93,26 +97,69 @@ def build() -> list[Scenario]:
         Scenario(
             "connect", "connect, echo, close (client)", "connections", "connect", unit="connection"
         ),
-        Scenario(
-            "fanout", "1 message to 1,000", "fan-out", "fanout", "fanout", 1000, unit="delivery"
+    ]
+    for tls in (False, True):
+        found += many(tls)
+    return [
+        *found,
+        *(
+            Scenario(
+                f"{prefix}idle-memory",
+                f"{kind}10,000 idle connections",
+                "idle memory",
+                load="hold",
+                connections=10_000,
+                tls=bool(kind),
+                unit="connection",
+            )
+            for prefix, kind in (("", ""), ("tls-", "TLS "))
         ),
-        Scenario("pieces", "16 writes of 4 B", role="pieces", **many),  # type: ignore[arg-type]
-        Scenario("corked", "16 writes of 4 B, corked", role="corked", **many),  # type: ignore[arg-type]
     ]
-    found += [
-        Scenario(f"idle-{idle}", f"50 active, {idle:,} idle", "scale", idle=idle)
-        for idle in (10, 100, 1000, 10_000)
-    ]
-    found.append(
+
+
+def many(tls: bool) -> list[Scenario]:
+    """Return what has many receivers, many pieces or many idle connections."""
+    prefix, kind = ("tls-", "TLS ") if tls else ("", "")
+    return [
         Scenario(
-            "timeouts-10000",
-            "50 active, 10,000 idle, timeouts armed",
-            "scale",
-            "timeouts",
+            f"{prefix}fanout",
+            f"{kind}1 message to 1,000",
+            f"{kind}fan-out",
+            role="fanout",
+            load="fanout",
+            connections=1000,
+            tls=tls,
+            unit="delivery",
+        ),
+        *(
+            Scenario(
+                f"{prefix}{role}",
+                f"{kind}16 writes of 4 B{', corked' * (role == 'corked')}",
+                f"{kind}many small writes",
+                role=role,
+                tls=tls,
+            )
+            for role in ("pieces", "corked")
+        ),
+        *(
+            Scenario(
+                f"{prefix}idle-{idle}",
+                f"{kind}50 active, {idle:,} idle",
+                f"{kind}scale",
+                idle=idle,
+                tls=tls,
+            )
+            for idle in (10, 100, 1000, 10_000)
+        ),
+        Scenario(
+            f"{prefix}timeouts-10000",
+            f"{kind}50 active, 10,000 idle, timeouts armed",
+            f"{kind}scale",
+            role="timeouts",
             idle=10_000,
-        )
-    )
-    return found
+            tls=tls,
+        ),
+    ]
 
 
 SCENARIOS = build()

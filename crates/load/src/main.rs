@@ -5,7 +5,8 @@
 //!
 //! Scenarios: `echo` (with a depth: so many at once, the next when all are back), `sink` (sends
 //! `size` bytes for each byte that comes back), `source` (gets `size` bytes for each byte it sends),
-//! `churn` (connect, one echo, close), `fanout` (one message in, one out to every connection).
+//! `churn` (connect, one echo, close), `fanout` (one message in, one out to every connection), `hold`
+//! (each line is the number of connections to have open from then on).
 //!
 //! Connects, prints "ready", then runs a round for each line on stdin (`1.5s` or `100000` messages)
 //! and prints its figures as JSON. Connections stay open between rounds. Ends with stdin.
@@ -13,6 +14,7 @@
 mod churn;
 mod exchange;
 mod fanout;
+mod hold;
 mod poller;
 mod report;
 mod wire;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use churn::Churn;
 use exchange::{Exchange, Shape};
 use fanout::FanOut;
+use hold::Hold;
 use report::{Amount, Report};
 use wire::{Target, tls_config};
 
@@ -80,7 +83,7 @@ impl Options {
             "source" => (1, self.size),
             _ => (self.size, self.size),
         };
-        let echo = self.scenario == "echo";
+        let echo = matches!(self.scenario.as_str(), "echo" | "hold");
         Shape {
             request,
             reply,
@@ -95,6 +98,7 @@ enum Scenario {
     Exchange(Exchange),
     Churn(Churn),
     FanOut(FanOut),
+    Hold(Hold),
 }
 
 impl Scenario {
@@ -109,6 +113,7 @@ impl Scenario {
             )?),
             "churn" => Self::Churn(Churn::new(target, connections, options.size)?),
             "fanout" => Self::FanOut(FanOut::new(&target, connections, options.size)?),
+            "hold" => Self::Hold(Hold::new(target, options.shape())),
             other => return Err(format!("unknown scenario {other}").into()),
         })
     }
@@ -118,6 +123,10 @@ impl Scenario {
             Self::Exchange(scenario) => scenario.round(amount),
             Self::Churn(scenario) => scenario.round(amount),
             Self::FanOut(scenario) => scenario.round(amount),
+            Self::Hold(scenario) => {
+                let count = amount.count();
+                scenario.round(count.ok_or(io::Error::other("hold needs a number"))?)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// A server that says nothing for so long has lost something.
-const SILENCE_MS: i32 = 20_000;
+const SILENCE_MS: i32 = 8_000;
 const CAPACITY: usize = 1024;
 
 #[derive(Clone, Copy)]

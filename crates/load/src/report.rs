@@ -12,6 +12,20 @@ pub struct Amount {
 }
 
 impl Amount {
+    pub fn messages(messages: u64) -> Self {
+        Self {
+            messages,
+            time: None,
+        }
+    }
+
+    /// How many it is, if it is not a time.
+    pub fn count(self) -> Option<usize> {
+        usize::try_from(self.messages)
+            .ok()
+            .filter(|_| self.time.is_none())
+    }
+
     /// `1.5s` or `100000`.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(seconds) = text.strip_suffix('s') {
@@ -21,10 +35,7 @@ impl Amount {
                 time: Some(time),
             });
         }
-        Some(Self {
-            messages: text.parse().ok()?,
-            time: None,
-        })
+        Some(Self::messages(text.parse().ok()?))
     }
 }
 
