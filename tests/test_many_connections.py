@@ -37,6 +37,28 @@ async def test_thousands_of_connections_at_once(link: str) -> None:
     assert len(server.of("close")) == count
 
 
+async def test_connecting_again_and_again_starves_nobody() -> None:
+    # To this machine the kernel connects at once, so that there is little to wait for.
+    loop = asyncio.get_running_loop()
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns, again
+        turns += 1
+        again = loop.call_soon(turn)
+
+    again = loop.call_soon(turn)
+    client = Recorder()
+    with listen(Recorder()) as listener:
+        for _ in range(300):
+            (await reach(listener, client)).terminate()
+        assert turns >= 4
+        again.cancel()
+        await client.until("close", 300)
+        listener.stop(close_active_connections=True)
+        await listener.closed()
+
+
 STARVED = """
 import asyncio, json, logging, os, resource, socket, sys, time
 import mantou
