@@ -52,10 +52,13 @@ impl Handlers {
             )));
         }
         let no_ops = no_ops(given.py())?;
-        let is_mapping = !given.is_instance(no_ops.class.bind(given.py()))?;
-        let (table, binary_type) = match given.cast::<PyMapping>() {
-            Ok(mapping) if is_mapping => of_mapping(mapping, option)?,
-            _ => of_object(given, no_ops)?,
+        // A SocketHandler is an object, whatever else it is; and asking for mappings is slow.
+        let (table, binary_type) = if given.is_instance(no_ops.class.bind(given.py()))? {
+            of_object(given, no_ops)?
+        } else if let Ok(mapping) = given.cast::<PyMapping>() {
+            of_mapping(mapping, option)?
+        } else {
+            of_object(given, no_ops)?
         };
         for (stage, handler) in Stage::ALL.into_iter().zip(&table) {
             if let Some(handler) = handler.as_ref().map(|it| it.bind(given.py()))
