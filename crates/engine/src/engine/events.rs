@@ -60,7 +60,9 @@ impl Engine {
             Received::Data { n, more } if delivers => {
                 stream.bytes_read += n as u64;
                 if stream.is_timed() {
-                    self.settle(token);
+                    // Its deadline only moves away: what is armed comes up too early, and is
+                    // entered again then.
+                    stream.date(self.timers.now());
                 }
                 Read::Data { n, more }
             }

@@ -45,8 +45,8 @@ impl Stream {
         self.idle > 0 || self.state.must_end_soon() || self.is_handshaking()
     }
 
-    /// Dates what happened since the last call, and returns the next deadline.
-    pub fn deadline(&mut self, now: Millis) -> Option<Millis> {
+    /// Dates what happened since the last call.
+    pub fn date(&mut self, now: Millis) {
         let ending = self.state.must_end_soon();
         if self.active || self.restarts_idle {
             self.restarts_idle = false;
@@ -57,6 +57,11 @@ impl Stream {
             self.ending = ending;
             self.last_activity = now;
         }
+    }
+
+    /// The next deadline, after dating what happened.
+    pub fn deadline(&mut self, now: Millis) -> Option<Millis> {
+        self.date(now);
         if let (Some(secure), Some(timeout)) = (&mut self.secure, self.settings.handshake_timeout) {
             secure.start_clock(now.saturating_add(millis(timeout)));
         }
