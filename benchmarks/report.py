@@ -18,6 +18,9 @@ from peers import BY_NAME, PEERS
 from scenarios import SCENARIOS, Scenario
 
 VARIANTS = ("mantou", "mantou-asyncio", "mantou-uvloop")
+PROFILE = (
+    "Where the time goes, what was tried, which goals are not reached: [PROFILE.md](../PROFILE.md)."
+)
 METHOD = (
     "For each scenario all programs run side by side and are measured in turn, in interleaved"
     " rounds. CPU time is user and system time of the program under test, all threads, divided by"
@@ -69,7 +72,7 @@ class Page:
         return found
 
     def text(self) -> str:
-        parts = ["# Benchmark", *self.summary(), "## How it was measured", METHOD]
+        parts = ["# Benchmark", *self.summary(), PROFILE, "## How it was measured", METHOD]
         parts += [self.circumstances(number, run) for number, run in enumerate(self.runs, 1)]
         parts.append(self.versions())
         limits = (f"- {peer.label}: {peer.limits}" for peer in PEERS if peer.limits)
