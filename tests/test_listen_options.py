@@ -135,8 +135,13 @@ async def test_dual_stack_unless_ipv6_only() -> None:
         await answers(("::1", listener.port), V6)
         with pytest.raises(ConnectionRefusedError):
             await Peer.connect(("127.0.0.1", listener.port))
-        async with listening(hostname="0.0.0.0", port=listener.port):
-            await answers(("127.0.0.1", listener.port))
+    # A port that is free for IPv4, which other programs use more, is the one to begin with.
+    async with (
+        listening(hostname="0.0.0.0") as other,
+        listening(hostname="::", port=other.port, ipv6_only=True),
+    ):
+        await answers(("127.0.0.1", other.port))
+        await answers(("::1", other.port), V6)
 
 
 @pytest.mark.parametrize("hostname", ["0.0.0.0", "::ffff:127.0.0.1"])
