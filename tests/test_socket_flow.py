@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import random
 import socket as kernel
 import struct
 import termios
@@ -391,3 +392,22 @@ def waiting_in_kernel(socket: mantou.Socket[Any]) -> int:
     answer = fcntl.ioctl(socket.fileno(), termios.FIONREAD, struct.pack("i", 0))
     size: int = struct.unpack("i", answer)[0]
     return size
+
+
+@every_link
+@pytest.mark.parametrize("binary_type", ["bytes", "bytearray", "memoryview"])
+async def test_reads_of_all_sizes_one_after_the_other(link: str, binary_type: Any) -> None:
+    # Small reads and large ones take different ways, and each read picks its way by the last one.
+    kept: list[Any] = []
+    recorder = Recorder(data=lambda socket, data: kept.append(data))
+    recorder.binary_type = binary_type
+    pattern = random.Random(8).randbytes(200_000)
+    sent = b""
+    async with linked(link, recorder) as (_, peer):
+        for size in (20_000, 10, 70_000, 98_304, 200_000, 8_192, 1, 65_536, 40_000):
+            await peer.send(pattern[:size])
+            sent += pattern[:size]
+            assert await recorder.until_received(len(sent)) == sent
+    if binary_type != "memoryview":
+        # What was handed over before is nobody else's.
+        assert b"".join(kept) == sent

@@ -1,10 +1,12 @@
 //! Bytes across the border, without copies. The other file with `unsafe`.
 
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::NonNull;
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
+use pyo3::ffi::compat;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PyString};
 
@@ -84,6 +86,56 @@ impl Drop for View {
         // SAFETY: acquired by PyObject_GetBuffer and released once; the lock is held, because
         // views live on the stack of a call from Python.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.0) }
+    }
+}
+
+/// A bytes object in the making: received into, then cut to what came. Nobody else has it before.
+pub struct Draft<'py> {
+    writer: NonNull<compat::PyBytesWriter>,
+    room: usize,
+    py: Python<'py>,
+}
+
+impl<'py> Draft<'py> {
+    /// `None` if there is no memory for it.
+    pub fn new(py: Python<'py>, room: usize) -> Option<Self> {
+        // SAFETY: the lock is held; a negative size is refused.
+        let writer = unsafe { compat::PyBytesWriter_Create(room.cast_signed()) };
+        if let Some(writer) = NonNull::new(writer) {
+            return Some(Self { writer, room, py });
+        }
+        drop(PyErr::take(py));
+        None
+    }
+
+    /// Memory to write to; what it holds before is of no meaning.
+    pub fn room(&mut self) -> &mut [u8] {
+        // SAFETY: the writer holds `room` bytes that are ours alone until it is finished. They are
+        // not initialised, and those who get them only write.
+        unsafe {
+            let start = compat::PyBytesWriter_GetData(self.writer.as_ptr());
+            std::slice::from_raw_parts_mut(start.cast(), self.room)
+        }
+    }
+
+    /// The first `len` bytes, which must have been written.
+    pub fn finish(self, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let this = ManuallyDrop::new(self);
+        let len = len.min(this.room).cast_signed();
+        // SAFETY: the writer is finished once, here, and not discarded any more. It returns a new
+        // bytes object, or null with an exception set.
+        let bytes = unsafe {
+            let bytes = compat::PyBytesWriter_FinishWithSize(this.writer.as_ptr(), len);
+            Bound::from_owned_ptr_or_err(this.py, bytes)?
+        };
+        Ok(bytes.cast_into()?)
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it was not finished; the lock is held.
+        unsafe { compat::PyBytesWriter_Discard(self.writer.as_ptr()) }
     }
 }
 

@@ -6,30 +6,28 @@
 
 use std::time::{Duration, Instant};
 
-use mantou_engine::{Event, Events, Notice, Pumped, Read, Ready, Target, Token};
+use mantou_engine::{Event, Events, Notice, Ready, Target, Token};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes};
+use pyo3::types::PyBytes;
 
-use crate::buffers;
 use crate::engine::{Engine, Owner};
 use crate::errors;
-use crate::handlers::BinaryType;
 use crate::socket::Socket;
 
 mod beginnings;
 mod calls;
 mod endings;
+mod reading;
 
-use beginnings::{accept, on_established};
+use beginnings::accept;
 pub use beginnings::{connect_failed, opened};
+use calls::call;
 pub use calls::finished;
-use calls::{call, conclude};
 pub use endings::end_all;
-use endings::{on_broken, on_closed, on_idle};
+use endings::{on_closed, on_idle};
+use reading::{pump, read};
 
-/// Bytes that one socket gets in one turn.
-const READ_LIMIT: usize = 512 * 1024;
 /// Connections that one listener gets in one turn.
 const ACCEPT_LIMIT: usize = 1024;
 /// After so long a turn leaves the rest of its events to the next, so that asyncio gets its share.
@@ -45,6 +43,8 @@ pub struct Work {
     /// The first event that is not handled yet.
     pub next: usize,
     buffer: Vec<u8>,
+    /// Bytes that the last read brought; the next is likely to bring about as many.
+    last_read: usize,
     /// The last question for events came back empty.
     pub was_idle: bool,
     /// When the interpreter's lock was last handed over.
@@ -59,6 +59,7 @@ impl Default for Work {
             events: Events::default(),
             next: 0,
             buffer: vec![0; BUFFER_SIZE],
+            last_read: 0,
             was_idle: false,
             lock_taken: Instant::now(),
             lock_hold: Duration::ZERO,
@@ -227,130 +228,6 @@ fn on_member(
         }
         _ => Ok(()),
     }
-}
-
-fn read(
-    engine: &Bound<'_, Engine>,
-    work: &mut Work,
-    socket: &Bound<'_, Socket>,
-    token: Token,
-) -> PyResult<()> {
-    let core = &engine.get().core;
-    let mut left = READ_LIMIT;
-    while left > 0 {
-        let room = BUFFER_SIZE.min(left);
-        let buffer = &mut work.buffer[..room];
-        match core.with(|core| core.read(token, buffer))? {
-            Read::Data { n, more } => {
-                on_data(engine, work, socket, n);
-                if !more {
-                    // The kernel had no more. If more has come meanwhile, it says so.
-                    return Ok(());
-                }
-                left -= n;
-                if !socket.get().owns(socket.py(), token) {
-                    // Its handler gave the connection to a TLS socket.
-                    return Ok(());
-                }
-            }
-            Read::End => {
-                on_end(engine, socket);
-                return core.with(|core| core.end_handled(token));
-            }
-            Read::Ciphertext(n) => {
-                let ciphertext = PyBytes::new(engine.py(), &work.buffer[..n]);
-                pump(engine, socket, token, &ciphertext)?;
-                left = left.saturating_sub(n);
-            }
-            Read::Established => on_established(engine, socket, token)?,
-            Read::Broken(error) => return on_broken(engine, socket, &error),
-            Read::Nothing => return Ok(()),
-        }
-    }
-    // What TLS has opened already is not reported by the kernel again.
-    core.with(|core| core.remind_if_unread(token))
-}
-
-/// Has the socket's own driver of TLS open `ciphertext`, and seal what waits to be sent.
-fn pump(
-    engine: &Bound<'_, Engine>,
-    socket: &Bound<'_, Socket>,
-    token: Token,
-    ciphertext: &Bound<'_, PyBytes>,
-) -> PyResult<()> {
-    let py = engine.py();
-    let core = &engine.get().core;
-    let Some(driver) = socket.get().driver(py) else {
-        return Ok(());
-    };
-    let outgoing = core.with(|core| core.take_outgoing(token))?;
-    let plaintext = PyBytes::new(py, &outgoing.plaintext);
-    let result = driver
-        .bind(py)
-        .call_method1("pump", (ciphertext, plaintext, outgoing.finish))
-        .and_then(|result| result.extract());
-    let (plaintext, output, established, peer_closed, error): (
-        Bound<'_, PyBytes>,
-        Bound<'_, PyBytes>,
-        bool,
-        bool,
-        Option<Py<PyAny>>,
-    ) = match result {
-        Ok(pumped) => pumped,
-        Err(error) => {
-            // One of the context's own callbacks raised.
-            let (none, error) = (PyBytes::new(py, b""), error.into_value(py).into_any());
-            (none.clone(), none, false, false, Some(error))
-        }
-    };
-    let broken = error.is_some();
-    if let Some(error) = error {
-        socket.get().set_driver_error(py, error);
-    }
-    let pumped = Pumped {
-        plaintext: plaintext.as_bytes(),
-        output: output.as_bytes(),
-        established,
-        peer_closed,
-        broken,
-    };
-    core.with(|core| core.pumped(token, &pumped))
-}
-
-#[inline]
-fn on_data(engine: &Bound<'_, Engine>, work: &mut Work, socket: &Bound<'_, Socket>, n: usize) {
-    let py = socket.py();
-    let Some(handlers) = socket.get().current_handlers(py) else {
-        return;
-    };
-    let handlers = handlers.get();
-    let Some(handler) = handlers.of(Stage::Data) else {
-        return;
-    };
-    let handler = handler.bind(py);
-    let outcome = match handlers.binary_type {
-        BinaryType::Bytes => handler.call1((socket, PyBytes::new(py, &work.buffer[..n]))),
-        BinaryType::Bytearray => handler.call1((socket, PyByteArray::new(py, &work.buffer[..n]))),
-        BinaryType::Memoryview => call_with_loan(work, handler, socket, n),
-    };
-    conclude(engine, socket, Stage::Data, outcome);
-}
-
-/// Lends the buffer itself for the time of the call.
-fn call_with_loan<'py>(
-    work: &mut Work,
-    handler: &Bound<'py, PyAny>,
-    socket: &Bound<'py, Socket>,
-    n: usize,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (loan, view) = buffers::lend(socket.py(), &mut work.buffer, n)?;
-    let outcome = handler.call1((socket, &view));
-    let returned = buffers::reclaim(&loan, &view);
-    work.buffer = match &returned {
-        Ok(Some(_)) => returned?.unwrap_or_default(),
-        _ => vec![0; BUFFER_SIZE],
-    };
-    outcome
 }
 
 fn on_drain(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) {

@@ -1,0 +1,187 @@
+//! Reading: what comes in becomes what the `data` handler gets.
+
+use std::ops::Range;
+
+use mantou_engine::{Pumped, Read, Token};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes};
+
+use super::beginnings::on_established;
+use super::calls::conclude;
+use super::endings::on_broken;
+use super::{BUFFER_SIZE, Stage, Work, on_end};
+use crate::buffers::{self, Draft};
+use crate::engine::Engine;
+use crate::handlers::BinaryType;
+use crate::socket::Socket;
+
+/// Bytes that one socket gets in one turn.
+const READ_LIMIT: usize = 512 * 1024;
+/// Reads of such sizes go straight into a new bytes object: larger ones would have the allocator map
+/// memory anew each time, and smaller ones are copied as fast.
+const DRAFTED: Range<usize> = 8 * 1024..DRAFT_SIZE;
+/// Room for one of them: less than what glibc maps anew.
+const DRAFT_SIZE: usize = 96 * 1024;
+
+pub(super) fn read(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<()> {
+    let core = &engine.get().core;
+    let mut left = READ_LIMIT;
+    while left > 0 {
+        let mut draft = draft(work, socket, left);
+        let buffer = match &mut draft {
+            Some(draft) => draft.room(),
+            None => &mut work.buffer[..BUFFER_SIZE.min(left)],
+        };
+        match core.with(|core| core.read(token, buffer))? {
+            Read::Data { n, more } => {
+                work.last_read = n;
+                on_data(engine, work, draft, socket, n);
+                if !more {
+                    // The kernel had no more. If more has come meanwhile, it says so.
+                    return Ok(());
+                }
+                left -= n;
+                if !socket.get().owns(socket.py(), token) {
+                    // Its handler gave the connection to a TLS socket.
+                    return Ok(());
+                }
+            }
+            Read::End => {
+                on_end(engine, socket);
+                return core.with(|core| core.end_handled(token));
+            }
+            Read::Ciphertext(n) => {
+                let ciphertext = received(engine.py(), work, draft, n)?;
+                pump(engine, socket, token, &ciphertext)?;
+                left = left.saturating_sub(n);
+            }
+            Read::Established => on_established(engine, socket, token)?,
+            Read::Broken(error) => return on_broken(engine, socket, &error),
+            Read::Nothing => return Ok(()),
+        }
+    }
+    // What TLS has opened already is not reported by the kernel again.
+    core.with(|core| core.remind_if_unread(token))
+}
+
+/// Where to read into, if that is to become the bytes that the handler gets.
+#[inline]
+fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Option<Draft<'py>> {
+    if !DRAFTED.contains(&work.last_read) || left < DRAFT_SIZE {
+        return None;
+    }
+    let py = socket.py();
+    let handlers = socket.get().current_handlers(py)?;
+    let handlers = handlers.get();
+    let wanted = handlers.of(Stage::Data).is_some() && handlers.binary_type == BinaryType::Bytes;
+    wanted.then(|| Draft::new(py, DRAFT_SIZE)).flatten()
+}
+
+/// What a read brought, as bytes.
+#[inline]
+fn received<'py>(
+    py: Python<'py>,
+    work: &Work,
+    draft: Option<Draft<'py>>,
+    n: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    match draft {
+        Some(draft) => draft.finish(n),
+        None => Ok(PyBytes::new(py, &work.buffer[..n])),
+    }
+}
+
+/// Has the socket's own driver of TLS open `ciphertext`, and seal what waits to be sent.
+pub(super) fn pump(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    ciphertext: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    let Some(driver) = socket.get().driver(py) else {
+        return Ok(());
+    };
+    let outgoing = core.with(|core| core.take_outgoing(token))?;
+    let plaintext = PyBytes::new(py, &outgoing.plaintext);
+    let result = driver
+        .bind(py)
+        .call_method1("pump", (ciphertext, plaintext, outgoing.finish))
+        .and_then(|result| result.extract());
+    let (plaintext, output, established, peer_closed, error): (
+        Bound<'_, PyBytes>,
+        Bound<'_, PyBytes>,
+        bool,
+        bool,
+        Option<Py<PyAny>>,
+    ) = match result {
+        Ok(pumped) => pumped,
+        Err(error) => {
+            // One of the context's own callbacks raised.
+            let (none, error) = (PyBytes::new(py, b""), error.into_value(py).into_any());
+            (none.clone(), none, false, false, Some(error))
+        }
+    };
+    let broken = error.is_some();
+    if let Some(error) = error {
+        socket.get().set_driver_error(py, error);
+    }
+    let pumped = Pumped {
+        plaintext: plaintext.as_bytes(),
+        output: output.as_bytes(),
+        established,
+        peer_closed,
+        broken,
+    };
+    core.with(|core| core.pumped(token, &pumped))
+}
+
+#[inline]
+fn on_data<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &mut Work,
+    draft: Option<Draft<'py>>,
+    socket: &Bound<'py, Socket>,
+    n: usize,
+) {
+    let py = socket.py();
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return;
+    };
+    let handlers = handlers.get();
+    let Some(handler) = handlers.of(Stage::Data) else {
+        return;
+    };
+    let handler = handler.bind(py);
+    let outcome = match handlers.binary_type {
+        BinaryType::Bytes => {
+            received(py, work, draft, n).and_then(|bytes| handler.call1((socket, bytes)))
+        }
+        BinaryType::Bytearray => handler.call1((socket, PyByteArray::new(py, &work.buffer[..n]))),
+        BinaryType::Memoryview => call_with_loan(work, handler, socket, n),
+    };
+    conclude(engine, socket, Stage::Data, outcome);
+}
+
+/// Lends the buffer itself for the time of the call.
+fn call_with_loan<'py>(
+    work: &mut Work,
+    handler: &Bound<'py, PyAny>,
+    socket: &Bound<'py, Socket>,
+    n: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (loan, view) = buffers::lend(socket.py(), &mut work.buffer, n)?;
+    let outcome = handler.call1((socket, &view));
+    let returned = buffers::reclaim(&loan, &view);
+    work.buffer = match &returned {
+        Ok(Some(_)) => returned?.unwrap_or_default(),
+        _ => vec![0; BUFFER_SIZE],
+    };
+    outcome
+}
