@@ -147,6 +147,12 @@ impl State {
         self.life == Life::Open
     }
 
+    /// Both ways are open, and nothing has begun to end.
+    pub fn goes_on(self) -> bool {
+        let open = self.read == ReadHalf::Open && self.write == WriteHalf::Open;
+        self.is_open() && open && !self.bounded
+    }
+
     pub fn is_lingering(self) -> bool {
         self.life == Life::Lingering
     }

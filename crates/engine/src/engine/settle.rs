@@ -34,7 +34,9 @@ impl Engine {
             return None;
         }
         let result = act(stream);
-        self.settle(token);
+        if !stream.is_settled() {
+            self.settle(token);
+        }
         Some(result)
     }
 

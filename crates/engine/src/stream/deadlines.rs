@@ -7,6 +7,18 @@ use crate::poller::Interest;
 use crate::timers::{Millis, millis};
 
 impl Stream {
+    /// Whether what happened last concerns nobody else, as by far the most writes: the connection
+    /// goes on, without a deadline, and the kernel watches for what it should.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.secure.is_none()
+            && self.broken.is_none()
+            && self.state.goes_on()
+            && self.idle == 0
+            && self.wanted() == self.known
+    }
+
+    #[inline]
     pub fn wanted(&self) -> Interest {
         if self.fd.is_none() {
             return Interest::NONE;
