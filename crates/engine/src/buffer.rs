@@ -6,6 +6,9 @@ use std::io::IoSlice;
 /// Small pieces are gathered into blocks of this size instead of queued one by one.
 const BLOCK: usize = 64 * 1024;
 
+/// Room in a new block, so that a few more small pieces find some.
+const FIRST_ROOM: usize = 512;
+
 /// How many blocks one `sendmsg` is offered.
 const VECTORS: usize = 16;
 
@@ -35,7 +38,9 @@ impl SendQueue {
             data = &data[room..];
         }
         if !data.is_empty() {
-            self.blocks.push_back(data.to_vec());
+            let mut block = Vec::with_capacity(data.len().max(FIRST_ROOM));
+            block.extend_from_slice(data);
+            self.blocks.push_back(block);
         }
     }
 
