@@ -1,5 +1,6 @@
 //! A slab whose keys are generation-tagged tokens.
 
+use crate::sys::prefetch;
 use crate::token::Token;
 
 pub struct Slots<T> {
@@ -64,6 +65,13 @@ impl<T> Slots<T> {
             entry.value.as_mut()
         } else {
             None
+        }
+    }
+
+    #[inline]
+    pub fn prefetch(&self, token: Token) {
+        if let Some(entry) = self.entries.get(token.index()) {
+            prefetch(entry);
         }
     }
 

@@ -139,6 +139,9 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     while work.has_events() {
         let event = work.events.target(work.next);
         work.next += 1;
+        if let Some((Target::Member(next), _)) = work.events.target(work.next) {
+            engine.get().prefetch(engine.py(), next)?;
+        }
         if let Some((Target::Member(token), ready)) = event {
             on_member(engine, work, token, ready)?;
             core.with(mantou_engine::Engine::sync_dirty)?;

@@ -65,6 +65,18 @@ impl Engine {
             })
     }
 
+    /// Has what the next event needs fetched from memory while this one is handled.
+    #[inline]
+    pub fn prefetch(&self, py: Python<'_>, token: Token) -> PyResult<()> {
+        self.core.with(|core| core.prefetch(token))?;
+        self.owners.with(py, |owners| {
+            if let Some(Some((_, Owner::Socket(socket)))) = owners.get(token.index()) {
+                core::prefetch(socket.get());
+            }
+        });
+        Ok(())
+    }
+
     pub fn set_owner(&self, py: Python<'_>, token: Token, owner: Owner) {
         let before = self.owners.with(py, |owners| {
             if owners.len() <= token.index() {

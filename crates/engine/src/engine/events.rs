@@ -14,6 +14,12 @@ use crate::tls::TlsError;
 use crate::token::Token;
 
 impl Engine {
+    /// An event of this member comes next.
+    #[inline]
+    pub fn prefetch(&self, token: Token) {
+        self.members.prefetch(token);
+    }
+
     pub fn on_ready(&mut self, token: Token, ready: Ready) -> Event {
         match self.members.get_mut(token) {
             Some(Member::Stream(_)) => self.on_stream_ready(token, ready),

@@ -12,12 +12,15 @@
 //!   early when a signal was handled.
 //! - `set_alarm` makes the queue ready at a moment, for those who wait on its descriptor.
 
+mod cache;
 #[cfg(target_os = "linux")]
 mod epoll;
 pub mod net;
 
 #[cfg(target_os = "linux")]
 pub use epoll::{Events, Selector};
+
+pub use cache::prefetch;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("mantou runs on Linux; another system needs a Selector beside sys/epoll.rs");
