@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::ffi::compat;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PyString};
 
@@ -202,7 +203,7 @@ pub fn reclaim(
     view: &Bound<'_, PyMemoryView>,
 ) -> PyResult<Option<Vec<u8>>> {
     let py = loan.py();
-    let released = view.call_method0("release");
+    let released = view.call_method0(intern!(py, "release"));
     let loan = loan.get();
     if loan.views.get(py) > 0 {
         // A view of the view is alive, which may also be why release() refused.
