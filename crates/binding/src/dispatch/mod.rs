@@ -33,7 +33,7 @@ const ACCEPT_LIMIT: usize = 1024;
 /// After so long a turn leaves the rest of its events to the next, so that asyncio gets its share.
 const SLICE: Duration = Duration::from_millis(1);
 /// Bytes per read.
-const BUFFER_SIZE: usize = 256 * 1024;
+const BUFFER_SIZE: usize = 512 * 1024;
 /// Handlers called at the end may make work; more rounds than this they do not get.
 const LAST_ROUNDS: usize = 100;
 
