@@ -88,10 +88,11 @@ class Pieces(mantou.SocketHandler[Any]):
             socket.write_all(data[start : start + PIECE])
 
 
-class Corked(Pieces):
+class Corked(mantou.SocketHandler[Any]):
     def data(self, socket: Socket, data: bytes) -> None:
         with socket.cork():
-            super().data(socket, data)
+            for start in range(0, len(data), PIECE):
+                socket.write_all(data[start : start + PIECE])
 
 
 ROLES = {
