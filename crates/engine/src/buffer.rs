@@ -15,7 +15,9 @@ const VECTORS: usize = 16;
 /// A queue of bytes, kept in the order in which they were accepted.
 #[derive(Default)]
 pub struct SendQueue {
-    blocks: VecDeque<Vec<u8>>,
+    /// Few queues ever have a second block.
+    first: Vec<u8>,
+    others: VecDeque<Vec<u8>>,
     /// Bytes of the first block that are gone already.
     sent: usize,
     len: usize,
@@ -31,48 +33,54 @@ impl SendQueue {
     }
 
     pub fn push(&mut self, mut data: &[u8]) {
-        self.len += data.len();
-        if let Some(last) = self.blocks.back_mut() {
-            let room = BLOCK.saturating_sub(last.len()).min(data.len());
-            last.extend_from_slice(&data[..room]);
-            data = &data[room..];
+        if data.is_empty() {
+            return;
         }
+        self.len += data.len();
+        let last = self.others.back_mut().unwrap_or(&mut self.first);
+        if last.is_empty() {
+            last.reserve_exact(data.len().max(FIRST_ROOM));
+            last.extend_from_slice(data);
+            return;
+        }
+        let room = BLOCK.saturating_sub(last.len()).min(data.len());
+        last.extend_from_slice(&data[..room]);
+        data = &data[room..];
         if !data.is_empty() {
-            let mut block = Vec::with_capacity(data.len().max(FIRST_ROOM));
-            block.extend_from_slice(data);
-            self.blocks.push_back(block);
+            self.others.push_back(data.to_vec());
         }
     }
 
     /// Lets `fill` write behind the last byte, without a copy.
     pub fn append<R>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let mut block = match self.blocks.back() {
-            Some(last) if last.len() < BLOCK => self.blocks.pop_back().unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let before = block.len();
+        let last = self.others.back_mut().unwrap_or(&mut self.first);
+        if last.len() < BLOCK {
+            let before = last.len();
+            let result = fill(last);
+            self.len += last.len() - before;
+            return result;
+        }
+        let mut block = Vec::new();
         let result = fill(&mut block);
-        self.len += block.len() - before;
         if !block.is_empty() {
-            self.blocks.push_back(block);
+            self.len += block.len();
+            self.others.push_back(block);
         }
         result
     }
 
-    pub fn consume(&mut self, mut n: usize) {
+    pub fn consume(&mut self, n: usize) {
         self.len -= n;
-        while let Some(first) = self.blocks.front() {
-            let left = first.len() - self.sent;
-            if n < left {
-                self.sent += n;
-                return;
-            }
-            n -= left;
-            self.sent = 0;
-            self.blocks.pop_front();
+        self.sent += n;
+        if self.is_empty() {
+            // An idle socket keeps no memory for its next burst.
+            self.clear();
+            return;
         }
-        // An idle socket keeps no memory for its next burst.
-        self.blocks = VecDeque::new();
+        while self.sent >= self.first.len() {
+            self.sent -= self.first.len();
+            self.first = self.others.pop_front().unwrap_or_default();
+        }
     }
 
     pub fn clear(&mut self) {
@@ -82,11 +90,13 @@ impl SendQueue {
     /// The head of the queue as slices, ready for one `sendmsg`.
     pub fn slices(&self) -> ([IoSlice<'_>; VECTORS], usize) {
         let mut slices = [IoSlice::new(&[]); VECTORS];
-        let mut skip = self.sent;
-        let mut n = 0;
-        for (slot, block) in slices.iter_mut().zip(&self.blocks) {
-            *slot = IoSlice::new(&block[skip..]);
-            skip = 0;
+        if self.is_empty() {
+            return (slices, 0);
+        }
+        slices[0] = IoSlice::new(&self.first[self.sent..]);
+        let mut n = 1;
+        for (slot, block) in slices[1..].iter_mut().zip(&self.others) {
+            *slot = IoSlice::new(block);
             n += 1;
         }
         (slices, n)
@@ -98,11 +108,9 @@ mod tests {
     use super::*;
 
     fn content(queue: &SendQueue) -> Vec<u8> {
-        let mut skip = queue.sent;
-        let mut all = Vec::new();
-        for block in &queue.blocks {
-            all.extend_from_slice(&block[skip..]);
-            skip = 0;
+        let mut all = queue.first[queue.sent..].to_vec();
+        for block in &queue.others {
+            all.extend_from_slice(block);
         }
         all
     }
