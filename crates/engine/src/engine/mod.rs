@@ -166,6 +166,11 @@ impl Engine {
     /// Tells the kernel of the interests that changed.
     pub fn sync_dirty(&mut self) {
         while let Some(token) = self.dirty.pop() {
+            if let Some(&next) = self.dirty.last()
+                && let Some(stream) = self.stream(next)
+            {
+                stream.prefetch_secure();
+            }
             if let Some(Member::Stream(stream)) = self.members.get_mut(token) {
                 stream.dirty = false;
                 if stream.wants_flush() {

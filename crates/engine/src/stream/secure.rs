@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::{CORK_SIZE, Received, Stream, Written, would_block};
 use crate::buffer::SendQueue;
 use crate::engine::Facts;
-use crate::sys::net;
+use crate::sys::{net, prefetch};
 use crate::timers::Millis;
 use crate::tls::{Authorization, Session, TlsError};
 
@@ -320,6 +320,16 @@ impl Secure {
 }
 
 impl Stream {
+    #[inline]
+    pub fn prefetch_secure(&self) {
+        if let Some(secure) = &self.secure {
+            prefetch(&**secure);
+            if let Driver::Native(session) = &secure.driver {
+                session.prefetch();
+            }
+        }
+    }
+
     /// From now on everything goes through a TLS session; what was accepted before leaves in clear.
     pub fn secure_with(&mut self, driver: Driver) {
         self.secure = Some(Box::new(Secure::new(driver)));

@@ -10,6 +10,7 @@ use rustls::unbuffered::{
 use rustls::{CommonState, Error};
 
 use super::resume::Store;
+use crate::sys::prefetch;
 
 pub enum Connection {
     Client(Box<UnbufferedClientConnection>, Arc<Store>),
@@ -57,6 +58,14 @@ impl Writer<'_> {
 }
 
 impl Connection {
+    #[inline]
+    pub fn prefetch(&self) {
+        match self {
+            Self::Client(client, _) => prefetch(&**client),
+            Self::Server(server) => prefetch(&**server),
+        }
+    }
+
     pub fn state(&self) -> &CommonState {
         match self {
             Self::Client(client, _) => client,

@@ -395,6 +395,12 @@ impl Session {
         !self.output.is_empty()
     }
 
+    /// It is used next.
+    #[inline]
+    pub fn prefetch(&self) {
+        self.connection.prefetch();
+    }
+
     /// Appends what the session itself has to send, alerts after errors included.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
         if out.is_empty() {
