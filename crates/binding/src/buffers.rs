@@ -14,20 +14,20 @@ use pyo3::types::{PyBytes, PyMemoryView, PyString};
 use crate::cell::Guarded;
 
 /// What a user may hand over to be sent: str (as UTF-8) or any C-contiguous buffer.
-pub enum Outgoing<'py> {
-    Bytes(Bound<'py, PyBytes>),
-    Text(Bound<'py, PyString>),
+pub enum Outgoing<'a, 'py> {
+    Bytes(&'a Bound<'py, PyBytes>),
+    Text(&'a Bound<'py, PyString>),
     View(View),
 }
 
-impl<'py> Outgoing<'py> {
+impl<'a, 'py> Outgoing<'a, 'py> {
     #[inline]
-    pub fn new(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub fn new(data: &'a Bound<'py, PyAny>) -> PyResult<Self> {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            return Ok(Self::Bytes(bytes.clone()));
+            return Ok(Self::Bytes(bytes));
         }
         if let Ok(text) = data.cast::<PyString>() {
-            return Ok(Self::Text(text.clone()));
+            return Ok(Self::Text(text));
         }
         View::new(data).map(Self::View)
     }
