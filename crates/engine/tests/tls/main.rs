@@ -1,0 +1,9 @@
+//! TLS sessions against each other, in memory.
+#![allow(clippy::unwrap_used)]
+
+mod hostile;
+mod keys;
+mod options;
+mod parties;
+mod sessions;
+mod verification;
