@@ -1,0 +1,213 @@
+//! A stream over TLS: its handshake, and what it reads and writes through the session.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::{Driver, Pumped, Scratch, Secure};
+use crate::stream::{CORK_SIZE, Received, Stream, Written, would_block};
+use crate::sys::{net, prefetch};
+use crate::tls::TlsError;
+
+impl Stream {
+    #[inline]
+    pub fn prefetch_secure(&self) {
+        if let Some(secure) = &self.secure {
+            prefetch(&**secure);
+            if let Driver::Native(session) = &secure.driver {
+                session.prefetch();
+            }
+        }
+    }
+
+    /// From now on everything goes through a TLS session; what was accepted before leaves in clear.
+    pub fn secure_with(&mut self, driver: Driver) {
+        self.secure = Some(Box::new(Secure::new(driver)));
+        self.bytes_read = 0;
+        // What held back the plain socket is nothing that the TLS socket could undo.
+        self.corks = 0;
+        self.drain_owed = false;
+        self.set_paused(false);
+    }
+
+    /// Puts off closing until the handshake is done, if something was accepted that is to leave
+    /// behind it.
+    pub fn closes_when_secured(&mut self) -> bool {
+        if let Some(secure) = &mut self.secure {
+            secure.closing = !secure.dead && !secure.gathered.is_empty();
+        }
+        self.is_closed_when_secured()
+    }
+
+    pub fn is_closed_when_secured(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.closing)
+    }
+
+    /// Gives up a handshake: what was accepted before it still leaves, then the FIN. False if
+    /// there is nothing that could leave.
+    pub fn abort_handshake(&mut self) -> bool {
+        if let Some(secure) = &mut self.secure {
+            secure.dead = true;
+            secure.gathered = Vec::new();
+        }
+        !self.queue.is_empty()
+    }
+
+    pub fn begin_handshake(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            secure.started = true;
+            secure.wants_pump = matches!(secure.driver, Driver::Foreign);
+            self.send_queue();
+        }
+    }
+
+    /// What a foreign driver has done.
+    pub fn pumped(&mut self, pumped: &Pumped<'_>) {
+        if let Some(secure) = &mut self.secure {
+            secure.pumped(pumped, &mut self.queue);
+            self.send_queue();
+        }
+    }
+
+    pub fn secure(&mut self) -> Option<&mut Secure> {
+        self.secure.as_deref_mut()
+    }
+
+    pub fn can_restart(&self) -> bool {
+        self.state.is_open() && self.secure.as_ref().is_some_and(|secure| !secure.started)
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_some_and(|secure| !secure.established)
+    }
+
+    pub fn has_unread(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_some_and(|secure| secure.has_unread())
+    }
+
+    /// Ciphertext that somebody else has read already.
+    pub fn open_early(&mut self, mut initial: Vec<u8>) {
+        if let Some(secure) = &mut self.secure {
+            let mut plaintext = Vec::new();
+            secure.open(&mut initial, &mut plaintext);
+            secure.unread.append(&mut plaintext);
+            self.send_queue();
+        }
+    }
+
+    pub(in crate::stream) fn receive_secure(
+        &mut self,
+        buffer: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Received {
+        let (Some(secure), Some(fd)) = (&mut self.secure, &self.fd) else {
+            return Received::Nothing;
+        };
+        if let Some(next) = secure.next(buffer) {
+            return next;
+        }
+        if secure.dead {
+            return Received::Nothing;
+        }
+        let foreign = matches!(secure.driver, Driver::Foreign);
+        let target = if foreign {
+            &mut *buffer
+        } else {
+            &mut scratch.ciphertext
+        };
+        let n = match net::recv(fd.as_fd(), target) {
+            Ok(0) => {
+                if let Some(errno) = self.broken.take() {
+                    return Received::Failed(io::Error::from_raw_os_error(errno));
+                }
+                secure.dead = true;
+                return Received::Broken(TlsError::Truncated);
+            }
+            Ok(n) => n,
+            Err(error) if would_block(&error) => return Received::Nothing,
+            Err(error) => return Received::Failed(error),
+        };
+        self.active = true;
+        if foreign {
+            return Received::Ciphertext(n);
+        }
+        secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext);
+        let received = secure.deliver(&scratch.plaintext, buffer);
+        if secure.session().is_some_and(|session| session.has_output()) {
+            self.send_queue();
+        }
+        received
+    }
+
+    /// Gathers what fits; it is sealed when the turn or the cork ends, or enough has come together.
+    pub(in crate::stream) fn write_secure(&mut self, data: &[u8]) -> Written {
+        let mut taken = 0;
+        while taken < data.len() {
+            let Some(secure) = &mut self.secure else {
+                return Written::Closed;
+            };
+            if !secure.established || !self.queue.is_empty() {
+                self.drain_owed = true;
+                break;
+            }
+            let n = CORK_SIZE
+                .saturating_sub(secure.gathered.len())
+                .min(data.len() - taken);
+            if n == 0 && matches!(secure.driver, Driver::Foreign) {
+                self.drain_owed = true;
+                break;
+            }
+            if n == 0 || (n == CORK_SIZE && secure.gathered.is_empty()) {
+                // A full load needs no gathering.
+                let direct = &data[taken..taken + n];
+                if n > 0 {
+                    secure.seal_now(direct, &mut self.queue);
+                }
+                self.send_queue();
+                if self.broken.is_some() {
+                    return Written::Closed;
+                }
+            } else {
+                secure.gathered.extend_from_slice(&data[taken..taken + n]);
+            }
+            taken += n;
+        }
+        if self.hung {
+            // The connection is gone; sending is how to learn that.
+            self.send_queue();
+        }
+        Written::Accepted(taken)
+    }
+
+    /// Takes everything, whatever the kernel says.
+    pub(in crate::stream) fn accept_secure(&mut self, data: &[u8]) {
+        for piece in data.chunks(CORK_SIZE) {
+            let Some(secure) = &mut self.secure else {
+                return;
+            };
+            secure.gathered.extend_from_slice(piece);
+            if secure.established && secure.gathered.len() >= CORK_SIZE {
+                self.send_queue();
+            }
+        }
+    }
+
+    /// Seals what is gathered, and our goodbye where it is due. False if the FIN has to wait.
+    pub(in crate::stream) fn seal(&mut self) -> bool {
+        let Some(secure) = &mut self.secure else {
+            return true;
+        };
+        secure.seal(&mut self.queue);
+        if !secure.gathered.is_empty() && !secure.dead {
+            return false;
+        }
+        !self.state.owes_fin() || secure.notify(&mut self.queue)
+    }
+}
