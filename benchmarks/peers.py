@@ -110,7 +110,7 @@ def certificate() -> tuple[str, str]:
     files = BUILD / "certificate.pem", BUILD / "key.pem"
     request = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 7"
-        " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
     )
     run([*request.split(), "-out", str(files[0]), "-keyout", str(files[1])])
     return str(files[0]), str(files[1])
@@ -128,17 +128,20 @@ def server_command(peer: Peer, role: str, files: tuple[str, ...]) -> list[str]:
     return [sys.executable, str(HERE / "servers" / peer.program), *arguments, role, *files]
 
 
-def client_command(peer: Peer, port: int, connections: int) -> list[str]:
+def client_command(
+    peer: Peer, port: int, connections: int, certificate: tuple[str, ...]
+) -> list[str]:
     """Return what starts its client, for connects."""
     if peer.program == "c":
         options = f"churn --port {port} --connections {connections}"
-        return [str(LOAD), *options.split()]
-    numbers = [str(port), str(connections)]
+        tls = ["--tls", *certificate] if certificate else []
+        return [str(LOAD), *options.split(), *tls]
+    arguments = [str(port), str(connections), *certificate]
     if peer.program in ("node", "bun"):
         script = str(HERE / "clients" / f"{peer.program}_client.mjs")
-        return [program(peer.program), script, *numbers]
+        return [program(peer.program), script, *arguments]
     script = "mantou_client.py" if peer.program.startswith("mantou") else "stream_client.py"
-    return [sys.executable, str(HERE / "clients" / script), peer.loop, *numbers]
+    return [sys.executable, str(HERE / "clients" / script), peer.loop, *arguments]
 
 
 def program(name: str) -> str:

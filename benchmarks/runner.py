@@ -148,7 +148,7 @@ class Runner:
         except ValueError as error:
             raise ProgramError(f"no port: {error}") from None
         if is_client:
-            command = peers.client_command(peer, port, scenario.connections)
+            command = peers.client_command(peer, port, scenario.connections, files[:1])
         else:
             tls = ["--tls", files[0]] if files else []
             command = [str(peers.LOAD), *scenario.load_options(), "--port", str(port), *tls]

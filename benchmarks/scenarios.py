@@ -98,6 +98,17 @@ def build() -> list[Scenario]:
             "connect", "connect, echo, close (client)", "connections", "connect", unit="connection"
         ),
     ]
+    found.append(
+        Scenario(
+            "tls-connect",
+            "connect, full handshake, echo, close (client)",
+            "TLS handshakes",
+            role="connect",
+            connections=8,
+            tls=True,
+            unit="connection",
+        )
+    )
     for tls in (False, True):
         found += many(tls)
     return [

@@ -1,7 +1,10 @@
-// bun_client.mjs PORT CONNECTIONS: Bun.connect, an echo, the end, again and again.
+// bun_client.mjs PORT CONNECTIONS [CERTIFICATE]: Bun.connect, an echo, the end, again and again.
+// With a certificate over TLS, which it verifies.
 import { MESSAGE, rounds } from "./rounds.mjs";
 
-const [port, connections] = process.argv.slice(2).map(Number);
+const [port, connections] = process.argv.slice(2, 4).map(Number);
+const certificate = process.argv[4];
+const tls = certificate && { ca: await Bun.file(certificate).text(), serverName: "localhost" };
 
 const handlers = {
   open: (socket) => void socket.write(MESSAGE),
@@ -19,7 +22,7 @@ const handlers = {
 function visit() {
   return new Promise((resolve, reject) => {
     const data = { received: Buffer.alloc(0), resolve, reject };
-    Bun.connect({ hostname: "127.0.0.1", port, data, socket: handlers }).catch(reject);
+    Bun.connect({ hostname: "127.0.0.1", port, tls, data, socket: handlers }).catch(reject);
   });
 }
 

@@ -1,9 +1,14 @@
-"""mantou_client.py LOOP PORT CONNECTIONS: mantou.connect, an echo, the end, again and again."""
+"""mantou_client.py LOOP PORT CONNECTIONS [CERTIFICATE]: mantou.connect, an echo, the end.
+
+With a certificate over TLS, which it verifies. LOOP as in mantou_server.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 from rounds import MESSAGE, rounds
@@ -28,25 +33,30 @@ class Visit(mantou.SocketHandler[Any]):
             future.set_exception(error or ConnectionError("the echo differs"))
 
 
-async def main(port: int, connections: int) -> None:
-    handler = Visit()
+async def main(kind: str, port: int, connections: int, certificate: str | None = None) -> None:
+    options: dict[str, Any] = {"hostname": "127.0.0.1", "port": port, "socket": Visit()}
+    if certificate and kind == "sslcontext":
+        options["tls"] = ssl.create_default_context(cafile=certificate)
+    elif certificate:
+        options["tls"] = {"ca": Path(certificate).read_text(), "server_name": "localhost"}
     loop = asyncio.get_running_loop()
 
     async def visit() -> None:
         future = loop.create_future()
-        await mantou.connect(hostname="127.0.0.1", port=port, socket=handler, data=[future, b""])
+        await mantou.connect(**options, data=[future, b""])
         await future
 
     await rounds(connections, visit)
 
 
 if __name__ == "__main__":
-    kind, port, connections = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    kind = sys.argv[1]
+    program = main(kind, int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
     if kind == "uvloop":
         import uvloop
 
-        uvloop.run(main(port, connections))
+        uvloop.run(program)
     elif kind == "asyncio":
-        asyncio.run(main(port, connections))
+        asyncio.run(program)
     else:
-        mantou.run(main(port, connections))
+        mantou.run(program)

@@ -107,11 +107,17 @@ static void corked(struct connection *c, size_t size) {
     transmit(c, gathered, size);
 }
 
+static void farewell(struct connection *c, size_t size) {
+    transmit(c, buffer, size);
+    SSL_shutdown(c->ssl);
+    shutdown(c->fd, SHUT_WR);
+}
+
 static const struct role {
     const char *name;
     void (*function)(struct connection *, size_t);
-} roles[] = {{"echo", echo},     {"sink", sink},     {"source", source},
-             {"fanout", fanout}, {"pieces", pieces}, {"corked", corked}};
+} roles[] = {{"echo", echo},     {"sink", sink},     {"source", source},    {"fanout", fanout},
+             {"pieces", pieces}, {"corked", corked}, {"farewell", farewell}};
 
 static void drain(struct connection *c) {
     c->sent += push(c, c->queue + c->sent, c->queued - c->sent);
@@ -169,8 +175,10 @@ int main(int argc, char **argv) {
     const struct role *role = NULL;
     for (size_t i = 0; argc == 4 && i < sizeof roles / sizeof *roles; i++)
         if (!strcmp(argv[1], roles[i].name)) role = &roles[i];
-    if (!role) errx(2, "usage: floor_tls echo|sink|source|fanout|pieces|corked CERTIFICATE KEY");
+    if (!role) errx(2, "usage: floor_tls echo|sink|source|fanout|pieces|corked|farewell CERTIFICATE KEY");
     SSL_CTX *context = make_context(argv[2], argv[3]);
+    /* No client is to be ahead because it resumes. */
+    if (role->function == farewell) SSL_CTX_set_num_tickets(context, 0);
     for (size_t i = 0; i < BLOCK; i++) block[i] = i % 251;
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes to what was reset */
 
