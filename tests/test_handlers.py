@@ -192,6 +192,21 @@ async def test_a_lent_view_is_released_after_the_call(link: str) -> None:
 
 
 @every_stream
+async def test_whoever_lends_a_view_lends_it_once(link: str) -> None:
+    kept: list[Any] = []
+    handlers: Any = {
+        "binary_type": "memoryview",
+        "data": lambda socket, data: [kept.append(data.obj), socket.write(data)],
+    }
+    async with linked(link, handlers) as (_, peer):
+        for _ in range(2):
+            await peer.send(b"lent")
+            assert await peer.receive(4) == b"lent"
+            with pytest.raises(BufferError, match="for the time of the call"):
+                memoryview(kept[-1])
+
+
+@every_stream
 async def test_a_slice_that_is_kept_stays_what_it_was(link: str) -> None:
     kept: list[memoryview] = []
 

@@ -1,8 +1,8 @@
 //! Bytes across the border, without copies. The other file with `unsafe`.
 
 use std::ffi::{c_int, c_void};
-use std::mem::{ManuallyDrop, MaybeUninit};
-use std::ptr::NonNull;
+use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::ptr::{self, NonNull};
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
@@ -140,15 +140,89 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Lends received bytes to Python for the time of one call.
-///
-/// The memoryview itself is released when the call returns. A slice that the handler kept would
-/// still point into the memory, so as long as one lives, this object keeps it.
+/// The memory that is read into, which Python gets to see for the time of one call.
+pub struct ReadBuffer {
+    /// As long as it always is, but for the time of a call.
+    memory: Vec<u8>,
+    size: usize,
+    /// Who lent it last, to lend it again.
+    loan: Option<Py<Loan>>,
+}
+
+impl ReadBuffer {
+    pub fn new(size: usize) -> Self {
+        Self {
+            memory: vec![0; size],
+            size,
+            loan: None,
+        }
+    }
+
+    #[inline]
+    pub fn memory(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
+
+    #[inline]
+    pub fn filled(&self, len: usize) -> &[u8] {
+        &self.memory[..len]
+    }
+
+    /// Calls with a memoryview of the first `len` bytes, which is released when the call returns.
+    ///
+    /// A slice that was kept would still point into the memory: it stays with the slice then, and
+    /// other memory takes its place.
+    pub fn lend<'py, R>(
+        &mut self,
+        py: Python<'py>,
+        len: usize,
+        call: impl FnOnce(&Bound<'py, PyMemoryView>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let loan = match self.loan.take() {
+            Some(loan) => loan.into_bound(py),
+            None => Bound::new(py, Loan::default())?,
+        };
+        let memory = mem::take(&mut self.memory);
+        loan.get().0.with(py, |lent| {
+            lent.memory = memory;
+            lent.len = len;
+        });
+        let outcome = PyMemoryView::from(loan.as_any()).and_then(|view| {
+            let outcome = call(&view);
+            match view.call_method0(intern!(py, "release")) {
+                // A view of it is alive; that is looked at below.
+                Err(error) if !error.is_instance_of::<PyBufferError>(py) => Err(error),
+                _ => outcome,
+            }
+        });
+        if let Some(memory) = loan.get().0.with(py, Lent::take) {
+            self.memory = memory;
+            self.loan = Some(loan.unbind());
+        } else {
+            self.memory = vec![0; self.size];
+        }
+        outcome
+    }
+}
+
+/// Holds memory while Python has views of it. Python can get at it (`view.obj`) and keep it, but
+/// gets no views from it at other times.
 #[pyclass(frozen, module = "mantou._core", name = "_Loan")]
-pub struct Loan {
-    memory: Guarded<Vec<u8>>,
+#[derive(Default)]
+pub struct Loan(Guarded<Lent>);
+
+#[derive(Default)]
+struct Lent {
+    memory: Vec<u8>,
     len: usize,
-    views: Guarded<usize>,
+    views: usize,
+}
+
+impl Lent {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        self.len = 0;
+        (self.views == 0).then(|| mem::take(&mut self.memory))
+    }
 }
 
 #[pymethods]
@@ -160,55 +234,29 @@ impl Loan {
         flags: c_int,
     ) -> PyResult<()> {
         let py = this.py();
-        let loan = this.get();
-        let pointer = loan.memory.with(py, Vec::as_mut_ptr);
-        let len = isize::try_from(loan.len).unwrap_or(0);
+        let lent = &this.get().0;
+        let (pointer, len) = lent.with(py, |lent| (lent.memory.as_mut_ptr(), lent.len));
+        if len == 0 {
+            // SAFETY: `view` is the caller's to fill in; without an object it counts as failed.
+            unsafe { (*view).obj = ptr::null_mut() };
+            return Err(PyBufferError::new_err(
+                "received bytes are lent for the time of the call only",
+            ));
+        }
+        let len = isize::try_from(len).unwrap_or(0);
         // SAFETY: `view` is the caller's to fill in; the memory holds `len` bytes and stays where
-        // it is until the last view is released, because `reclaim` leaves it here till then.
+        // it is until the last view is released, because `take` leaves it here till then.
         let result = unsafe {
             ffi::PyBuffer_FillInfo(view, this.as_ptr(), pointer.cast::<c_void>(), len, 1, flags)
         };
         if result != 0 {
             return Err(PyErr::fetch(py));
         }
-        loan.views.with(py, |views| *views += 1);
+        lent.with(py, |lent| lent.views += 1);
         Ok(())
     }
 
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        Python::attach(|py| self.views.with(py, |views| *views -= 1));
+        Python::attach(|py| self.0.with(py, |lent| lent.views -= 1));
     }
-}
-
-/// A memoryview of the first `len` bytes of `memory`, which the loan holds meanwhile.
-pub fn lend<'py>(
-    py: Python<'py>,
-    memory: &mut Vec<u8>,
-    len: usize,
-) -> PyResult<(Bound<'py, Loan>, Bound<'py, PyMemoryView>)> {
-    let loan = Loan {
-        memory: Guarded::new(std::mem::take(memory)),
-        len,
-        views: Guarded::new(0),
-    };
-    let loan = Bound::new(py, loan)?;
-    let view = PyMemoryView::from(loan.as_any())?;
-    Ok((loan, view))
-}
-
-/// Ends the loan. The memory comes back, unless a slice of it is still in use: then it stays
-/// with the loan, and the caller gets nothing.
-pub fn reclaim(
-    loan: &Bound<'_, Loan>,
-    view: &Bound<'_, PyMemoryView>,
-) -> PyResult<Option<Vec<u8>>> {
-    let py = loan.py();
-    let released = view.call_method0(intern!(py, "release"));
-    let loan = loan.get();
-    if loan.views.get(py) > 0 {
-        // A view of the view is alive, which may also be why release() refused.
-        return Ok(None);
-    }
-    released?;
-    Ok(Some(loan.memory.replace(py, Vec::new())))
 }

@@ -124,7 +124,7 @@ pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
             }
             Some(Owner::Socket(_)) | None => {
                 this.core
-                    .with(|core| core.abandon(token, &mut work.buffer))?;
+                    .with(|core| core.abandon(token, work.buffer.memory()))?;
             }
         }
     }

@@ -11,6 +11,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::buffers::ReadBuffer;
 use crate::engine::{Engine, Owner};
 use crate::errors;
 use crate::socket::Socket;
@@ -42,7 +43,7 @@ pub struct Work {
     pub events: Events,
     /// The first event that is not handled yet.
     pub next: usize,
-    buffer: Vec<u8>,
+    buffer: ReadBuffer,
     /// Bytes that the last read brought; the next is likely to bring about as many.
     last_read: usize,
     /// The last question for events came back empty.
@@ -58,7 +59,7 @@ impl Default for Work {
         Self {
             events: Events::default(),
             next: 0,
-            buffer: vec![0; BUFFER_SIZE],
+            buffer: ReadBuffer::new(BUFFER_SIZE),
             last_read: 0,
             was_idle: false,
             lock_taken: Instant::now(),
@@ -219,7 +220,7 @@ fn on_member(
         }
         // Its owner is done with it; what still comes in is swallowed.
         (Event::Stream { readable: true, .. }, None) => {
-            let buffer = &mut work.buffer;
+            let buffer = work.buffer.memory();
             engine
                 .get()
                 .core

@@ -10,7 +10,7 @@ use super::beginnings::on_established;
 use super::calls::conclude;
 use super::endings::on_broken;
 use super::{BUFFER_SIZE, Stage, Work, on_end};
-use crate::buffers::{self, Draft};
+use crate::buffers::Draft;
 use crate::engine::Engine;
 use crate::handlers::BinaryType;
 use crate::socket::Socket;
@@ -35,7 +35,7 @@ pub(super) fn read(
         let mut draft = draft(work, socket, left);
         let buffer = match &mut draft {
             Some(draft) => draft.room(),
-            None => &mut work.buffer[..BUFFER_SIZE.min(left)],
+            None => &mut work.buffer.memory()[..BUFFER_SIZE.min(left)],
         };
         match core.with(|core| core.read(token, buffer))? {
             Read::Data { n, more } => {
@@ -92,7 +92,7 @@ fn received<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     match draft {
         Some(draft) => draft.finish(n),
-        None => Ok(PyBytes::new(py, &work.buffer[..n])),
+        None => Ok(PyBytes::new(py, work.buffer.filled(n))),
     }
 }
 
@@ -163,25 +163,13 @@ fn on_data<'py>(
         BinaryType::Bytes => {
             received(py, work, draft, n).and_then(|bytes| handler.call1((socket, bytes)))
         }
-        BinaryType::Bytearray => handler.call1((socket, PyByteArray::new(py, &work.buffer[..n]))),
-        BinaryType::Memoryview => call_with_loan(work, handler, socket, n),
+        BinaryType::Bytearray => {
+            handler.call1((socket, PyByteArray::new(py, work.buffer.filled(n))))
+        }
+        BinaryType::Memoryview => {
+            let call = |view: &Bound<'py, _>| handler.call1((socket, view));
+            work.buffer.lend(py, n, call)
+        }
     };
     conclude(engine, socket, Stage::Data, outcome);
-}
-
-/// Lends the buffer itself for the time of the call.
-fn call_with_loan<'py>(
-    work: &mut Work,
-    handler: &Bound<'py, PyAny>,
-    socket: &Bound<'py, Socket>,
-    n: usize,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (loan, view) = buffers::lend(socket.py(), &mut work.buffer, n)?;
-    let outcome = handler.call1((socket, &view));
-    let returned = buffers::reclaim(&loan, &view);
-    work.buffer = match &returned {
-        Ok(Some(_)) => returned?.unwrap_or_default(),
-        _ => vec![0; BUFFER_SIZE],
-    };
-    outcome
 }
