@@ -23,7 +23,7 @@ import report
 import runs
 from processes import Program, ProgramError
 
-WARM_UP, COUNTED = 2_000, 10_000
+WARM_UP, COUNTED = 1_000, 4_000
 COUNTABLE = [peer.name for peer in peers.PEERS if peer.program not in ("bun", "node")]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PATIENCE = 60.0
+PATIENCE = 120.0  # under callgrind, everything is slow
 MORE_THAN_A_ROUND = 10.0
 
 

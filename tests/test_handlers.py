@@ -308,6 +308,24 @@ async def test_error_may_keep_the_connection(link: str, wrap: bool, wrap_error: 
 
 
 @every_stream
+@pytest.mark.parametrize("stage", ["timeout", "error"])
+async def test_what_a_cancelled_handler_leaves_undecided_is_done(link: str, stage: str) -> None:
+    async def cancelled(*_: object) -> bool:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return True
+
+    recorder = Recorder(data=raise_oops, **{stage: cancelled})
+    async with accepted(recorder, link) as (socket, peer):
+        await provoke("data" if stage == "error" else stage, socket, peer)
+        assert await drained_until_fin(peer)
+        await recorder.until("close")
+    assert recorder.names == ["open", *["data"] * (stage == "error"), stage, "close"]
+
+
+@every_stream
 @pytest.mark.parametrize("stage", ["error", "close"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
 async def test_what_error_and_close_raise_goes_to_the_loop(

@@ -56,10 +56,9 @@ class Host:
     ) -> None:
         self._tasks.discard(task)
         self._engine.unhold()
-        if task.cancelled():
-            return
-        error = task.exception()
-        result = None if error is not None else task.result()
+        # A handler that was cancelled has decided nothing: what follows by default does.
+        error = None if task.cancelled() else task.exception()
+        result = None if task.cancelled() or error is not None else task.result()
         self._engine.handler_finished(socket, stage, cause, result, error)
 
     def report(self, message: str, error: BaseException, about: object) -> None:
