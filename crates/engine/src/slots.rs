@@ -4,7 +4,9 @@ use crate::sys::prefetch;
 use crate::token::Token;
 
 pub struct Slots<T> {
-    entries: Vec<Entry<T>>,
+    /// All but the last one are full. None of them is ever moved: growing neither copies what is
+    /// there nor leaves a hole of its size behind.
+    pages: Vec<Vec<Entry<T>>>,
     free: Vec<u32>,
     live: usize,
 }
@@ -14,13 +16,15 @@ struct Entry<T> {
     value: Option<T>,
 }
 
+const PAGE: usize = 256;
+
 /// One below the top: a key of all ones belongs to the selector.
 const LAST_GENERATION: u32 = u32::MAX - 1;
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
+            pages: Vec::new(),
             free: Vec::new(),
             live: 0,
         }
@@ -31,16 +35,21 @@ impl<T> Slots<T> {
     pub fn insert(&mut self, value: T) -> Token {
         self.live += 1;
         if let Some(index) = self.free.pop() {
-            let entry = &mut self.entries[index as usize];
+            let entry = &mut self.pages[index as usize / PAGE][index as usize % PAGE];
             entry.value = Some(value);
             return Token {
                 index,
                 generation: entry.generation,
             };
         }
+        if self.pages.last().is_none_or(|page| page.len() == PAGE) {
+            self.pages.push(Vec::with_capacity(PAGE));
+        }
+        let full = self.pages.len() - 1;
+        let page = &mut self.pages[full];
         // Every member holds a descriptor, and those are counted in an i32.
-        let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        self.entries.push(Entry {
+        let index = u32::try_from(full * PAGE + page.len()).unwrap_or(u32::MAX);
+        page.push(Entry {
             generation: 1,
             value: Some(value),
         });
@@ -51,7 +60,7 @@ impl<T> Slots<T> {
     }
 
     pub fn get(&self, token: Token) -> Option<&T> {
-        let entry = self.entries.get(token.index())?;
+        let entry = self.entry(token)?;
         if entry.generation == token.generation {
             entry.value.as_ref()
         } else {
@@ -60,7 +69,7 @@ impl<T> Slots<T> {
     }
 
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
-        let entry = self.entries.get_mut(token.index())?;
+        let entry = self.entry_mut(token)?;
         if entry.generation == token.generation {
             entry.value.as_mut()
         } else {
@@ -70,14 +79,14 @@ impl<T> Slots<T> {
 
     #[inline]
     pub fn prefetch(&self, token: Token) {
-        if let Some(entry) = self.entries.get(token.index()) {
+        if let Some(entry) = self.entry(token) {
             prefetch(entry);
         }
     }
 
     /// Puts another value, or none yet, in the place of a live one.
     pub fn replace(&mut self, token: Token, value: Option<T>) -> Option<T> {
-        let entry = self.entries.get_mut(token.index())?;
+        let entry = self.entry_mut(token)?;
         if entry.generation != token.generation {
             return None;
         }
@@ -85,7 +94,7 @@ impl<T> Slots<T> {
     }
 
     pub fn remove(&mut self, token: Token) -> Option<T> {
-        let entry = self.entries.get_mut(token.index())?;
+        let entry = self.entry_mut(token)?;
         if entry.generation != token.generation {
             return None;
         }
@@ -100,12 +109,26 @@ impl<T> Slots<T> {
         value
     }
 
+    #[inline]
+    fn entry(&self, token: Token) -> Option<&Entry<T>> {
+        self.pages
+            .get(token.index() / PAGE)?
+            .get(token.index() % PAGE)
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, token: Token) -> Option<&mut Entry<T>> {
+        self.pages
+            .get_mut(token.index() / PAGE)?
+            .get_mut(token.index() % PAGE)
+    }
+
     pub fn len(&self) -> usize {
         self.live
     }
 
     pub fn tokens(&self) -> Vec<Token> {
-        let live = self.entries.iter().zip(0u32..);
+        let live = self.pages.iter().flatten().zip(0u32..);
         live.filter(|(entry, _)| entry.value.is_some())
             .map(|(entry, index)| Token {
                 index,
@@ -133,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn many_are_found_again() {
+        let mut slots = Slots::default();
+        let tokens: Vec<_> = (0..3 * PAGE).map(|value| slots.insert(value)).collect();
+        assert_eq!(slots.remove(tokens[PAGE]), Some(PAGE));
+        assert_eq!(slots.len(), tokens.len() - 1);
+        let left = tokens.iter().filter(|token| **token != tokens[PAGE]);
+        assert_eq!(slots.tokens(), left.copied().collect::<Vec<_>>());
+        for (value, token) in tokens.into_iter().enumerate() {
+            let found = (value != PAGE).then_some(value);
+            assert_eq!(slots.get(token), found.as_ref());
+            assert_eq!(slots.get_mut(token).copied(), found);
+        }
+    }
+
+    #[test]
     fn none_finds_nothing() {
         let mut slots = Slots::default();
         slots.insert(());
@@ -144,7 +182,7 @@ mod tests {
         let mut slots = Slots::default();
         let token = slots.insert(());
         slots.remove(token);
-        slots.entries[0].generation = LAST_GENERATION;
+        slots.pages[0][0].generation = LAST_GENERATION;
         let last = slots.insert(());
         slots.remove(last);
         assert_eq!(slots.insert(()).generation, 1);
