@@ -97,8 +97,6 @@ def build() -> list[Scenario]:
         Scenario(
             "connect", "connect, echo, close (client)", "connections", "connect", unit="connection"
         ),
-    ]
-    found.append(
         Scenario(
             "tls-connect",
             "connect, full handshake, echo, close (client)",
@@ -107,8 +105,8 @@ def build() -> list[Scenario]:
             connections=8,
             tls=True,
             unit="connection",
-        )
-    )
+        ),
+    ]
     for tls in (False, True):
         found += many(tls)
     return [

@@ -192,7 +192,7 @@ async def test_a_lent_view_is_released_after_the_call(link: str) -> None:
 
 
 @every_stream
-async def test_whoever_lends_a_view_lends_it_once(link: str) -> None:
+async def test_no_view_is_lent_once_the_call_is_over(link: str) -> None:
     kept: list[Any] = []
     handlers: Any = {
         "binary_type": "memoryview",

@@ -8,10 +8,7 @@ from typing import Any
 
 import mantou
 from tests.support import Recorder
-from tests.tls import (
-    client_options,
-    server_options,
-)
+from tests.tls import client_options, server_options
 
 Pair = tuple[mantou.Socket[Any], mantou.Socket[Any]]
 

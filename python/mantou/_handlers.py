@@ -26,10 +26,10 @@ Handler = Callable[..., object]
 class SocketHandler(Generic[D]):
     """What happens on a socket: subclass it and override what matters (Bun: SocketHandler).
 
-    A method that is not overridden counts as absent, so it costs nothing. Each may be
-    ``async def``: its coroutine then runs as a task of the loop. `D` is the type of
+    A method that is not overridden counts as absent, so it costs nothing. `D` is the type of
     ``socket.data``. If a handler raises, `error` is called and the connection closed, unless
-    `error` returns True.
+    `error` returns True. Each may be ``async def``: its coroutine then runs as a task of the loop;
+    one that is cancelled counts as one that returned None.
     """
 
     __slots__ = ()

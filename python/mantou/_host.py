@@ -56,9 +56,11 @@ class Host:
     ) -> None:
         self._tasks.discard(task)
         self._engine.unhold()
-        # A handler that was cancelled has decided nothing: what follows by default does.
-        error = None if task.cancelled() else task.exception()
-        result = None if task.cancelled() or error is not None else task.result()
+        result, error = None, None
+        # A handler that was cancelled has decided nothing: what is to happen by default does.
+        if not task.cancelled():
+            error = task.exception()
+            result = task.result() if error is None else None
         self._engine.handler_finished(socket, stage, cause, result, error)
 
     def report(self, message: str, error: BaseException, about: object) -> None:

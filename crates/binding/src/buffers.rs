@@ -142,10 +142,10 @@ impl Drop for Draft<'_> {
 
 /// The memory that is read into, which Python gets to see for the time of one call.
 pub struct ReadBuffer {
-    /// As long as it always is, but for the time of a call.
+    /// `size` bytes; none while they are lent.
     memory: Vec<u8>,
     size: usize,
-    /// Who lent it last, to lend it again.
+    /// Who lent it last and can do so again.
     loan: Option<Py<Loan>>,
 }
 

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 /// Small pieces are gathered into blocks of this size instead of queued one by one.
 const BLOCK: usize = 64 * 1024;
 
-/// Room in a new block, so that a few more small pieces find some.
+/// Room in the first block at least: small pieces seldom come alone.
 const FIRST_ROOM: usize = 512;
 
 /// How many blocks one `sendmsg` is offered.

@@ -45,10 +45,10 @@ impl<T> Slots<T> {
         if self.pages.last().is_none_or(|page| page.len() == PAGE) {
             self.pages.push(Vec::with_capacity(PAGE));
         }
-        let full = self.pages.len() - 1;
-        let page = &mut self.pages[full];
+        let last = self.pages.len() - 1;
+        let page = &mut self.pages[last];
         // Every member holds a descriptor, and those are counted in an i32.
-        let index = u32::try_from(full * PAGE + page.len()).unwrap_or(u32::MAX);
+        let index = u32::try_from(last * PAGE + page.len()).unwrap_or(u32::MAX);
         page.push(Entry {
             generation: 1,
             value: Some(value),
