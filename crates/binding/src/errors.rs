@@ -35,8 +35,8 @@ pub fn from_write_all(error: &WriteAllError, given: usize) -> PyErr {
         WriteAllError::Closed => {
             PyBrokenPipeError::new_err((libc::EPIPE, "the socket is ended or closed"))
         }
-        WriteAllError::OverLimit { queued, limit } => PyBufferError::new_err(format!(
-            "{given} bytes on top of {queued} that wait would exceed write_limit={limit}"
+        WriteAllError::OverLimit { waiting, limit } => PyBufferError::new_err(format!(
+            "{given} bytes on top of {waiting} that wait would exceed write_limit={limit}"
         )),
     }
 }
@@ -48,6 +48,7 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
         CloseReason::Io(error) => from_io(error),
         CloseReason::Tls(error) => tls::to_exception(py, error),
         CloseReason::HandshakeTimedOut => tls::handshake_timeout(py),
+        CloseReason::Abandoned => aborted("the event loop ended before everything was sent"),
         CloseReason::TimedOut(what) => timed_out(what),
     };
     Some(error.into_value(py).into_any())
@@ -60,9 +61,12 @@ pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseExcepti
 
 /// The end of a handshake that we gave up ourselves.
 pub fn aborted_handshake(py: Python<'_>) -> Bound<'_, PyAny> {
-    let text = "the connection was closed before the TLS handshake was done";
-    let error = PyConnectionAbortedError::new_err((libc::ECONNABORTED, text));
+    let error = aborted("the connection was closed before the TLS handshake was done");
     error.into_value(py).into_bound(py).into_any()
+}
+
+fn aborted(what: &str) -> PyErr {
+    PyConnectionAbortedError::new_err((libc::ECONNABORTED, what.to_owned()))
 }
 
 pub fn wrong_thread() -> PyErr {

@@ -15,6 +15,8 @@ pub enum CloseReason {
     Tls(TlsError),
     /// The TLS handshake was not done in time.
     HandshakeTimedOut,
+    /// The event loop ended before everything that was accepted had left.
+    Abandoned,
     /// Neither a byte nor an end came in the time set for it; the text says which time.
     TimedOut(&'static str),
 }
@@ -24,6 +26,6 @@ pub enum CloseReason {
 pub enum WriteAllError {
     /// The write side is finished or the connection gone.
     Closed,
-    /// The queue would hold more than the socket's write limit.
-    OverLimit { queued: usize, limit: usize },
+    /// More than the socket's write limit would wait.
+    OverLimit { waiting: usize, limit: usize },
 }

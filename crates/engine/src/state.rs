@@ -68,6 +68,7 @@ pub enum ReadyState {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct State {
     life: Life,
     read: ReadHalf,
@@ -75,6 +76,8 @@ pub struct State {
     half_open: bool,
     bounded: bool,
     pub paused: bool,
+    /// The owner is busy with what it was told last, and is to hear of nothing else meanwhile.
+    pub held: bool,
 }
 
 impl State {
@@ -86,6 +89,7 @@ impl State {
             half_open: allow_half_open,
             bounded: false,
             paused: false,
+            held: false,
         }
     }
 
@@ -111,6 +115,7 @@ impl State {
                     self.finish_writing();
                     self.bounded = true;
                     self.paused = false;
+                    self.held = false;
                     if self.write == WriteHalf::Ended {
                         self.life = Life::Lingering;
                     }
@@ -185,7 +190,7 @@ impl State {
 
     /// Input is taken from the kernel, to deliver it or to throw it away.
     pub fn wants_input(self) -> bool {
-        !self.paused && self.read != ReadHalf::Ended
+        !self.paused && !self.held && self.read != ReadHalf::Ended
     }
 
     pub fn is_over(self) -> bool {

@@ -9,7 +9,7 @@ use crate::error::CloseReason;
 use crate::listener::{Accepted, Acceptor, STARVED_RETRY};
 use crate::poller::{Interest, Ready};
 use crate::state::Input;
-use crate::stream::{Received, Stream};
+use crate::stream::Received;
 use crate::tls::TlsError;
 use crate::token::Token;
 
@@ -33,11 +33,15 @@ impl Engine {
         let Some(stream) = self.stream_mut(token) else {
             return Event::Nothing;
         };
-        if ready.broken
-            && let Some(error) = stream.on_hang_up()
-        {
-            self.close(token, false, CloseReason::Io(error));
-            return Event::Nothing;
+        if ready.broken {
+            if let Some(error) = stream.on_hang_up() {
+                self.close_broken(token, error);
+                return Event::Nothing;
+            }
+            if stream.state.held {
+                self.settle(token);
+                return Event::Lost;
+            }
         }
         let mut drained = false;
         if ready.writable && stream.known.writable {
@@ -58,7 +62,7 @@ impl Engine {
         let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
             return Read::Nothing;
         };
-        if !stream.state.wants_input() {
+        if !stream.wants_input() {
             return Read::Nothing;
         }
         let delivers = stream.state.delivers();
@@ -104,18 +108,28 @@ impl Engine {
                 Read::Nothing
             }
             Received::Ciphertext(n) => Read::Ciphertext(n),
-            Received::Established => {
-                if self
-                    .stream(token)
-                    .is_some_and(Stream::is_closed_when_secured)
-                {
-                    self.close_gracefully(token);
-                    return Read::Nothing;
-                }
-                self.settle(token);
-                Read::Established
-            }
+            Received::Established => self.on_established(token),
             Received::Broken(error) => self.on_broken(token, error),
+        }
+    }
+
+    fn on_established(&mut self, token: Token) -> Read {
+        let Some(stream) = self.stream_mut(token) else {
+            return Read::Nothing;
+        };
+        if stream.is_closed_when_secured() {
+            self.close_gracefully(token);
+            return Read::Nothing;
+        }
+        let held = stream.state.held;
+        if held && let Some(secure) = stream.secure() {
+            secure.keep_news();
+        }
+        self.settle(token);
+        if held {
+            Read::Nothing
+        } else {
+            Read::Established
         }
     }
 
@@ -152,9 +166,14 @@ impl Engine {
         Read::Nothing
     }
 
-    /// The owner has been told of the peer's FIN.
+    /// The owner has been told of the peer's FIN. If it is busy with that, it is done when it is
+    /// held no longer.
     pub fn end_handled(&mut self, token: Token) {
-        self.with_stream(token, |stream| stream.apply(Input::EndHandled));
+        self.with_stream(token, |stream| {
+            if !stream.state.held {
+                stream.apply(Input::EndHandled);
+            }
+        });
     }
 
     pub fn accept(&mut self, token: Token) -> Accepted {

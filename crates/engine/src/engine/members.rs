@@ -134,7 +134,13 @@ impl Engine {
             }
             self.close(token, false, CloseReason::Clean);
         } else {
-            self.terminate(token);
+            let unsent = self.stream(token).is_some_and(Stream::has_unsent);
+            let reason = if unsent {
+                CloseReason::Abandoned
+            } else {
+                CloseReason::Clean
+            };
+            self.close(token, true, reason);
         }
     }
 

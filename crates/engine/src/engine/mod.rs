@@ -30,6 +30,8 @@ mod operations;
 mod secure;
 mod settle;
 
+// By far the most are streams: a box around them would only cost.
+#[allow(clippy::large_enum_variant)]
 enum Member {
     Stream(Stream),
     Listener(Listener),
@@ -43,6 +45,8 @@ pub enum Event {
         readable: bool,
         drained: bool,
     },
+    /// The connection broke while its owner is busy.
+    Lost,
     Listener,
     /// A stale event, or one that the engine has dealt with.
     Nothing,
@@ -250,6 +254,7 @@ impl Engine {
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
+        stream.look_at_peer(now);
         stream.deadline(now);
         if stream.close_deadline().is_some_and(|at| at < now) {
             if stream.state.is_lingering() {

@@ -113,6 +113,21 @@ impl Engine {
         }
     }
 
+    /// While the owner is busy with what it was told last, it hears of nothing else, and nothing
+    /// more is read for it.
+    pub fn set_held(&mut self, token: Token, held: bool) {
+        let unread = self.with_stream(token, |stream| {
+            stream.set_held(held);
+            if !held && stream.state.read_ended() {
+                stream.apply(Input::EndHandled);
+            }
+            !held && stream.has_unread()
+        });
+        if unread == Some(true) {
+            self.remind(token);
+        }
+    }
+
     pub fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {
         self.with_stream(token, |stream| stream.set_idle_timeout(timeout));
     }
@@ -146,6 +161,12 @@ impl Engine {
 
     pub fn queued(&self, token: Token) -> usize {
         self.stream(token).map_or(0, Stream::queued)
+    }
+
+    /// Bytes that were accepted and have to wait. Who sees some gets `drain` when there are none.
+    pub fn buffered(&mut self, token: Token) -> usize {
+        let shown = self.with_stream(token, Stream::show_buffered);
+        shown.unwrap_or_else(|| self.stream(token).map_or(0, Stream::buffered))
     }
 
     /// Bytes read and written so far.

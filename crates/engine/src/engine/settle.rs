@@ -57,7 +57,7 @@ impl Engine {
             return self.close(token, false, CloseReason::Clean);
         }
         if let Some(error) = stream.take_broken() {
-            return self.close(token, false, CloseReason::Io(error));
+            return self.close_broken(token, error);
         }
         if stream.state.is_lingering() && !stream.told {
             self.tell(token, CloseReason::Clean);
@@ -119,6 +119,17 @@ impl Engine {
             stream.armed = deadline;
             self.schedule(deadline, token);
         }
+    }
+
+    /// The connection broke, and no read will meet that.
+    pub(super) fn close_broken(&mut self, token: Token, error: io::Error) {
+        let had_ended = self.stream(token).is_some_and(Stream::had_ended);
+        let reason = if had_ended {
+            CloseReason::Clean
+        } else {
+            CloseReason::Io(error)
+        };
+        self.close(token, false, reason);
     }
 
     pub(super) fn close(&mut self, token: Token, reset: bool, reason: CloseReason) {

@@ -1,5 +1,6 @@
 //! What a connection wants to hear of, and until when.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Stream;
@@ -23,13 +24,12 @@ impl Stream {
         if self.fd.is_none() {
             return Interest::NONE;
         }
-        // A cork holds nothing back once our FIN is owed.
-        let sending = !self.queue.is_empty() && (self.corks == 0 || self.state.owes_fin());
-        // Before the handshake is done there is nothing to write, though the kernel has room.
-        let waiting = (self.drain_owed || self.watch_sends) && !self.is_handshaking();
+        // A cork holds nothing back once the kernel has refused some of it, or our FIN is owed.
+        let uncorked = self.corks == 0 || self.refused || self.state.owes_fin();
+        let sending = (!self.queue.is_empty() && uncorked) || self.watches_sends();
         Interest {
-            readable: self.state.wants_input(),
-            writable: (sending || waiting) && self.broken.is_none(),
+            readable: self.wants_input(),
+            writable: (sending && self.broken.is_none()) || self.awaits_drain(),
             errors: !self.hung,
         }
     }
@@ -71,6 +71,15 @@ impl Stream {
         }
     }
 
+    /// Has the kernel tell what the peer acknowledged, which counts as something that happened.
+    pub fn look_at_peer(&mut self, now: Millis) {
+        if let Some(fd) = &self.fd
+            && self.acknowledged.is_behind(self.sent)
+        {
+            self.active |= self.acknowledged.look(fd.as_fd(), self.sent, now);
+        }
+    }
+
     /// The next deadline, after dating what happened.
     pub fn deadline(&mut self, now: Millis) -> Option<Millis> {
         self.date(now);
@@ -81,8 +90,20 @@ impl Stream {
             self.idle_deadline(),
             self.close_deadline(),
             self.handshake_deadline(),
+            self.next_look(),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// When to look at what the peer acknowledged, ahead of a deadline that this would put off.
+    fn next_look(&self) -> Option<Millis> {
+        if !self.acknowledged.is_behind(self.sent) {
+            return None;
+        }
+        let idle = self.idle_deadline().map(|_| self.idle);
+        let close = self.close_deadline().and(self.settings.close_timeout);
+        let timeout = idle.into_iter().chain(close.map(millis)).min()?;
+        Some(self.acknowledged.next_look(self.last_activity, timeout))
     }
 
     pub fn idle_deadline(&self) -> Option<Millis> {

@@ -15,6 +15,9 @@ use crate::sys::net;
 use crate::timers::{Millis, millis};
 use crate::tls::TlsError;
 
+use acknowledged::Acknowledged;
+
+mod acknowledged;
 mod deadlines;
 mod options;
 mod secure;
@@ -85,12 +88,18 @@ pub struct Stream {
     endpoints: Endpoints,
     /// A send found the connection broken. Reading ends with this error, behind what had arrived.
     broken: Option<i32>,
+    /// Bytes of the owner's were not sent because of that.
+    lost_bytes: bool,
     corks: u32,
-    /// A write was short, or `write_all` had to queue: the owner waits for `drain`.
+    /// The kernel would not take the head of the queue.
+    refused: bool,
+    /// A write was short, or `write_all` had to queue: the owner is to get `drain`.
     drain_owed: bool,
-    /// `write_all` took something that is not sealed yet: if the kernel leaves any of it, `drain`
-    /// is owed.
-    drain_if_left: bool,
+    /// The owner saw that bytes wait: it is to get `drain` even if it writes no more.
+    drain_promised: bool,
+    /// `write_all` took something that is only gathered yet: if the kernel refuses any of it,
+    /// `drain` is owed.
+    drain_if_refused: bool,
     /// The owner follows what is sent.
     pub watch_sends: bool,
     /// The kernel reports a hang-up that is not to be acted on yet.
@@ -104,6 +113,7 @@ pub struct Stream {
     restarts_idle: bool,
     idle_since: Millis,
     last_activity: Millis,
+    acknowledged: Acknowledged,
     pub bytes_read: u64,
     /// Bytes in the kernel, as they go over the wire.
     pub sent: u64,
@@ -132,9 +142,12 @@ impl Stream {
                 remote,
             },
             broken: None,
+            lost_bytes: false,
             corks: 0,
+            refused: false,
             drain_owed: false,
-            drain_if_left: false,
+            drain_promised: false,
+            drain_if_refused: false,
             watch_sends: false,
             hung: false,
             active: true,
@@ -143,6 +156,7 @@ impl Stream {
             restarts_idle: false,
             idle_since: 0,
             last_activity: 0,
+            acknowledged: Acknowledged::default(),
             bytes_read: 0,
             sent: 0,
             known: Interest::NONE,
@@ -174,8 +188,36 @@ impl Stream {
 
     /// Bytes accepted and not in the kernel yet.
     pub fn queued(&self) -> usize {
-        let gathered = self.secure.as_ref().map_or(0, |secure| secure.gathered());
-        self.queue.len() + gathered
+        self.queue.len() + self.gathered()
+    }
+
+    /// Those of them that have to wait: for the kernel, or for the handshake. What is gathered until
+    /// the turn or the cork ends is as good as sent, unless a foreign driver has not come to it.
+    pub fn buffered(&self) -> usize {
+        if self.refused {
+            return self.queued();
+        }
+        let gathered = self.gathered();
+        if self.is_handshaking() || gathered > CORK_SIZE {
+            return gathered;
+        }
+        0
+    }
+
+    /// Whether a reset would destroy bytes that were accepted and have not even left.
+    pub fn has_unsent(&self) -> bool {
+        self.queued() > 0 || self.borrow_fd().is_some_and(|fd| net::unsent(fd) > 0)
+    }
+
+    /// What `buffered` says, to somebody who may wait until it is nothing.
+    pub fn show_buffered(&mut self) -> usize {
+        let buffered = self.buffered();
+        self.drain_promised |= buffered > 0;
+        buffered
+    }
+
+    fn gathered(&self) -> usize {
+        self.secure.as_ref().map_or(0, |secure| secure.gathered())
     }
 
     /// Bytes of the application that were sent.
@@ -232,9 +274,27 @@ impl Stream {
         }
     }
 
+    pub fn set_held(&mut self, held: bool) {
+        self.state.held = held;
+        self.hung = false;
+    }
+
+    /// Input is taken from the kernel. Being paused is about what the peer's application sends:
+    /// a handshake goes on, and is announced.
+    pub fn wants_input(&self) -> bool {
+        if self.state.wants_input() {
+            return true;
+        }
+        let Some(secure) = &self.secure else {
+            return false;
+        };
+        let announces = secure.has_news() && !self.state.held;
+        (self.is_handshaking() || announces) && !self.state.read_ended()
+    }
+
     /// The kernel reports an error or a full hang-up. Returns it where no read will meet it.
     pub fn on_hang_up(&mut self) -> Option<io::Error> {
-        if self.state.wants_input() {
+        if self.wants_input() {
             return None;
         }
         if !self.state.read_ended() {

@@ -13,6 +13,7 @@ use crate::sys::net;
 impl Stream {
     pub fn write(&mut self, data: &[u8]) -> Written {
         if !self.can_write() {
+            self.note_refused();
             return Written::Closed;
         }
         if self.secure.is_some() {
@@ -45,10 +46,10 @@ impl Stream {
                 if self.broken.is_some() {
                     return Written::Closed;
                 }
-                if !self.queue.is_empty() {
-                    self.drain_owed = true;
-                    break;
-                }
+            }
+            if self.refused {
+                self.drain_owed = true;
+                break;
             }
             let n = (CORK_SIZE - self.queue.len()).min(data.len() - taken);
             self.queue.push(&data[taken..taken + n]);
@@ -59,11 +60,9 @@ impl Stream {
 
     pub fn write_all(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
         self.accept(data)?;
-        if self.wants_flush() {
-            self.drain_if_left = true;
-        } else {
-            self.drain_owed |= self.queued() > 0;
-        }
+        let waiting = self.buffered();
+        self.drain_owed |= waiting > 0;
+        self.drain_if_refused |= self.queued() > waiting;
         Ok(())
     }
 
@@ -74,15 +73,18 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes everything or nothing.
+    /// Takes everything or nothing. Where nothing waits any size is taken: the caller holds those
+    /// bytes anyway, and the limit is on what comes together behind a peer that does not read.
     fn accept(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
         if !self.can_write() {
+            self.note_refused();
             return Err(WriteAllError::Closed);
         }
-        let (queued, limit) = (self.queued(), self.settings.write_limit);
+        let (waiting, limit) = (self.buffered(), self.settings.write_limit);
         // The overhead of TLS may have gone over the limit: that is no reason not to end.
-        if !data.is_empty() && queued.saturating_add(data.len()) > limit {
-            return Err(WriteAllError::OverLimit { queued, limit });
+        let is_behind = waiting > 0 && !data.is_empty();
+        if is_behind && waiting.saturating_add(data.len()) > limit {
+            return Err(WriteAllError::OverLimit { waiting, limit });
         }
         if self.secure.is_some() {
             self.accept_secure(data);
@@ -95,7 +97,9 @@ impl Stream {
         if self.broken.is_none() {
             self.queue.push(&data[sent..]);
         }
-        if self.corks > 0 && self.queue.len() >= CORK_SIZE {
+        if self.corks == 0 {
+            self.refused = !self.queue.is_empty();
+        } else if self.queue.len() >= CORK_SIZE {
             self.send_queue();
         }
         Ok(())
@@ -137,30 +141,55 @@ impl Stream {
                 Err(error) => self.break_off(&error),
             }
         }
-        let left = !self.queue.is_empty();
-        if self.drain_if_left && !self.wants_flush() {
-            self.drain_if_left = false;
-            self.drain_owed |= left;
+        self.refused = !self.queue.is_empty();
+        if self.drain_if_refused {
+            self.drain_owed |= self.refused;
+            self.drain_if_refused = self.gathered() > 0;
         }
-        if may_finish && !left && self.state.owes_fin() && self.broken.is_none() {
+        if may_finish && !self.refused && self.state.owes_fin() && self.broken.is_none() {
             self.send_fin();
         }
     }
 
-    /// Whether `drain` is due: room was waited for, and the queue is empty. Whoever paused until
-    /// then has to be told also if the connection broke: its end is only met by reading on.
+    /// Whether `drain` is due: it is awaited, and nothing has to wait any more.
     pub fn take_drain(&mut self) -> bool {
-        let worth = self.can_write() || (self.broken.is_some() && self.state.paused);
-        let due = self.drain_owed && self.queued() == 0 && worth && !self.is_handshaking();
+        let due = self.awaits_drain() && self.buffered() == 0;
         if due {
-            self.drain_owed = false;
+            self.forget_drain();
         }
         due
     }
 
+    /// Whether the owner is to be told once nothing has to wait. Whoever paused until then has to
+    /// be told in any case, also if the connection broke: its end is only met by reading on.
+    pub(super) fn awaits_drain(&self) -> bool {
+        if !(self.drain_owed || self.drain_promised) || !self.state.is_open() || self.state.held {
+            return false;
+        }
+        // `open` comes first; before that the kernel's having room means nothing.
+        let opens_first = self.secure.as_ref().is_some_and(|it| it.opens_first());
+        let writes_on = self.state.accepts_writes() || self.drain_promised;
+        !opens_first && (self.state.paused || (writes_on && !self.is_lost()))
+    }
+
+    pub(super) fn forget_drain(&mut self) {
+        self.drain_owed = false;
+        self.drain_promised = false;
+        self.drain_if_refused = false;
+    }
+
+    /// Whether those who wait for sent bytes are to be told of each send.
+    pub(super) fn watches_sends(&self) -> bool {
+        self.watch_sends && !self.is_handshaking()
+    }
+
     pub(super) fn can_write(&self) -> bool {
-        let dead = self.secure.as_ref().is_some_and(|secure| secure.is_dead());
-        self.state.accepts_writes() && self.broken.is_none() && !dead
+        self.state.accepts_writes() && !self.is_lost()
+    }
+
+    /// Nothing can be sent any more.
+    fn is_lost(&self) -> bool {
+        self.broken.is_some() || self.secure.as_ref().is_some_and(|it| it.is_dead())
     }
 
     pub(super) fn send(&mut self, data: &[u8]) -> usize {
@@ -184,11 +213,30 @@ impl Stream {
     /// connection ends on the reading side, where this error takes the place of the FIN.
     pub(super) fn break_off(&mut self, error: &io::Error) {
         self.broken = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
+        self.lost_bytes |= match &self.secure {
+            Some(secure) => secure.gathered() > 0 || self.sent < secure.sealed_until,
+            None => true,
+        };
         self.queue.clear();
+        self.refused = false;
         if let Some(secure) = &mut self.secure {
             secure.forget_gathered();
         }
-        self.drain_owed &= self.state.paused;
+        if !self.state.paused {
+            self.forget_drain();
+        }
+    }
+
+    /// The owner had something to say, but the connection is broken.
+    fn note_refused(&mut self) {
+        self.lost_bytes |= self.broken.is_some() && self.state.accepts_writes();
+    }
+
+    /// Whether a connection that broke was at its end all the same: the peer had said goodbye, we
+    /// had finished, and what did not reach it is the session's own (tickets, our `close_notify`).
+    pub fn had_ended(&self) -> bool {
+        let parted = self.secure.as_ref().is_some_and(|it| it.peer_closed);
+        parted && !self.lost_bytes && !self.state.accepts_writes()
     }
 
     /// A send failed: nothing more goes out, and what was queued is lost.
@@ -223,7 +271,8 @@ impl Stream {
     pub fn take_fd(&mut self, reset: bool) -> Option<OwnedFd> {
         self.endpoints();
         self.queue.clear();
-        self.drain_owed = false;
+        self.refused = false;
+        self.forget_drain();
         self.state.apply(Input::Gone);
         let fd = self.fd.take()?;
         if reset {

@@ -51,6 +51,30 @@ pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO))
 }
 
+/// Bytes that the kernel holds and the peer has not acknowledged; of a unix socket, not read.
+pub fn unacknowledged(fd: BorrowedFd<'_>) -> usize {
+    ask(fd, libc::TIOCOUTQ)
+}
+
+/// Bytes that the kernel holds and has not sent even once. Unix sockets have none.
+pub fn unsent(fd: BorrowedFd<'_>) -> usize {
+    /// `linux/sockios.h`; libc does not have it.
+    const SIOCOUTQNSD: libc::Ioctl = 0x894B;
+    ask(fd, SIOCOUTQNSD)
+}
+
+/// A number of bytes, as ioctl(2) tells it; none where the socket cannot say.
+fn ask(fd: BorrowedFd<'_>, question: libc::Ioctl) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both questions are answered with one int.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), question, &raw mut bytes) };
+    if result < 0 {
+        0
+    } else {
+        usize::try_from(bytes).unwrap_or(0)
+    }
+}
+
 /// What broke the connection, if the kernel still knows; asking clears it.
 pub fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
     SockRef::from(&fd).take_error().unwrap_or_else(Some)

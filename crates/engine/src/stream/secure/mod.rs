@@ -84,10 +84,15 @@ pub struct Secure {
     /// Opened and not delivered yet; empty almost always.
     unread: Vec<u8>,
     ending: Option<Ending>,
+    /// The peer has said goodbye.
+    pub peer_closed: bool,
     /// Until when the handshake must be done, once the clock was asked.
     deadline: Option<Millis>,
     /// Bytes of the application that were sealed.
     pub sealed: u64,
+    /// How many of them are in the queue or beyond it, and where the last one is in what is sent.
+    queued: u64,
+    pub sealed_until: u64,
 }
 
 impl Secure {
@@ -106,8 +111,19 @@ impl Secure {
             gathered: Vec::new(),
             unread: Vec::new(),
             ending: None,
+            peer_closed: false,
             deadline: None,
             sealed: 0,
+            queued: 0,
+            sealed_until: 0,
+        }
+    }
+
+    /// What was sealed is in the queue, which reaches so far.
+    fn note_queued(&mut self, end: u64) {
+        if self.queued != self.sealed {
+            self.queued = self.sealed;
+            self.sealed_until = end;
         }
     }
 
@@ -165,6 +181,7 @@ impl Secure {
         if pumped.broken {
             self.break_off(TlsError::Foreign);
         } else if pumped.peer_closed {
+            self.peer_closed = true;
             self.ending = Some(Ending::CloseNotify);
         }
     }
@@ -201,6 +218,21 @@ impl Secure {
         } else {
             self.deadline
         }
+    }
+
+    /// It is established, and the owner is still to hear of that.
+    pub fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// Puts off the news that it is established: the owner is busy.
+    pub fn keep_news(&mut self) {
+        self.news = true;
+    }
+
+    /// The owner has not been told yet that the session stands.
+    pub fn opens_first(&self) -> bool {
+        !self.established || self.news
     }
 
     /// Whether there is something to deliver that the kernel does not know of.
@@ -240,6 +272,7 @@ impl Secure {
                 self.established |= fed.established;
                 self.news |= fed.established;
                 if fed.peer_closed {
+                    self.peer_closed = true;
                     self.ending = Some(Ending::CloseNotify);
                 }
             }

@@ -25,8 +25,9 @@ impl Stream {
         self.bytes_read = 0;
         // What held back the plain socket is nothing that the TLS socket could undo.
         self.corks = 0;
-        self.drain_owed = false;
+        self.forget_drain();
         self.set_paused(false);
+        self.set_held(false);
     }
 
     /// Puts off closing until the handshake is done, if something was accepted that is to leave
@@ -64,6 +65,7 @@ impl Stream {
     pub fn pumped(&mut self, pumped: &Pumped<'_>) {
         if let Some(secure) = &mut self.secure {
             secure.pumped(pumped, &mut self.queue);
+            secure.note_queued(self.sent + self.queue.len() as u64);
             self.send_queue();
         }
     }
@@ -169,6 +171,7 @@ impl Stream {
                 let direct = &data[taken..taken + n];
                 if n > 0 {
                     secure.seal_now(direct, &mut self.queue);
+                    secure.note_queued(self.sent + self.queue.len() as u64);
                 }
                 self.send_queue();
                 if self.broken.is_some() {
@@ -205,6 +208,7 @@ impl Stream {
             return true;
         };
         secure.seal(&mut self.queue);
+        secure.note_queued(self.sent + self.queue.len() as u64);
         if !secure.gathered.is_empty() && !secure.dead {
             return false;
         }
