@@ -158,7 +158,7 @@ class TCPSocketListener(_Listener[D]):
         return self._port
 
     def __repr__(self) -> str:
-        state = "stopped" if self.fileno() < 0 else "listening"
+        state = "stopped" if self._native.stopped else "listening"
         return f"<mantou.TCPSocketListener {state} hostname={self._hostname!r} port={self._port}>"
 
 
@@ -188,7 +188,7 @@ class UnixSocketListener(_Listener[D]):
         super().stop(close_active_connections)
 
     def __repr__(self) -> str:
-        state = "stopped" if self.fileno() < 0 else "listening"
+        state = "stopped" if self._native.stopped else "listening"
         return f"<mantou.UnixSocketListener {state} unix={self._unix!r}>"
 
 

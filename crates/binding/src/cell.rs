@@ -99,6 +99,17 @@ impl<T> ThreadBound<T> {
         if self.thread != this_thread() {
             return Err(errors::wrong_thread());
         }
+        self.borrow(act)
+    }
+
+    /// For questions that may come from any thread. While one has the interpreter's lock nobody is
+    /// inside: no borrow outlives it.
+    pub fn ask<R>(&self, _py: Python<'_>, question: impl FnOnce(&mut T) -> R) -> PyResult<R> {
+        self.borrow(question)
+    }
+
+    #[inline]
+    fn borrow<R>(&self, act: impl FnOnce(&mut T) -> R) -> PyResult<R> {
         match self.cell.try_borrow_mut() {
             Ok(mut value) => Ok(act(&mut value)),
             Err(_) => Err(errors::reentered()),

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::cell::Guarded;
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::handlers::Handlers;
 use crate::host;
@@ -21,6 +22,8 @@ pub struct Listener {
     /// The `TlsSettings` of new connections.
     tls: Guarded<Option<Py<PyAny>>>,
     owner: Guarded<Option<Py<PyAny>>>,
+    /// What each connection's context begins as.
+    context: Context,
     connections: Guarded<usize>,
     /// Nothing is to stay open, not even what is being accepted this moment.
     closes_all: Guarded<bool>,
@@ -36,6 +39,7 @@ impl Listener {
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
         tls: Option<Py<PyAny>>,
+        context: Context,
     ) -> Self {
         Self {
             engine,
@@ -45,6 +49,7 @@ impl Listener {
             data_factory: Guarded::new(data_factory),
             tls: Guarded::new(tls),
             owner: Guarded::new(None),
+            context,
             connections: Guarded::new(0),
             closes_all: Guarded::new(false),
             waiters: Guarded::new(Vec::new()),
@@ -69,6 +74,10 @@ impl Listener {
 
     pub fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.owner.cloned(py)
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     pub fn is_stopped(&self, py: Python<'_>) -> bool {
@@ -137,6 +146,12 @@ impl Listener {
         self.connections.get(py)
     }
 
+    /// It accepts no more.
+    #[getter]
+    fn stopped(&self, py: Python<'_>) -> bool {
+        self.is_stopped(py)
+    }
+
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         let token = self.token.get(py);
         let fd = self.engine.get().core.with(|core| core.raw_fd(token))?;
@@ -203,6 +218,7 @@ impl Listener {
             .traverse(&visit, |it, visit| visit.call(it))?;
         self.tls.traverse(&visit, |it, visit| visit.call(it))?;
         self.owner.traverse(&visit, |it, visit| visit.call(it))?;
+        self.context.traverse(&visit)?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters.iter().try_for_each(|waiter| visit.call(waiter))
         })
