@@ -57,6 +57,8 @@ def _attach(loop: asyncio.AbstractEventLoop) -> Engine:
     """Runs an engine on a loop that is not ours."""
     engine = Engine()
     host = Host(loop, engine)
+    # As it is now: a loop that is not ours does not tell when that changes.
+    engine.set_debug(loop.get_debug())
     engine.watch_from_outside()
     loop.add_reader(engine.fileno(), engine.turn)
     _end_with(loop, engine, host)

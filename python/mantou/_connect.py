@@ -62,19 +62,15 @@ async def connect(**options: Any) -> Socket[Any]:
     # Whoever connects keeps the loop alive, also before there is a socket to count.
     engine.hold()
     try:
-        failure = await _open(engine, socket, request, tls)
+        waiting = await _open(engine, socket, request, tls)
     except OSError as error:
         engine.connect_failed(socket, error)
         raise
     finally:
         engine.unhold()
-    if failure is not None:
-        # `open` raised: the socket is on its way out, and `close` is still to be called.
-        await socket._closed()
-        raise failure
-    if tls is not None:
+    if waiting is not None:
         try:
-            await socket._secured()
+            await waiting
         except asyncio.CancelledError:
             socket._abandon()
             raise
@@ -83,8 +79,8 @@ async def connect(**options: Any) -> Socket[Any]:
 
 async def _open(
     engine: Engine, socket: Socket[Any], request: ConnectRequest, tls: TlsSettings | None
-) -> BaseException | None:
-    """Connects the socket and calls `open`; returns what `open` raised."""
+) -> asyncio.Future[None] | None:
+    """Connects the socket and calls `open`; returns what is to be awaited then."""
     target = request.target
     if isinstance(target, FdTarget):
         _bind.check_connected(target.fd)

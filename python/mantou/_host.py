@@ -6,14 +6,17 @@ import asyncio
 import functools
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Coroutine
+from asyncio.log import logger as asyncio_log
+from collections.abc import AsyncGenerator, Callable
+from contextvars import Context
 from typing import Any
 
 from ._core import Engine, Socket
+from ._coroutines import AnyCoroutine, Runner
 
 _log = logging.getLogger("mantou")
 
-# Seconds that async `close` handlers get when the loop ends.
+# Seconds that coroutines of handlers get when the loop ends, and once more when cancelled.
 _LAST_WORDS = 1.0
 
 
@@ -26,7 +29,8 @@ class Host:
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
         self._loop = weakref.ref(loop)
         self._engine = engine
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._coroutines = Runner()
+        self._tasks: dict[asyncio.Task[Any], Socket[Any]] = {}
         # On a loop that is not ours: the generator whose end is the end of the engine.
         self.guard: AsyncGenerator[None, None] | None = None
         engine.attach(self)
@@ -34,18 +38,23 @@ class Host:
     def future(self) -> asyncio.Future[None]:
         return self._living_loop().create_future()
 
-    def spawn(
+    def begin(
         self,
-        coroutine: Coroutine[Any, Any, object],
         socket: Socket[Any],
         stage: int,
         cause: BaseException | None,
-    ) -> None:
-        """Runs an async handler. Its end counts as the handler's end."""
-        task = self._living_loop().create_task(coroutine)
-        self._tasks.add(task)
+        coroutine: AnyCoroutine,
+        context: Context,
+    ) -> tuple[object] | None:
+        """Runs an async handler up to its first wait: its result in a tuple if it has none."""
+        try:
+            task = self._coroutines.begin(self._living_loop(), coroutine, context)
+        except StopIteration as stop:
+            return (stop.value,)
+        self._tasks[task] = socket
         self._engine.hold()
         task.add_done_callback(functools.partial(self._finished, socket, stage, cause))
+        return None
 
     def _finished(
         self,
@@ -54,7 +63,9 @@ class Host:
         cause: BaseException | None,
         task: asyncio.Task[Any],
     ) -> None:
-        self._tasks.discard(task)
+        if self._tasks.pop(task, None) is None:
+            # It came too late: the socket has been told of its end.
+            return
         self._engine.unhold()
         result, error = None, None
         # A handler that was cancelled has decided nothing: what is to happen by default does.
@@ -62,6 +73,26 @@ class Host:
             error = task.exception()
             result = task.result() if error is None else None
         self._engine.handler_finished(socket, stage, cause, result, error)
+
+    def cancel(self, socket: Socket[Any]) -> None:
+        """Cancels the coroutines of a socket whose connection is gone."""
+        for task, whose in list(self._tasks.items()):
+            if whose is socket:
+                task.cancel()
+
+    def called(
+        self, handler: Callable[..., object], name: str, socket: Socket[Any], seconds: float
+    ) -> None:
+        """In debug mode: names a handler that kept the loop, as asyncio names its callbacks."""
+        if seconds >= self._living_loop().slow_callback_duration:
+            owner = getattr(handler, "__self__", None)
+            if owner is None:
+                title = getattr(handler, "__qualname__", repr(handler))
+            else:
+                title = f"{type(owner).__qualname__}.{name}"
+            asyncio_log.warning(
+                "Executing handler %s of %r took %.3f seconds", title, socket, seconds
+            )
 
     def report(self, message: str, error: BaseException, about: object) -> None:
         """Hands an exception that nobody else wants to the loop's exception handler."""
@@ -77,15 +108,20 @@ class Host:
     async def end(self) -> None:
         """Terminates what is open and lets async handlers say their last words."""
         self._engine.end()
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        for _ in range(2):
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
+                for task in late:
+                    task.cancel()
+        # Those who do not even listen to that are left behind.
+        left, self._tasks = self._tasks, {}
+        for socket in left.values():
+            self._engine.unhold()
+            self._engine.end_without_waiting(socket)
 
     def let_go(self) -> None:
         """Parts host and engine, whose references to each other would keep both alive."""
+        self._coroutines.close()
         self._engine.attach(None)
         del self._engine
 

@@ -44,6 +44,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         if not self.is_closed():
             self._engine.interrupt()
 
+    def set_debug(self, enabled: bool) -> None:
+        """Sets asyncio's debug mode, in which handlers that take long are named, too."""
+        super().set_debug(enabled)
+        if not self.is_closed():
+            self._engine.set_debug(enabled)
+
     async def until_idle(self) -> None:
         """Returns when no referenced listener or socket is left; for mantou's own use."""
         waiter: asyncio.Future[None] = self.create_future()

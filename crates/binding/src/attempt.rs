@@ -52,8 +52,8 @@ impl Attempt {
         drop(self.future.replace(py, Some(future)));
     }
 
-    /// Makes the connection the socket's and calls its `open`. Returns the exception that `open`
-    /// raised, if that is what the connection is being closed for.
+    /// Makes the connection the socket's and calls its `open`. Returns a future if there is more to
+    /// wait for: an async `open`, a TLS handshake, the end of a connection whose `open` raised.
     fn establish(
         &self,
         socket: &Bound<'_, Socket>,
@@ -72,7 +72,8 @@ impl Attempt {
         engine
             .get()
             .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
-        dispatch::opened(engine, socket, token)
+        dispatch::opened(engine, socket, token)?;
+        socket.get().readiness(py)
     }
 
     /// Gives the attempt up; nothing is told any more.

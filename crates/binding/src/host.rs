@@ -1,13 +1,14 @@
 //! What the engine asks of the event loop it runs in: tasks, futures, a place for errors.
 
+use std::time::Duration;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::cell::Guarded;
-use crate::dispatch::Stage;
 use crate::errors;
-use crate::socket::Socket;
 
 /// The Python object that stands for the event loop; none before the engine is attached.
 #[derive(Default)]
@@ -23,16 +24,48 @@ impl Host {
         }
     }
 
-    /// Runs the coroutine of an async handler as a task.
-    pub fn spawn(
+    /// Runs the coroutine of an async handler up to its first wait. Its result if it never waits;
+    /// else a task will tell the engine when it has ended.
+    pub fn begin<'py>(
         &self,
-        socket: &Bound<'_, Socket>,
-        stage: Stage,
-        coroutine: &Bound<'_, PyAny>,
-        cause: Option<&Bound<'_, PyAny>>,
+        socket: &Bound<'py, PyAny>,
+        stage: u8,
+        cause: Option<&Bound<'py, PyAny>>,
+        coroutine: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = coroutine.py();
+        let Some(host) = self.0.cloned(py) else {
+            return coroutine.call_method0(intern!(py, "close")).map(Some);
+        };
+        let arguments = (socket, stage, cause, coroutine, context);
+        let result = host
+            .bind(py)
+            .call_method1(intern!(py, "begin"), arguments)?;
+        match result.cast::<PyTuple>() {
+            Ok(result) => result.get_item(0).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Cancels the coroutines of a socket.
+    pub fn cancel(&self, socket: &Bound<'_, PyAny>) {
+        self.tell(socket.py(), "cancel", (socket,));
+    }
+
+    /// In debug mode: a handler was called, and took so long.
+    pub fn called(
+        &self,
+        handler: &Bound<'_, PyAny>,
+        name: &str,
+        socket: &Bound<'_, PyAny>,
+        took: Duration,
     ) {
-        let arguments = (coroutine, socket, stage as u8, cause);
-        self.tell(socket.py(), "spawn", arguments);
+        self.tell(
+            socket.py(),
+            "called",
+            (handler, name, socket, took.as_secs_f64()),
+        );
     }
 
     /// Hands an exception that nobody else wants to the loop's exception handler.

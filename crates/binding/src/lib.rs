@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod attempt;
 mod buffers;
 mod cell;
+mod context;
 mod dispatch;
 mod engine;
 mod errors;

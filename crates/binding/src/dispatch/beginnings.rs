@@ -55,6 +55,7 @@ pub(super) fn accepted(
         Some(listener.clone().unbind()),
         data,
         "localhost",
+        from.context().copy(py)?,
     );
     let socket = Bound::new(py, socket)?;
     if let Some(settings) = from.tls(py) {
@@ -68,7 +69,12 @@ pub(super) fn accepted(
     if let Some(factory) = from.data_factory(py) {
         // It may ask who is there.
         socket.get().start(py, token);
-        match factory.bind(py).call1((&socket,)) {
+        let made = socket
+            .get()
+            .context()
+            .enter(py)
+            .and_then(|_entered| factory.bind(py).call1((&socket,)));
+        match made {
             Ok(data) => socket.get().set_data(py, data.unbind()),
             Err(error) => return refuse(engine, &socket, token, &error),
         }
@@ -117,13 +123,12 @@ pub(super) fn refuse(
     Ok(())
 }
 
-/// The transport is there: calls `open`, unless that has to wait for a TLS handshake. Returns the
-/// exception that `open` raised, if the connection is closed for it.
+/// The transport is there: calls `open`, unless that has to wait for a TLS handshake.
 pub fn opened(
     engine: &Bound<'_, Engine>,
     socket: &Bound<'_, Socket>,
     token: Token,
-) -> PyResult<Option<Py<PyAny>>> {
+) -> PyResult<()> {
     let py = engine.py();
     let core = &engine.get().core;
     let secure = core.with(|core| core.is_handshaking(token))?;
@@ -137,8 +142,7 @@ pub fn opened(
     if socket.get().owns(py, token) {
         core.with(|core| core.begin_handshake(token))?;
     }
-    engine.get().check_fatal(py)?;
-    Ok(socket.get().failure(py))
+    engine.get().check_fatal(py)
 }
 
 /// The TLS handshake is done.
@@ -156,10 +160,7 @@ pub(super) fn on_established(
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));
     }
-    if socket.get().failure(py).is_none() {
-        socket.get().settle_secured(py, None);
-    }
-    Ok(())
+    socket.get().settle_ready(py)
 }
 
 /// The connection never came about.

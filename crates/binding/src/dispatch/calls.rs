@@ -1,13 +1,14 @@
 //! Calling handlers, and acting on what they return or raise.
 
+use std::time::Instant;
+
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyInt};
 
-use super::endings::give_up_idle;
-use super::{Stage, Verdict};
+use super::{Stage, Verdict, coroutines};
 use crate::engine::Engine;
 use crate::errors;
 use crate::socket::Socket;
@@ -34,8 +35,32 @@ where
     let Some(handler) = handlers.get().of(stage) else {
         return Verdict::Default;
     };
-    let outcome = handler.bind(py).call1(arguments);
+    let outcome = invoke(engine, socket, stage, handler.bind(py), arguments);
     conclude(engine, socket, stage, outcome)
+}
+
+/// Calls one handler, in the context of its connection.
+#[inline]
+pub(super) fn invoke<'py, A>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    stage: Stage,
+    handler: &Bound<'py, PyAny>,
+    arguments: A,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    A: PyCallArgs<'py>,
+{
+    let py = socket.py();
+    let _entered = socket.get().context().enter(py)?;
+    if !engine.get().is_debugged(py) {
+        return handler.call1(arguments);
+    }
+    let start = Instant::now();
+    let outcome = handler.call1(arguments);
+    let host = &engine.get().host;
+    host.called(handler, stage.name(), socket, start.elapsed());
+    outcome
 }
 
 #[inline]
@@ -68,8 +93,7 @@ pub(super) fn weigh(
             }
         }
         Ok(result) if is_coroutine(&result) => {
-            engine.get().host.spawn(socket, stage, &result, cause);
-            Verdict::Later
+            coroutines::begin(engine, socket, stage, cause, &result)
         }
         Ok(_) => Verdict::Default,
         Err(error) => {
@@ -81,28 +105,6 @@ pub(super) fn weigh(
                 Verdict::Default
             }
         }
-    }
-}
-
-/// An async handler has come to its end; what it says counts as if it had said so at once.
-pub fn finished(
-    engine: &Bound<'_, Engine>,
-    socket: &Bound<'_, Socket>,
-    stage: Stage,
-    cause: Option<&Bound<'_, PyAny>>,
-    outcome: PyResult<Bound<'_, PyAny>>,
-) {
-    let py = engine.py();
-    let verdict = weigh(engine, socket, stage, cause, outcome);
-    let closed = match (stage, verdict, cause) {
-        (Stage::Timeout, Verdict::Default, _) => give_up_idle(socket),
-        (Stage::Error, Verdict::Default, Some(cause)) => {
-            socket.get().close_for(py, cause.clone().unbind())
-        }
-        _ => Ok(()),
-    };
-    if let Err(error) = closed {
-        error.write_unraisable(py, Some(socket.as_any()));
     }
 }
 
@@ -128,7 +130,13 @@ pub(super) fn on_raised(
         .as_ref()
         .and_then(|handlers| handlers.get().of(Stage::Error));
     let verdict = if let Some(handler) = handler {
-        let outcome = handler.bind(py).call1((socket, value));
+        let outcome = invoke(
+            engine,
+            socket,
+            Stage::Error,
+            handler.bind(py),
+            (socket, value),
+        );
         weigh(engine, socket, Stage::Error, Some(value), outcome)
     } else {
         engine.get().host.report(py, &message, error, Some(socket));

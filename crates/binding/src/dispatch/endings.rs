@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 
 use super::beginnings::connect_failed;
 use super::calls::call;
-use super::{LAST_ROUNDS, Stage, Verdict, Work, handle_notices};
+use super::{LAST_ROUNDS, Stage, Verdict, Work, coroutines, handle_notices};
 use crate::engine::{Engine, Owner};
 use crate::errors;
-use crate::socket::Socket;
+use crate::socket::{Ending, Socket};
 use crate::tls;
 
 /// An established TLS session broke: `error` is told, then the connection is closed.
@@ -33,7 +33,8 @@ pub(super) fn on_idle(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> 
         return Ok(());
     };
     let socket = socket.bind(py);
-    if !socket.get().is_open(py)? {
+    // Whoever is still deciding need not be asked again.
+    if !socket.get().is_open(py)? || socket.get().is_deciding(py) {
         return Ok(());
     }
     let verdict = call(engine, socket, Stage::Timeout, (socket,));
@@ -70,24 +71,49 @@ pub(super) fn on_closed(
     let failure = this.finish(py, farewell);
     let failure = failure.or_else(|| this.take_driver_error(py));
     let error = failure.or_else(|| errors::from_close(py, reason));
+    let ending = Ending::Own {
+        error,
+        never_opened,
+        handshaking,
+    };
+    coroutines::end(engine, socket, ending)
+}
+
+/// The last events of a connection.
+pub(super) fn say_goodbye(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    ending: &Ending,
+) -> PyResult<()> {
+    let Ending::Own {
+        error,
+        never_opened,
+        handshaking,
+    } = ending
+    else {
+        return Ok(());
+    };
+    let py = engine.py();
+    let this = socket.get();
+    this.depart(py);
     let error = error.as_ref().map(|error| error.bind(py));
     let why = || {
         error
             .cloned()
             .unwrap_or_else(|| errors::aborted_handshake(py))
     };
-    if never_opened {
+    if *never_opened {
         connect_failed(engine, socket, &why());
-    } else if handshaking {
+    } else if *handshaking {
         call(engine, socket, Stage::Handshake, (socket, false, &why()));
     }
     if this.is_awaited(py) {
-        this.settle_secured(py, Some(&why()));
+        this.settle_unready(py, &why());
     }
     if let Some(raw) = this.take_raw(py) {
         // The socket that this one took the connection over from ends with it, just before.
         let raw = raw.bind(py);
-        raw.get().finish_detached(py);
+        raw.get().depart(py);
         call(engine, raw, Stage::Close, (raw, error));
         raw.get().settle_closed(py, error);
     }

@@ -18,13 +18,14 @@ use crate::socket::Socket;
 
 mod beginnings;
 mod calls;
+mod coroutines;
 mod endings;
 mod reading;
 
 use beginnings::accept;
 pub use beginnings::{connect_failed, opened};
 use calls::call;
-pub use calls::finished;
+pub use coroutines::{end_without_waiting, finished};
 pub use endings::end_all;
 use endings::{on_closed, on_idle};
 use reading::{pump, read};
@@ -226,6 +227,10 @@ fn on_member(
                 .core
                 .with(|core| core.read(token, buffer))
                 .map(drop)
+        }
+        (Event::Lost, Some(Owner::Socket(socket))) => {
+            coroutines::on_lost(engine, socket.bind(py));
+            Ok(())
         }
         (Event::Listener, Some(Owner::Listener(listener))) => {
             accept(engine, listener.bind(py), token)

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use super::beginnings::on_established;
-use super::calls::conclude;
+use super::calls::{conclude, invoke};
 use super::endings::on_broken;
 use super::{BUFFER_SIZE, Stage, Work, on_end};
 use crate::buffers::Draft;
@@ -160,16 +160,15 @@ fn on_data<'py>(
     };
     let handler = handler.bind(py);
     let outcome = match handlers.binary_type {
-        BinaryType::Bytes => {
-            received(py, work, draft, n).and_then(|bytes| handler.call1((socket, bytes)))
-        }
+        BinaryType::Bytes => received(py, work, draft, n)
+            .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
         BinaryType::Bytearray => {
-            handler.call1((socket, PyByteArray::new(py, work.buffer.filled(n))))
+            let bytes = PyByteArray::new(py, work.buffer.filled(n));
+            invoke(engine, socket, Stage::Data, handler, (socket, bytes))
         }
-        BinaryType::Memoryview => {
-            let call = |view: &Bound<'py, _>| handler.call1((socket, view));
-            work.buffer.lend(py, n, call)
-        }
+        BinaryType::Memoryview => work.buffer.lend(py, n, |view| {
+            invoke(engine, socket, Stage::Data, handler, (socket, view))
+        }),
     };
     conclude(engine, socket, Stage::Data, outcome);
 }

@@ -12,6 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::attempt::Attempt;
 use crate::cell::{Guarded, ThreadBound};
+use crate::context::Context;
 use crate::dispatch::{self, Work};
 use crate::errors;
 use crate::handlers::Handlers;
@@ -54,6 +55,8 @@ pub struct Engine {
     /// A `KeyboardInterrupt` or `SystemExit` on its way out of the loop.
     fatal: Guarded<Option<PyErr>>,
     ended: Guarded<bool>,
+    /// The loop is in debug mode: handlers that take long are named.
+    debugged: Guarded<bool>,
 }
 
 impl Engine {
@@ -117,6 +120,11 @@ impl Engine {
         self.fatal.replace(py, None).map_or(Ok(()), Err)
     }
 
+    #[inline]
+    pub fn is_debugged(&self, py: Python<'_>) -> bool {
+        self.debugged.get(py)
+    }
+
     fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.ended.get(py) {
             return Err(PyRuntimeError::new_err(
@@ -142,12 +150,18 @@ impl Engine {
             interrupted: Guarded::new(false),
             fatal: Guarded::new(None),
             ended: Guarded::new(false),
+            debugged: Guarded::new(false),
         })
     }
 
     /// From now on this object stands for the event loop; None parts the two.
     fn attach(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
         drop(self.host.0.replace(py, host));
+    }
+
+    /// Whether handlers that take long are to be named.
+    fn set_debug(&self, py: Python<'_>, debug: bool) {
+        self.debugged.replace(py, debug);
     }
 
     /// The queue's own descriptor, readable whenever `turn()` has something to do.
@@ -169,7 +183,14 @@ impl Engine {
         this.get().check_open(this.py())?;
         Py::new(
             this.py(),
-            Socket::new(this.clone().unbind(), Some(handlers), None, data, hostname),
+            Socket::new(
+                this.clone().unbind(),
+                Some(handlers),
+                None,
+                data,
+                hostname,
+                Context::current(this.py())?,
+            ),
         )
     }
 
@@ -202,8 +223,8 @@ impl Engine {
         Ok(attempt)
     }
 
-    /// Makes a connected descriptor the socket's and calls its `open`. Returns the exception that
-    /// `open` raised, if that is what the connection is being closed for.
+    /// Makes a connected descriptor the socket's and calls its `open`. Returns as
+    /// `Attempt.establish()` does.
     fn adopt(
         this: &Bound<'_, Self>,
         fd: RawFd,
@@ -221,7 +242,8 @@ impl Engine {
             .with(|core| core.adopt(fd, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.set_owner(py, token, Owner::Socket(socket.clone().unbind()));
-        dispatch::opened(this, socket, token)
+        dispatch::opened(this, socket, token)?;
+        socket.get().readiness(py)
     }
 
     /// Tells a socket that was never opened why.
@@ -261,6 +283,7 @@ impl Engine {
             data,
             data_factory,
             tls.map(|tls| tls.clone().unbind()),
+            Context::current(py)?,
         );
         let listener = Py::new(py, listener)?;
         engine.set_owner(py, token, Owner::Listener(listener.clone_ref(py)));

@@ -171,7 +171,13 @@ impl Engine {
         error: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let outcome = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
-        dispatch::finished(this, socket, Stage::from_number(stage)?, cause, outcome);
+        dispatch::finished(this, socket, Stage::from_number(stage)?, cause, outcome)?;
+        this.get().check_fatal(this.py())
+    }
+
+    /// The coroutines of a closed socket do not end: it is told of its end all the same.
+    fn end_without_waiting(this: &Bound<'_, Self>, socket: &Bound<'_, Socket>) -> PyResult<()> {
+        dispatch::end_without_waiting(this, socket)?;
         this.get().check_fatal(this.py())
     }
 

@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::waiters::{Goal, lost_bytes};
-use super::{Cork, Phase, Socket};
+use super::{Cork, Ending, Phase, Socket};
 use crate::buffers::Outgoing;
 use crate::errors;
 use crate::handlers::Handlers;
@@ -69,7 +69,7 @@ impl Socket {
     /// Bytes accepted and not yet in the kernel.
     #[getter]
     fn buffered(&self, py: Python<'_>) -> PyResult<usize> {
-        self.with(py, |core, token| core.queued(token))
+        self.with(py, |core, token| core.buffered(token))
     }
 
     /// A context whose writes leave together.
@@ -202,6 +202,7 @@ impl Socket {
     #[getter]
     fn ready_state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        self.with(py, |_, _| ())?;
         let number = self.state_number(py)?;
         CLASS
             .import(py, "mantou._ready_state", "ReadyState")?
@@ -269,15 +270,6 @@ impl Socket {
         Ok(future)
     }
 
-    /// A future that is done once the TLS handshake is.
-    fn _secured<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let future = self.wait_for(py, Goal::Secured)?;
-        if !self.with(py, |core, token| core.is_handshaking(token))? {
-            self.settle_secured(py, None);
-        }
-        Ok(future)
-    }
-
     /// Gives up a connection that nobody was told of; nobody will be.
     fn _abandon(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_shaking_hands(py) {
@@ -329,6 +321,13 @@ impl Socket {
         self.driver_error
             .traverse(&visit, |it, visit| visit.call(it))?;
         self.raw.traverse(&visit, |it, visit| visit.call(it))?;
+        self.context.traverse(&visit)?;
+        self.ending
+            .traverse(&visit, |ending, visit| match ending.as_deref() {
+                Some(Ending::Own { error, .. }) => visit.call(error),
+                Some(Ending::With(socket)) => visit.call(socket),
+                None => Ok(()),
+            })?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters
                 .iter()
@@ -343,6 +342,7 @@ impl Socket {
         drop(self.driver.take());
         drop(self.driver_error.take());
         drop(self.raw.take());
+        drop(self.ending.take());
         drop(self.waiters.take());
     }
 }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::cell::Guarded;
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::handlers::Handlers;
 use crate::listener::Listener;
@@ -29,11 +30,32 @@ enum Phase {
     ShakingHands,
     /// `open` was called; `close` will be.
     Open,
+    /// The connection is gone, and its owner is still to hear of that.
+    Leaving,
     Closed,
     /// It never opened; `connect_error` was called.
     Failed,
     /// A TLS socket took the connection over; `close` is called with its own.
     Detached,
+}
+
+/// What is to be said of a connection that is gone, when nobody is busy with it any more.
+pub enum Ending {
+    Own {
+        error: Option<Py<PyAny>>,
+        never_opened: bool,
+        handshaking: bool,
+    },
+    /// It comes with that of the socket that took the connection over.
+    With(Py<Socket>),
+}
+
+/// Coroutines of async handlers that wait.
+#[derive(Clone, Copy, Default)]
+struct Coroutines {
+    /// Those that keep the other handlers waiting.
+    holders: u16,
+    others: u16,
 }
 
 /// A connection. Made by `connect()` and by listeners.
@@ -50,6 +72,10 @@ pub struct Socket {
     failure: Guarded<Option<Py<PyAny>>>,
     farewell: Guarded<Farewell>,
     waiters: Guarded<Vec<(Goal, Py<PyAny>)>>,
+    /// What its handlers run in.
+    context: Context,
+    coroutines: Guarded<Coroutines>,
+    ending: Guarded<Option<Box<Ending>>>,
     /// The host that it was connected to: the name that TLS checks if it is told no other.
     hostname: Box<str>,
     /// How its side of TLS is to begin, until it has begun.
@@ -68,6 +94,7 @@ impl Socket {
         listener: Option<Py<Listener>>,
         data: Py<PyAny>,
         hostname: &str,
+        context: Context,
     ) -> Self {
         Self {
             engine,
@@ -79,6 +106,9 @@ impl Socket {
             failure: Guarded::new(None),
             farewell: Guarded::new(Farewell::default()),
             waiters: Guarded::new(Vec::new()),
+            context,
+            coroutines: Guarded::default(),
+            ending: Guarded::new(None),
             hostname: hostname.into(),
             tls_start: Guarded::new(None),
             driver: Guarded::new(None),
@@ -95,6 +125,16 @@ impl Socket {
     ) -> PyResult<R> {
         let token = self.token.get(py);
         self.engine.get().core.with(|core| act(core, token))
+    }
+
+    /// As `with`, for what may be asked from any thread.
+    fn look<R>(
+        &self,
+        py: Python<'_>,
+        question: impl FnOnce(&mut core::Engine, Token) -> R,
+    ) -> PyResult<R> {
+        let token = self.token.get(py);
+        self.engine.get().core.ask(py, |core| question(core, token))
     }
 
     /// The handlers in force for the next event.
@@ -163,16 +203,26 @@ impl Socket {
         Ok(())
     }
 
-    pub fn failure(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.failure.cloned(py)
+    /// `open` and `handshake` have been called, and the connection goes on.
+    pub fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
+        let fails = self.failure.with(py, |failure| failure.is_some());
+        if fails || self.is_held(py) || self.phase.get(py) == Phase::ShakingHands {
+            return Ok(false);
+        }
+        self.with(py, |core, token| !core.is_handshaking(token))
     }
 
     /// Its connection is gone. Returns why it was closed, where that is known here.
     pub fn finish(&self, py: Python<'_>, farewell: Farewell) -> Option<Py<PyAny>> {
         self.token.replace(py, Token::NONE);
-        self.phase.replace(py, Phase::Closed);
+        self.phase.replace(py, Phase::Leaving);
         self.farewell.replace(py, farewell);
         self.failure.replace(py, None)
+    }
+
+    /// Its owner hears of its end now.
+    pub fn depart(&self, py: Python<'_>) {
+        self.phase.replace(py, Phase::Closed);
     }
 
     pub fn fail(&self, py: Python<'_>) {
@@ -300,7 +350,15 @@ impl Socket {
             .as_ref()
             .map(|listener| listener.clone_ref(py));
         let engine = self.engine.clone_ref(py);
-        let socket = Self::new(engine, Some(handlers), listener, data, &self.hostname);
+        let context = self.context.share(py);
+        let socket = Self::new(
+            engine,
+            Some(handlers),
+            listener,
+            data,
+            &self.hostname,
+            context,
+        );
         socket.raw.replace(py, Some(this.clone().unbind()));
         socket
     }
@@ -322,9 +380,52 @@ impl Socket {
         self.raw.replace(py, None)
     }
 
-    /// The connection that it gave away is over.
-    pub fn finish_detached(&self, py: Python<'_>) {
-        self.phase.replace(py, Phase::Closed);
+    pub fn raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
+        self.raw.cloned(py)
+    }
+
+    // Its handlers
+
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub fn add_coroutine(&self, py: Python<'_>, holds: bool) {
+        self.coroutines.with(py, |all| *all.counter(holds) += 1);
+    }
+
+    pub fn remove_coroutine(&self, py: Python<'_>, holds: bool) {
+        let less = |all: &mut Coroutines| {
+            let counter = all.counter(holds);
+            *counter = counter.saturating_sub(1);
+        };
+        self.coroutines.with(py, less);
+    }
+
+    pub fn forget_coroutines(&self, py: Python<'_>) {
+        self.coroutines.replace(py, Coroutines::default());
+    }
+
+    /// A coroutine keeps its other handlers waiting.
+    pub fn is_held(&self, py: Python<'_>) -> bool {
+        self.coroutines.get(py).holders > 0
+    }
+
+    /// The coroutine of its `timeout` handler waits.
+    pub fn is_deciding(&self, py: Python<'_>) -> bool {
+        self.coroutines.get(py).others > 0
+    }
+
+    pub fn has_coroutines(&self, py: Python<'_>) -> bool {
+        self.is_held(py) || self.is_deciding(py)
+    }
+
+    pub fn set_ending(&self, py: Python<'_>, ending: Ending) {
+        drop(self.ending.replace(py, Some(Box::new(ending))));
+    }
+
+    pub fn take_ending(&self, py: Python<'_>) -> Option<Ending> {
+        self.ending.replace(py, None).map(|ending| *ending)
     }
 
     pub fn last_facts<R: Default>(
@@ -341,7 +442,7 @@ impl Socket {
         if self.token.get(py) == Token::NONE {
             return Ok(self.farewell.with(py, |farewell| farewell.endpoints));
         }
-        self.with(py, core::Engine::endpoints)
+        self.look(py, core::Engine::endpoints)
     }
 
     pub(super) fn counters(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
@@ -356,9 +457,19 @@ impl Socket {
         Ok(match self.phase.get(py) {
             Phase::Connecting | Phase::ShakingHands => CONNECTING,
             Phase::Failed | Phase::Detached => DETACHED,
-            Phase::Closed => ReadyState::Closed as i8,
-            Phase::Open => self.with(py, |core, token| core.ready_state(token))? as i8,
+            Phase::Leaving | Phase::Closed => ReadyState::Closed as i8,
+            Phase::Open => self.look(py, |core, token| core.ready_state(token))? as i8,
         })
+    }
+}
+
+impl Coroutines {
+    fn counter(&mut self, holds: bool) -> &mut u16 {
+        if holds {
+            &mut self.holders
+        } else {
+            &mut self.others
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::host;
 pub(super) enum Goal {
     /// So many bytes sent.
     Sent(u64),
-    /// The TLS handshake done.
-    Secured,
+    /// `open` called, and with TLS the handshake done.
+    Ready,
     Closed,
 }
 
@@ -72,7 +72,7 @@ impl Socket {
                     host::resolve(future, Some(&lost));
                 }
                 // Its `open` or `handshake` closed it.
-                Goal::Secured => host::resolve(future, error),
+                Goal::Ready => host::resolve(future, error),
                 _ => host::resolve(future, None),
             }
         }
@@ -83,11 +83,23 @@ impl Socket {
         self.waiters.with(py, |waiters| !waiters.is_empty())
     }
 
-    /// Tells those who wait for the TLS handshake how it went.
-    pub fn settle_secured(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
+    /// Tells those who wait for it to be ready, if it is.
+    pub fn settle_ready(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_awaited(py) && self.is_ready(py)? {
+            self.settle_waiting(py, None);
+        }
+        Ok(())
+    }
+
+    /// Tells them that it never will be.
+    pub fn settle_unready(&self, py: Python<'_>, why: &Bound<'_, PyAny>) {
+        self.settle_waiting(py, Some(why));
+    }
+
+    fn settle_waiting(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
         let done = self.waiters.with(py, |waiters| {
-            let secured = |(goal, _): &(Goal, _)| matches!(goal, Goal::Secured);
-            let (done, rest) = std::mem::take(waiters).into_iter().partition(secured);
+            let ready = |(goal, _): &(Goal, _)| matches!(goal, Goal::Ready);
+            let (done, rest) = std::mem::take(waiters).into_iter().partition(ready);
             *waiters = rest;
             let done: Vec<(Goal, Py<PyAny>)> = done;
             done
@@ -95,6 +107,15 @@ impl Socket {
         for (_, future) in done {
             host::resolve(future.bind(py), error);
         }
+    }
+
+    /// A future that is done once it is ready, or has failed; `None` if it is ready now.
+    pub fn readiness(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if self.is_ready(py)? {
+            return Ok(None);
+        }
+        self.wait_for(py, Goal::Ready)
+            .map(|future| Some(future.unbind()))
     }
 
     pub(super) fn wait_for<'py>(&self, py: Python<'py>, goal: Goal) -> PyResult<Bound<'py, PyAny>> {
