@@ -259,8 +259,8 @@ async def test_what_a_handler_raises_goes_to_error_and_closes(
     assert isinstance(told, Oops)
     assert told.__traceback__ is not None
     assert recorder.names.count("error") == 1
-    # An async `end` is not waited for: the connection may have ended cleanly before it raised.
-    assert why is told or (wrap and stage == "end" and why is None)
+    assert why is told
+    assert recorder.names[-2:] == ["error", "close"]
 
 
 @every_stream

@@ -30,7 +30,8 @@ class Host:
         self._loop = weakref.ref(loop)
         self._engine = engine
         self._coroutines = Runner()
-        self._tasks: dict[asyncio.Task[Any], Socket[Any]] = {}
+        # The coroutines that wait, of each socket.
+        self._tasks: dict[Socket[Any], set[asyncio.Task[object]]] = {}
         # On a loop that is not ours: the generator whose end is the end of the engine.
         self.guard: AsyncGenerator[None, None] | None = None
         engine.attach(self)
@@ -51,7 +52,7 @@ class Host:
             task = self._coroutines.begin(self._living_loop(), coroutine, context)
         except StopIteration as stop:
             return (stop.value,)
-        self._tasks[task] = socket
+        self._tasks.setdefault(socket, set()).add(task)
         self._engine.hold()
         task.add_done_callback(functools.partial(self._finished, socket, stage, cause))
         return None
@@ -61,11 +62,15 @@ class Host:
         socket: Socket[Any],
         stage: int,
         cause: BaseException | None,
-        task: asyncio.Task[Any],
+        task: asyncio.Task[object],
     ) -> None:
-        if self._tasks.pop(task, None) is None:
-            # It came too late: the socket has been told of its end.
+        tasks = self._tasks.get(socket, set())
+        if task not in tasks:
+            # It comes too late: the loop has ended, and the socket was told of its end.
             return
+        tasks.remove(task)
+        if not tasks:
+            del self._tasks[socket]
         self._engine.unhold()
         result, error = None, None
         # A handler that was cancelled has decided nothing: what is to happen by default does.
@@ -76,9 +81,8 @@ class Host:
 
     def cancel(self, socket: Socket[Any]) -> None:
         """Cancels the coroutines of a socket whose connection is gone."""
-        for task, whose in list(self._tasks.items()):
-            if whose is socket:
-                task.cancel()
+        for task in self._tasks.get(socket, ()):
+            task.cancel()
 
     def called(
         self, handler: Callable[..., object], name: str, socket: Socket[Any], seconds: float
@@ -110,13 +114,15 @@ class Host:
         self._engine.end()
         for _ in range(2):
             if self._tasks:
-                _, late = await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
+                tasks = set().union(*self._tasks.values())
+                _, late = await asyncio.wait(tasks, timeout=_LAST_WORDS)
                 for task in late:
                     task.cancel()
         # Those who do not even listen to that are left behind.
         left, self._tasks = self._tasks, {}
-        for socket in left.values():
-            self._engine.unhold()
+        for socket, tasks in left.items():
+            for _ in tasks:
+                self._engine.unhold()
             self._engine.end_without_waiting(socket)
 
     def let_go(self) -> None:

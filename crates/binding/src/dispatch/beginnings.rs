@@ -155,8 +155,7 @@ pub(super) fn on_established(
     if socket.get().is_shaking_hands(py) {
         socket.get().start(py, token);
         call(engine, socket, Stage::Open, (socket,));
-    }
-    if has_handler(socket, Stage::Handshake) {
+    } else if has_handler(socket, Stage::Handshake) {
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));
     }

@@ -1,0 +1,560 @@
+"""Async handlers: the first step at once, one after another, and none outlives its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.conftest import LoopErrors
+from tests.support import (
+    Peer,
+    RawListener,
+    Recorder,
+    accepted,
+    dial,
+    every_link,
+    every_stream,
+    linked,
+    listen,
+    others_had_their_turn,
+)
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, TlsPeer, context, secured
+
+Socket = mantou.Socket[Any]
+
+
+class Gate:
+    """Something that coroutines wait for, and what became of them."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.entered = 0
+        self.cancelled = 0
+
+    async def wait(self) -> None:
+        self.entered += 1
+        try:
+            await self.opened.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+# One after another
+
+
+@every_link
+async def test_answers_come_in_the_order_of_the_questions(link: str) -> None:
+    """The first takes longest, and the peer ends its side before any of them is answered."""
+    pauses = [0.03, 0.02, 0.01]
+
+    async def answer(socket: Socket, data: bytes) -> None:
+        for letter in data.decode():
+            await asyncio.sleep(pauses["abc".index(letter)])
+            socket.write_all(letter.upper())
+
+    recorder = Recorder(data=answer)
+    async with linked(link, recorder) as (_, peer):
+        await peer.send(b"a")
+        await recorder.until("data")
+        await peer.send(b"b")
+        await peer.send(b"c")
+        peer.finish()
+        assert await peer.receive_until_fin() == b"ABC"
+        await recorder.until("close")
+    assert recorder.names == ["open", "data", "end", "close"]
+    assert recorder.errors == [None]
+
+
+@every_link
+async def test_nothing_is_read_while_a_coroutine_waits(link: str) -> None:
+    gate = Gate()
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        if data == b"first":
+            await gate.wait()
+
+    recorder = Recorder(data=on_data)
+    async with linked(link, recorder) as (socket, peer):
+        await peer.send(b"first")
+        await recorder.until("data")
+        flood = asyncio.ensure_future(peer.send(bytes(32 * 1024 * 1024)))
+        await others_had_their_turn()
+        await others_had_their_turn()
+        assert not flood.done()
+        assert socket.bytes_read < 1024 * 1024
+        assert len(recorder.of("data")) == 1
+        gate.opened.set()
+        await flood
+        await recorder.until_received(32 * 1024 * 1024 + 5)
+        socket.terminate()
+        await recorder.until("close")
+
+
+@every_stream
+async def test_the_first_step_is_part_of_the_event(link: str) -> None:
+    """So that what it sets is there for whatever comes next."""
+    gate = Gate()
+    order: list[str] = []
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        order.append("first step")
+        await gate.wait()
+        order.append("second step")
+
+    def note(socket: Socket, data: bytes) -> Awaitable[None]:
+        coroutine = on_data(socket, data)
+        order.append("called")
+        asyncio.get_running_loop().call_soon(order.append, "later")
+        return coroutine
+
+    recorder = Recorder(data=note)
+    async with accepted(recorder, link) as (_, peer):
+        await peer.send(b"x")
+        await recorder.until("data")
+        await others_had_their_turn()
+        assert order == ["called", "first step", "later"]
+        gate.opened.set()
+        await others_had_their_turn()
+        assert order[-1] == "second step"
+
+
+@every_stream
+async def test_whoever_never_waits_costs_no_task(link: str) -> None:
+    created: list[asyncio.Task[Any]] = []
+    loop = asyncio.get_running_loop()
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+        created.append(task)
+        return task
+
+    async def echo(socket: Socket, data: bytes) -> None:
+        async with asyncio.timeout(5):
+            socket.write_all(data)
+
+    recorder = Recorder(data=echo)
+    async with accepted(recorder, link) as (_, peer):
+        everybody = asyncio.all_tasks()
+        loop.set_task_factory(factory)
+        for _ in range(5):
+            await peer.send(b"x")
+            assert await peer.receive(1) == b"x"
+        loop.set_task_factory(None)
+        assert asyncio.all_tasks() == everybody
+    # At most the one that stands by.
+    assert len(created) <= 1
+
+
+@every_stream
+async def test_timeouts_and_tasks_work_in_every_step(link: str) -> None:
+    seen: list[object] = []
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            seen.append("timed out")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(0)).add_done_callback(lambda _: seen.append("child"))
+        assert asyncio.current_task() is task
+        assert task in asyncio.all_tasks()
+        assert "on_data" in repr(task)
+        socket.write_all(b"done")
+
+    async with accepted(Recorder(data=on_data), link) as (_, peer):
+        for _ in range(2):
+            await peer.send(b"x")
+            assert await peer.receive(4) == b"done"
+    assert seen == ["timed out", "child"] * 2
+
+
+@every_stream
+async def test_a_coroutine_may_cancel_its_own_task_before_it_waits(link: str) -> None:
+    outcomes: list[str] = []
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            outcomes.append("cancelled")
+            raise
+
+    recorder = Recorder(data=on_data)
+    async with accepted(recorder, link) as (_, peer):
+        for count in (1, 2):
+            await peer.send(b"x")
+            await recorder.until("data", count)
+            await others_had_their_turn()
+            assert outcomes == ["cancelled"] * count
+
+
+@every_stream
+async def test_drain_and_end_wait_their_turn(link: str) -> None:
+    gate = Gate()
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        block = bytes(1 << 20)
+        while socket.write(block) == len(block):
+            pass
+        await gate.wait()
+
+    recorder = Recorder(data=on_data)
+    async with accepted(recorder, link) as (socket, peer):
+        await peer.send(b"x")
+        await recorder.until("data")
+        peer.finish()
+        await peer.receive(socket.bytes_written)
+        await others_had_their_turn()
+        assert recorder.names == ["open", "data"]
+        gate.opened.set()
+        await recorder.until("end")
+        await peer.receive_until_fin()
+        await recorder.until("close")
+    assert recorder.names == ["open", "data", "drain", "end", "close"]
+
+
+@every_stream
+async def test_an_async_end_has_the_last_word(link: str) -> None:
+    async def on_end(socket: Socket) -> None:
+        await asyncio.sleep(0.01)
+        socket.write_all(b"last")
+
+    recorder = Recorder(end=on_end)
+    async with accepted(recorder, link) as (_, peer):
+        peer.finish()
+        assert await peer.receive_until_fin() == b"last"
+        await recorder.until("close")
+    assert recorder.errors == [None]
+
+
+@every_link
+async def test_different_sockets_do_not_wait_for_each_other(link: str) -> None:
+    gate = Gate()
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        if data == b"slow":
+            await gate.wait()
+        socket.write_all(data)
+
+    async with linked(link, Recorder(data=on_data)) as (_, slow):
+        async with linked(link, Recorder(data=on_data)) as (_, quick):
+            await slow.send(b"slow")
+            await quick.send(b"quick")
+            assert await quick.receive(5) == b"quick"
+            gate.opened.set()
+            assert await slow.receive(4) == b"slow"
+
+
+# open
+
+
+@every_stream
+async def test_no_data_before_an_async_open_has_returned(link: str) -> None:
+    gate = Gate()
+    order: list[str] = []
+
+    async def on_open(socket: Socket) -> None:
+        order.append("open starts")
+        await gate.wait()
+        order.append("open returns")
+
+    def on_data(socket: Socket, data: bytes) -> None:
+        order.append("data")
+
+    recorder = Recorder(open=on_open, data=on_data)
+    with RawListener() as raw:
+        options: Any = {"hostname": "127.0.0.1", "port": raw.port}
+        if link == "tls":
+            options["tls"] = CLIENT_OPTIONS
+        connecting = asyncio.ensure_future(mantou.connect(socket=recorder, **options))
+        peer = await raw.accept()
+        if link == "tls":
+            peer = await secured(peer.sock, server_side=True)
+        await recorder.until("open")
+        await peer.send(b"early")
+        await others_had_their_turn()
+        assert order == ["open starts"]
+        assert not connecting.done()
+        gate.opened.set()
+        socket = await connecting
+        await recorder.until("data")
+        assert order == ["open starts", "open returns", "data"]
+        socket.terminate()
+        await recorder.until("close")
+        peer.close()
+
+
+@pytest.mark.parametrize("engine", ["rustls", "ssl"])
+async def test_the_first_request_finds_an_opened_connection(engine: str) -> None:
+    """It comes in one segment with the last message of the handshake."""
+    order: list[str] = []
+
+    async def on_open(socket: Socket) -> None:
+        order.append("open")
+        socket.data = "set up"
+        await asyncio.sleep(0.01)
+
+    def on_data(socket: Socket, data: bytes) -> None:
+        order.append(f"{data.decode()} {socket.data}")
+
+    recorder = Recorder(open=on_open, data=on_data)
+    tls = SERVER_OPTIONS if engine == "rustls" else context(server_side=True)
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, tls=tls) as listener:
+        raw = Peer.connect_at_once(("127.0.0.1", listener.port))
+        peer = TlsPeer(raw.sock, server_side=False)
+        while True:
+            try:
+                peer.ssl.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await raw.send(peer.outgoing.read())
+                peer._incoming.write(await raw.receive_some())
+        peer.ssl.write(b"request")
+        await raw.send(peer.outgoing.read())
+        await recorder.until("data")
+        raw.close()
+        await recorder.until("close")
+    assert order[:2] == ["open", "request set up"]
+
+
+@pytest.mark.parametrize("engine", ["rustls", "ssl"])
+async def test_a_handshake_goes_on_while_open_waits(engine: str) -> None:
+    """Its news, and the data behind it, wait for the coroutine."""
+    gate = Gate()
+
+    class Handlers(Recorder):
+        def handshake(self, socket: Socket, success: bool, error: object) -> object:
+            return self._note("handshake", socket, success)
+
+    recorder = Handlers(open=lambda socket: gate.wait())
+    tls = SERVER_OPTIONS if engine == "rustls" else context(server_side=True)
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, tls=tls) as listener:
+        peer = await dial(listener, "tls")
+        await peer.send(b"behind")
+        await others_had_their_turn()
+        assert recorder.names == ["open"]
+        gate.opened.set()
+        await recorder.until_received(6)
+        peer.close()
+        await recorder.until("close")
+    assert recorder.names[:3] == ["open", "handshake", "data"]
+
+
+async def test_what_an_async_open_raises_is_raised_by_connect() -> None:
+    failure = OSError("not today")
+
+    async def on_open(socket: Socket) -> None:
+        await asyncio.sleep(0)
+        raise failure
+
+    recorder = Recorder(open=on_open)
+    with listen(Recorder()) as listener:
+        with pytest.raises(OSError, match="not today") as caught:
+            await mantou.connect(hostname="127.0.0.1", port=listener.port, socket=recorder)
+    assert caught.value is failure
+    assert recorder.names == ["open", "error", "close"]
+    assert recorder.errors == [failure]
+
+
+# Gone
+
+
+ENDINGS: dict[str, Callable[[Socket, Peer], object]] = {
+    "reset": lambda socket, peer: peer.reset(),
+    "terminate": lambda socket, peer: socket.terminate(),
+    "close": lambda socket, peer: socket.close(),
+    "timeout": lambda socket, peer: socket.timeout(0.01),
+}
+
+
+@every_stream
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_no_coroutine_outlives_its_connection(link: str, ending: str) -> None:
+    gate = Gate()
+    order: list[str] = []
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        try:
+            await gate.wait()
+        finally:
+            await asyncio.sleep(0)
+            order.append("coroutine ends")
+
+    recorder = Recorder(data=on_data, close=lambda socket, error: order.append("close"))
+    async with accepted(recorder, link) as (socket, peer):
+        await peer.send(b"x")
+        await recorder.until("data")
+        ENDINGS[ending](socket, peer)
+        await recorder.until("close")
+    assert order == ["coroutine ends", "close"]
+    assert (gate.entered, gate.cancelled) == (1, 1)
+    kinds = {"reset": ConnectionResetError, "timeout": TimeoutError}
+    (error,) = recorder.errors
+    assert isinstance(error, kinds.get(ending, type(None)))
+
+
+@every_stream
+async def test_what_a_cancelled_coroutine_raises_is_told_before_close(link: str) -> None:
+    async def on_data(socket: Socket, data: bytes) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise LookupError("while cleaning up") from None
+
+    recorder = Recorder(data=on_data)
+    async with accepted(recorder, link) as (socket, peer):
+        await peer.send(b"x")
+        await recorder.until("data")
+        socket.terminate()
+        await recorder.until("close")
+    assert recorder.names == ["open", "data", "error", "close"]
+    assert isinstance(recorder.of("error")[0][1], LookupError)
+
+
+@every_stream
+async def test_data_before_a_reset_is_not_lost_to_a_coroutine(link: str) -> None:
+    """The coroutine is cancelled for the reset; then comes what had arrived, then the end."""
+    gate = Gate()
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        if data.startswith(b"first"):
+            await gate.wait()
+
+    recorder = Recorder(data=on_data)
+    async with accepted(recorder, link) as (_, peer):
+        await peer.send(b"first")
+        await recorder.until("data")
+        await peer.send(b"second")
+        peer.reset()
+        await recorder.until("close")
+    assert gate.cancelled == 1
+    assert bytes(recorder.received) == b"firstsecond"
+    assert isinstance(recorder.errors[0], ConnectionResetError)
+
+
+@every_stream
+@pytest.mark.parametrize("keep", [True, False])
+async def test_timeout_is_asked_although_a_coroutine_waits(link: str, keep: bool) -> None:
+    gate = Gate()
+    recorder = Recorder(data=lambda socket, data: gate.wait(), timeout=lambda socket: keep)
+    async with accepted(recorder, link, idle_timeout=0.02) as (_, peer):
+        await peer.send(b"x")
+        await recorder.until("timeout")
+        if keep:
+            gate.opened.set()
+            await others_had_their_turn()
+            peer.finish()
+        await recorder.until("close")
+    assert gate.cancelled == (0 if keep else 1)
+    assert isinstance(recorder.errors[0], type(None) if keep else TimeoutError)
+
+
+@every_stream
+async def test_an_async_timeout_is_asked_once_at_a_time(link: str) -> None:
+    gate = Gate()
+
+    async def decide(socket: Socket) -> bool:
+        await gate.wait()
+        return False
+
+    recorder = Recorder(timeout=decide)
+    async with accepted(recorder, link, idle_timeout=0.01) as (socket, peer):
+        await recorder.until("timeout")
+        socket.timeout(0.001)
+        again = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.05, again.set_result, None)
+        await again
+        assert gate.entered == 1
+        gate.opened.set()
+        assert await peer.receive_until_fin() == b""
+        await recorder.until("close")
+    assert isinstance(recorder.errors[0], TimeoutError)
+
+
+# The loop's end
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_the_end_of_the_loop_ends_coroutines_first(stubborn: bool) -> None:
+    order: list[str] = []
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if stubborn:
+                await asyncio.sleep(0.01)
+            order.append("coroutine ends")
+
+    recorder = Recorder(data=on_data, close=lambda socket, error: order.append("close"))
+
+    async def main() -> None:
+        listener = listen(recorder)
+        peer = await dial(listener)
+        await peer.send(b"x")
+        await recorder.until("data")
+        peer.close()
+
+    mantou.run(main())
+    assert order == ["coroutine ends", "close"]
+
+
+# Upgraded
+
+
+async def test_a_coroutine_may_upgrade_and_go_on() -> None:
+    """It belongs to the raw socket; the TLS socket's handlers do not wait for it."""
+    opened = asyncio.get_running_loop().create_future()
+    finished: list[str] = []
+
+    class Secure(Recorder):
+        def open(self, socket: Socket) -> object:
+            opened.set_result(None)
+            return super().open(socket)
+
+    secure = Secure(data=lambda socket, data: socket.write(data))
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        socket.write_all(b"go")
+        socket.upgrade_tls(tls=SERVER_OPTIONS, socket=secure)
+        await opened
+        finished.append("opened")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            finished.append("ended")
+
+    raw = Recorder(data=on_data, close=lambda socket, error: finished.append("raw close"))
+    async with accepted(raw) as (_, peer):
+        await peer.send(b"STARTTLS")
+        assert await peer.receive(2) == b"go"
+        over_tls = await secured(peer.sock, server_side=False)
+        await over_tls.send(b"secret")
+        assert await over_tls.receive(6) == b"secret"
+        over_tls.finish()
+        await over_tls.receive_until_fin()
+        await secure.until("close")
+    assert finished == ["opened", "ended", "raw close"]
+
+
+async def test_nobody_else_hears_of_a_handlers_coroutine(loop_errors: LoopErrors) -> None:
+    """What a cancelled coroutine leaves behind is no 'Task exception was never retrieved'."""
+    recorder = Recorder(data=lambda socket, data: asyncio.sleep(60))
+    async with accepted(recorder) as (socket, peer):
+        await peer.send(b"x")
+        await recorder.until("data")
+        socket.terminate()
+        await recorder.until("close")
+    assert loop_errors == []
