@@ -360,9 +360,8 @@ async def test_what_an_async_open_raises_is_raised_by_connect() -> None:
         raise failure
 
     recorder = Recorder(open=on_open)
-    with listen(Recorder()) as listener:
-        with pytest.raises(OSError, match="not today") as caught:
-            await mantou.connect(hostname="127.0.0.1", port=listener.port, socket=recorder)
+    with listen(Recorder()) as listener, pytest.raises(OSError, match="not today") as caught:
+        await mantou.connect(hostname="127.0.0.1", port=listener.port, socket=recorder)
     assert caught.value is failure
     assert recorder.names == ["open", "error", "close"]
     assert recorder.errors == [failure]

@@ -7,7 +7,7 @@ import functools
 import logging
 import weakref
 from asyncio.log import logger as asyncio_log
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextvars import Context
 from typing import Any
 
@@ -84,9 +84,7 @@ class Host:
         for task in self._tasks.get(socket, ()):
             task.cancel()
 
-    def called(
-        self, handler: Callable[..., object], name: str, socket: Socket[Any], seconds: float
-    ) -> None:
+    def called(self, handler: object, name: str, socket: Socket[Any], seconds: float) -> None:
         """In debug mode: names a handler that kept the loop, as asyncio names its callbacks."""
         if seconds >= self._living_loop().slow_callback_duration:
             owner = getattr(handler, "__self__", None)
@@ -94,8 +92,9 @@ class Host:
                 title = getattr(handler, "__qualname__", repr(handler))
             else:
                 title = f"{type(owner).__qualname__}.{name}"
+            # Only what it looks like now: a record that is kept is not to keep the socket.
             asyncio_log.warning(
-                "Executing handler %s of %r took %.3f seconds", title, socket, seconds
+                "Executing handler %s of %s took %.3f seconds", title, repr(socket), seconds
             )
 
     def report(self, message: str, error: BaseException, about: object) -> None:

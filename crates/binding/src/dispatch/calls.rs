@@ -53,13 +53,25 @@ where
 {
     let py = socket.py();
     let _entered = socket.get().context().enter(py)?;
-    if !engine.get().is_debugged(py) {
-        return handler.call1(arguments);
+    if engine.get().is_debugged(py) {
+        return timed(engine, socket, stage, handler, || handler.call1(arguments));
     }
+    handler.call1(arguments)
+}
+
+/// Has `what` named if it takes long.
+#[cold]
+pub(super) fn timed<R>(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    what: &Bound<'_, PyAny>,
+    act: impl FnOnce() -> R,
+) -> R {
     let start = Instant::now();
-    let outcome = handler.call1(arguments);
+    let outcome = act();
     let host = &engine.get().host;
-    host.called(handler, stage.name(), socket, start.elapsed());
+    host.called(what, stage.name(), socket, start.elapsed());
     outcome
 }
 

@@ -6,7 +6,7 @@
 
 use pyo3::prelude::*;
 
-use super::calls::{is_cancellation, weigh};
+use super::calls::{is_cancellation, timed, weigh};
 use super::endings::{give_up_idle, say_goodbye};
 use super::{Stage, Verdict};
 use crate::engine::Engine;
@@ -30,9 +30,14 @@ pub(super) fn begin(
     let py = socket.py();
     let context = socket.get().context();
     let host = &engine.get().host;
-    let result = context
-        .enter(py)
-        .and_then(|_entered| host.begin(socket, stage as u8, cause, coroutine, context.object(py)));
+    let start = || host.begin(socket, stage as u8, cause, coroutine, context.object(py));
+    let result = context.enter(py).and_then(|_entered| {
+        if engine.get().is_debugged(py) {
+            timed(engine, socket, stage, coroutine, start)
+        } else {
+            start()
+        }
+    });
     match result {
         Ok(None) => {
             socket.get().add_coroutine(py, stage.holds());
