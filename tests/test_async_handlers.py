@@ -248,13 +248,13 @@ async def test_different_sockets_do_not_wait_for_each_other(link: str) -> None:
             await gate.wait()
         socket.write_all(data)
 
-    async with linked(link, Recorder(data=on_data)) as (_, slow):
-        async with linked(link, Recorder(data=on_data)) as (_, quick):
-            await slow.send(b"slow")
-            await quick.send(b"quick")
-            assert await quick.receive(5) == b"quick"
-            gate.opened.set()
-            assert await slow.receive(4) == b"slow"
+    recorder = Recorder(data=on_data)
+    async with linked(link, recorder) as (_, slow), linked(link, recorder) as (_, quick):
+        await slow.send(b"slow")
+        await quick.send(b"quick")
+        assert await quick.receive(5) == b"quick"
+        gate.opened.set()
+        assert await slow.receive(4) == b"slow"
 
 
 # open

@@ -11,7 +11,6 @@ import asyncio
 from asyncio import tasks
 from collections.abc import Coroutine
 from contextvars import Context
-from types import TracebackType
 from typing import Any
 
 AnyCoroutine = Coroutine[Any, Any, object]
@@ -85,15 +84,8 @@ class _Rest(Coroutine[Any, Any, object]):
             return awaited
         return self._context.run(self._coroutine.send, value)
 
-    def throw(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-    ) -> Any:
-        error = typ if isinstance(typ, BaseException) else val
-        if not isinstance(error, BaseException):
-            error = typ()
+    def throw(self, error: Any, *_: object) -> Any:
+        # Tasks give the exception itself, and nothing else.
         if self._coroutine is None or self._context is None:
             raise error
         awaited, self._awaited = self._awaited, None

@@ -113,8 +113,8 @@ class Host:
         self._engine.end()
         for _ in range(2):
             if self._tasks:
-                tasks = set().union(*self._tasks.values())
-                _, late = await asyncio.wait(tasks, timeout=_LAST_WORDS)
+                waiting = [task for tasks in self._tasks.values() for task in tasks]
+                _, late = await asyncio.wait(waiting, timeout=_LAST_WORDS)
                 for task in late:
                     task.cancel()
         # Those who do not even listen to that are left behind.

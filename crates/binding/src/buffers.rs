@@ -1,4 +1,4 @@
-//! Bytes across the border, without copies. The other file with `unsafe`.
+//! Bytes across the border, without copies. One of the files with `unsafe`.
 
 use std::ffi::{c_int, c_void};
 use std::mem::{self, ManuallyDrop, MaybeUninit};

@@ -1,4 +1,4 @@
-//! Interior mutability under the interpreter's lock. One of the two files with `unsafe`.
+//! Interior mutability under the interpreter's lock. One of the files with `unsafe`.
 //!
 //! Python objects are shared between threads, so they cannot hold plain cells. Two rules make
 //! these sound: every access happens with the interpreter's lock held (the module declares that

@@ -92,18 +92,17 @@ pub(super) fn end(
     ending: Ending,
 ) -> PyResult<()> {
     let py = engine.py();
-    let raw = socket.get().raw(py);
-    let raw = raw.as_ref().map(|raw| raw.bind(py));
-    let busy = |socket: &Bound<'_, Socket>| socket.get().has_coroutines(py);
-    if !busy(socket) && !raw.is_some_and(busy) {
-        return say_goodbye(engine, socket, &ending);
+    let raw = busy_raw(socket);
+    if raw.is_none() && !socket.get().has_coroutines(py) {
+        say_goodbye(engine, socket, &ending);
+        return Ok(());
     }
     engine.get().core.with(mantou_engine::Engine::hold)?;
     socket.get().set_ending(py, ending);
     if let Some(raw) = raw {
-        raw.get()
-            .set_ending(py, Ending::With(socket.clone().unbind()));
-        engine.get().host.cancel(raw);
+        let with = Ending::With(socket.clone().unbind());
+        raw.get().set_ending(py, with);
+        engine.get().host.cancel(&raw);
     }
     engine.get().host.cancel(socket);
     Ok(())
@@ -118,22 +117,25 @@ pub fn end_without_waiting(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket
 /// Says what had to wait for coroutines, if there are none any more.
 fn conclude(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) -> PyResult<()> {
     let py = engine.py();
-    let this = socket.get();
-    if this.has_coroutines(py) {
+    if socket.get().has_coroutines(py) || busy_raw(socket).is_some() {
         return Ok(());
     }
-    let raw_is_busy = this.raw(py).is_some_and(|raw| raw.get().has_coroutines(py));
-    if raw_is_busy {
-        return Ok(());
-    }
-    match this.take_ending(py) {
+    match socket.get().take_ending(py) {
         Some(Ending::With(other)) => conclude(engine, other.bind(py)),
         Some(ending) => {
             engine.get().core.with(mantou_engine::Engine::unhold)?;
-            say_goodbye(engine, socket, &ending)
+            say_goodbye(engine, socket, &ending);
+            Ok(())
         }
         None => Ok(()),
     }
+}
+
+/// The socket that this one was upgraded from, if coroutines of its handlers still wait.
+fn busy_raw<'py>(socket: &Bound<'py, Socket>) -> Option<Bound<'py, Socket>> {
+    let py = socket.py();
+    let raw = socket.get().raw(py)?.into_bound(py);
+    raw.get().has_coroutines(py).then_some(raw)
 }
 
 fn hold(socket: &Bound<'_, Socket>, held: bool) {

@@ -80,18 +80,14 @@ pub(super) fn on_closed(
 }
 
 /// The last events of a connection.
-pub(super) fn say_goodbye(
-    engine: &Bound<'_, Engine>,
-    socket: &Bound<'_, Socket>,
-    ending: &Ending,
-) -> PyResult<()> {
+pub(super) fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &Ending) {
     let Ending::Own {
         error,
         never_opened,
         handshaking,
     } = ending
     else {
-        return Ok(());
+        return;
     };
     let py = engine.py();
     let this = socket.get();
@@ -124,7 +120,6 @@ pub(super) fn say_goodbye(
     if let Some(listener) = this.native_listener(py) {
         listener.get().remove_connection(py);
     }
-    Ok(())
 }
 
 /// The loop ends: nothing is left open, and everybody is told.

@@ -69,7 +69,7 @@ impl Socket {
     /// Bytes accepted and not yet in the kernel.
     #[getter]
     fn buffered(&self, py: Python<'_>) -> PyResult<usize> {
-        self.with(py, |core, token| core.buffered(token))
+        self.with(py, core::Engine::buffered)
     }
 
     /// A context whose writes leave together.
