@@ -489,6 +489,15 @@ async def test_cancelled_while_resolving(monkeypatch: pytest.MonkeyPatch) -> Non
     assert recorder.events == []
 
 
+async def test_a_resolver_that_answers_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    resolve(monkeypatch)
+    with pytest.raises(kernel.gaierror, match=r"nowhere\.test") as caught:
+        await mantou.connect(hostname="nowhere.test", port=1, socket=recorder)
+    assert caught.value.errno == kernel.EAI_NONAME
+    assert recorder.events == [("connect_error", caught.value)]
+
+
 async def test_cancelled_by_a_timeout_of_the_callers() -> None:
     recorder = Recorder()
     with FullListener() as full:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Unpack, cast, overload
 
 from . import _bind
-from ._addresses import Literal, SocketAddress, interleave
+from ._addresses import Literal, SocketAddress, interleave, no_address
 from ._attach import running_engine
 from ._core import Attempt, Engine, Socket, is_server_name
 from ._handlers import D
@@ -130,6 +130,8 @@ async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candid
         str(target.host), target.port, family=family, type=kernel.SOCK_STREAM
     )
     # A hosts file may well name an address twice.
+    if not found:
+        raise no_address(target.host)
     unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
     return interleave(cast("Iterable[Candidate]", unique))
 
