@@ -37,7 +37,8 @@ async def connect(**options: Any) -> Socket[Any]:
     Bun: `Bun.connect()`. The options and their units are those of `TCPSocketConnectOptions`,
     `UnixSocketOptions` and `FdSocketOptions`.
 
-    Cancelling it closes every attempt at once; no handler is called after that.
+    Cancelling it closes every attempt at once. If `open` had been called already, `close` is called
+    before the CancelledError is raised; no handler is called after that.
 
     :raises OSError: the connection failed, after `connect_error` was called; of the class that
         fits its errno (`ConnectionRefusedError`, ...). With several addresses it has a note for
@@ -68,16 +69,16 @@ async def connect(**options: Any) -> Socket[Any]:
         raise
     finally:
         engine.unhold()
-    if failure is not None:
-        # `open` raised: the socket is on its way out, and `close` is still to be called.
-        await socket._closed()
-        raise failure
-    if tls is not None:
-        try:
+    try:
+        if failure is not None:
+            # `open` raised: the socket is on its way out, and `close` is still to be called.
+            await socket._closed()
+            raise failure
+        if tls is not None:
             await socket._secured()
-        except asyncio.CancelledError:
-            socket._abandon()
-            raise
+    except asyncio.CancelledError:
+        socket._abandon()
+        raise
     return socket
 
 
@@ -129,9 +130,9 @@ async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candid
     found = await asyncio.get_running_loop().getaddrinfo(
         str(target.host), target.port, family=family, type=kernel.SOCK_STREAM
     )
-    # A hosts file may well name an address twice.
     if not found:
         raise no_address(target.host)
+    # A hosts file may well name an address twice.
     unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
     return interleave(cast("Iterable[Candidate]", unique))
 

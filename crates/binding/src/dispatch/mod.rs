@@ -25,7 +25,7 @@ use beginnings::accept;
 pub use beginnings::{connect_failed, opened};
 use calls::call;
 pub use calls::finished;
-pub use endings::end_all;
+pub use endings::{conclude_end, end_all};
 use endings::{on_closed, on_idle};
 use reading::{pump, read};
 
