@@ -8,7 +8,7 @@
 use std::cell::{RefCell, UnsafeCell};
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::errors;
 
@@ -103,6 +103,18 @@ impl<T> ThreadBound<T> {
             Ok(mut value) => Ok(act(&mut value)),
             Err(_) => Err(errors::reentered()),
         }
+    }
+}
+
+/// Whether Python has other threads, which may be waiting for the interpreter's lock.
+#[inline]
+pub fn has_company(_py: Python<'_>) -> bool {
+    // SAFETY: the lock is held, so this thread has a state, which nobody else removes. The others'
+    // are not looked into.
+    unsafe {
+        let own = ffi::PyThreadState_Get();
+        let first = ffi::PyInterpreterState_ThreadHead(ffi::PyInterpreterState_Get());
+        first != own || !ffi::PyThreadState_Next(own).is_null()
     }
 }
 

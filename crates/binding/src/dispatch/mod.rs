@@ -48,10 +48,6 @@ pub struct Work {
     last_read: usize,
     /// The last question for events came back empty.
     pub was_idle: bool,
-    /// When the interpreter's lock was last handed over.
-    pub lock_taken: Instant,
-    /// When it is to be handed over again.
-    pub lock_hold: Duration,
 }
 
 impl Default for Work {
@@ -62,8 +58,6 @@ impl Default for Work {
             buffer: ReadBuffer::new(BUFFER_SIZE),
             last_read: 0,
             was_idle: false,
-            lock_taken: Instant::now(),
-            lock_hold: Duration::ZERO,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use mantou_engine::{self as core, Interest, Target};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Engine;
+use crate::cell::has_company;
 use crate::dispatch::{self, Stage, Work};
 use crate::errors;
 use crate::settings;
@@ -18,12 +18,6 @@ use crate::socket::Socket;
 /// The selector's bits, as Python's `selectors` has them.
 const EVENT_READ: u32 = 1;
 const EVENT_WRITE: u32 = 2;
-
-/// How long the interpreter's lock is kept at most while there is always something to do, in the
-/// interpreter's own switch intervals. A thread that has waited for one of them demands the lock,
-/// and from then on gets it with the next release. A release before that only wakes it, too late to
-/// catch the lock, and starts its wait anew: with short holds it would never get to demand it.
-const LOCK_HOLD_INTERVALS: f64 = 3.0;
 
 /// A wait that took less found its events there already.
 const REAL_WAIT: Duration = Duration::from_micros(20);
@@ -42,17 +36,14 @@ impl Engine {
         }
         work.next = 0;
         let in_haste = patience == Some(Duration::ZERO);
-        // Handing the lock over and taking it back costs more than asking whether that is needed;
-        // but where the last question found nothing, the next is likely to find nothing either.
+        // Sleeping costs more than asking whether that is needed; but where the last question
+        // found nothing, the next is likely to find nothing either.
         if in_haste || !work.was_idle {
-            let now = Instant::now();
-            let result = if now.duration_since(work.lock_taken) > work.lock_hold {
-                work.lock_taken = now;
-                work.lock_hold = lock_hold(py)?;
-                let events = &mut work.events;
+            let events = &mut work.events;
+            let result = if has_company(py) {
                 py.detach(|| self.poller.wait(events, Some(Duration::ZERO)))
             } else {
-                self.poller.wait(&mut work.events, Some(Duration::ZERO))
+                self.poller.wait(events, Some(Duration::ZERO))
             };
             forgive_interruption(result)?;
             work.was_idle = work.events.is_empty();
@@ -63,9 +54,7 @@ impl Engine {
         let events = &mut work.events;
         let start = Instant::now();
         forgive_interruption(py.detach(|| self.poller.wait(events, patience)))?;
-        work.lock_taken = Instant::now();
-        let waited = work.lock_taken.duration_since(start) > REAL_WAIT;
-        work.was_idle = waited && work.events.len() < 2;
+        work.was_idle = start.elapsed() > REAL_WAIT && work.events.len() < 2;
         Ok(())
     }
 }
@@ -189,14 +178,6 @@ fn forgive_interruption(result: io::Result<()>) -> PyResult<()> {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(errors::from_io(&error)),
         _ => Ok(()),
     }
-}
-
-fn lock_hold(py: Python<'_>) -> PyResult<Duration> {
-    let interval = py
-        .import("sys")?
-        .call_method0(intern!(py, "getswitchinterval"))?;
-    let seconds: f64 = interval.extract()?;
-    Ok(settings::duration(LOCK_HOLD_INTERVALS * seconds))
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
