@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import inspect
 import selectors
-from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast
 
 from ._attach import take_waiting_engine
 from ._core import Engine
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -43,6 +44,20 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().stop()
         if not self.is_closed():
             self._engine.interrupt()
+
+    def add_reader(
+        self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
+    ) -> None:
+        """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
+        self._native.forget_stale(fd)
+        super().add_reader(fd, callback, *args)
+
+    def add_writer(
+        self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
+    ) -> None:
+        """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
+        self._native.forget_stale(fd)
+        super().add_writer(fd, callback, *args)
 
     async def until_idle(self) -> None:
         """Returns when no referenced listener or socket is left; for mantou's own use."""
@@ -147,7 +162,8 @@ class _EngineSelector(selectors.BaseSelector):
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         key = self._keys.pop(self._fd_of(fileobj))
-        # Closed before it was unregistered: the kernel has forgotten it already.
+        # Closed before it was unregistered: the kernel has forgotten it already, and one of our
+        # sockets that has its number now stays.
         with contextlib.suppress(OSError):
             self._engine.unregister(key.fd)
         return key
@@ -157,10 +173,22 @@ class _EngineSelector(selectors.BaseSelector):
     ) -> selectors.SelectorKey:
         key = self._keys[self._fd_of(fileobj)]
         if events != key.events:
-            self._engine.modify(key.fd, events)
+            try:
+                self._engine.modify(key.fd, events)
+            except OSError:
+                # As asyncio's own selectors do: what cannot be watched is not registered any more.
+                del self._keys[key.fd]
+                raise
         key = key._replace(events=events, data=data)
         self._keys[key.fd] = key
         return key
+
+    def forget_stale(self, fileobj: FileDescriptorLike) -> None:
+        """Forgets a descriptor that was closed meanwhile, and is one of our sockets' now."""
+        with contextlib.suppress(AttributeError, ValueError):
+            fd = _fileno(fileobj)
+            if self._engine.uses(fd):
+                self._keys.pop(fd, None)
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         return self._keys[self._fd_of(fileobj)]

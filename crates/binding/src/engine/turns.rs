@@ -8,7 +8,7 @@ use mantou_engine::{self as core, Interest, Target};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::Engine;
+use super::{Engine, Owner};
 use crate::cell::has_company;
 use crate::dispatch::{self, Stage, Work};
 use crate::errors;
@@ -27,6 +27,23 @@ impl Engine {
         self.work.replace(py, None).ok_or_else(|| {
             PyRuntimeError::new_err("the event loop cannot be run from inside a handler")
         })
+    }
+
+    /// The error of whoever wants to watch a descriptor of ours; in asyncio's words.
+    fn in_use(&self, py: Python<'_>, fd: RawFd) -> PyResult<PyErr> {
+        let token = self.core.with(|core| core.holder(fd))?;
+        let user = match token.and_then(|token| self.owner(py, token)) {
+            Some(Owner::Socket(socket)) => Some(socket.into_any()),
+            Some(Owner::Listener(listener)) => listener.get().owner(py),
+            Some(Owner::Attempt(_)) | None => None,
+        };
+        let user = match user {
+            Some(user) => user.bind(py).repr()?.to_string(),
+            None => "that is opening or closing".to_owned(),
+        };
+        Ok(PyRuntimeError::new_err(format!(
+            "File descriptor {fd} is used by transport {user}"
+        )))
     }
 
     /// Waits for events, unless some of the last wait are still to be handled.
@@ -63,7 +80,15 @@ impl Engine {
 impl Engine {
     // Descriptors of the surrounding event loop
 
-    fn register(&self, fd: RawFd, events: u32) -> PyResult<()> {
+    /// Whether it is one of our sockets'.
+    fn uses(&self, fd: RawFd) -> bool {
+        self.poller.is_member(fd)
+    }
+
+    fn register(&self, py: Python<'_>, fd: RawFd, events: u32) -> PyResult<()> {
+        if self.poller.is_member(fd) {
+            return Err(self.in_use(py, fd)?);
+        }
         let result = self.poller.add_foreign(fd, interest(events));
         result.map_err(|error| errors::from_io(&error))
     }
