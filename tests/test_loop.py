@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import gc
 import os
 import signal
 import socket as kernel
@@ -257,6 +258,91 @@ def test_a_loop_that_is_only_closed_terminates_too() -> None:
         peer.recv(1)
     peer.close()
     assert loop.is_closed()
+
+
+def loop_with_a_connection(recorder: Recorder) -> tuple[mantou.EventLoop, kernel.socket]:
+    """A loop that has stopped with a socket open, and the peer."""
+    loop = mantou.new_event_loop()
+
+    async def start() -> int:
+        return mantou.listen(hostname="127.0.0.1", port=0, socket=recorder).port
+
+    peer = kernel.create_connection(("127.0.0.1", loop.run_until_complete(start())))
+    loop.run_until_complete(recorder.until("open"))
+    return loop, peer
+
+
+async def test_closing_another_loop_inside_a_running_one() -> None:
+    recorder = Recorder()
+    ran = []
+
+    def open_another() -> tuple[mantou.EventLoop, kernel.socket]:
+        loop, peer = loop_with_a_connection(recorder)
+        loop.call_soon(ran.append, "what was queued")
+        return loop, peer
+
+    other, peer = await asyncio.to_thread(open_another)
+    other.close()
+    assert other.is_closed()
+    assert recorder.names == ["open", "close"]
+    assert recorder.errors == [None]
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+    peer.close()
+    assert ran == []
+
+
+async def test_dropping_another_loop_inside_a_running_one() -> None:
+    recorder = Recorder()
+    made: list[tuple[mantou.EventLoop, kernel.socket]] = []
+    thread = threading.Thread(target=lambda: made.append(loop_with_a_connection(recorder)))
+    thread.start()
+    thread.join()
+    other, peer = made.pop()
+    del other
+    recorder.sockets.clear()
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert recorder.names == ["open", "close"]
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+    peer.close()
+
+
+def test_an_async_close_handler_cannot_run_in_a_closed_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def last_words(*_: object) -> None:
+        raise AssertionError("there is no loop to run it")
+
+    loop, peer = loop_with_a_connection(Recorder(close=last_words))
+    loop.close()
+    assert "last_words" in caplog.text
+    assert "shutdown_asyncgens" in caplog.text
+    peer.close()
+
+
+def test_a_running_loop_cannot_be_closed() -> None:
+    recorder = Recorder()
+    loop, peer = loop_with_a_connection(recorder)
+
+    async def close() -> None:
+        with pytest.raises(RuntimeError, match="running"):
+            loop.close()
+
+    loop.run_until_complete(close())
+    assert recorder.names == ["open"]
+    loop.close()
+    peer.close()
+
+
+@pytest.mark.parametrize("closing", ["loop.close()", ""])
+def test_a_loop_that_never_ran_goes_silently(closing: str) -> None:
+    program = f"import mantou; loop = mantou.new_event_loop(); {closing}"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_nothing_can_be_opened_while_the_loop_ends() -> None:

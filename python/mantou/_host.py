@@ -27,9 +27,17 @@ class Host:
         self._loop = weakref.ref(loop)
         self._engine = engine
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._runs_tasks = True
         # On a loop that is not ours: the generator whose end is the end of the engine.
         self.guard: AsyncGenerator[None, None] | None = None
         engine.attach(self)
+
+    def admits(self) -> bool:
+        """Whether this thread may use the sockets: it runs the loop, or nobody does."""
+        loop = self._loop()
+        if loop is None or not loop.is_running():
+            return True
+        return asyncio._get_running_loop() is loop
 
     def future(self) -> asyncio.Future[None]:
         return self._living_loop().create_future()
@@ -42,6 +50,12 @@ class Host:
         cause: BaseException | None,
     ) -> None:
         """Runs an async handler. Its end counts as the handler's end."""
+        if not self._runs_tasks:
+            coroutine.close()
+            _log.warning(
+                "the loop was closed without shutdown_asyncgens(): %r could not run", coroutine
+            )
+            return
         task = self._living_loop().create_task(coroutine)
         self._tasks.add(task)
         self._engine.hold()
@@ -83,6 +97,15 @@ class Host:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+    def end_at_once(self) -> None:
+        """Terminates what is open. The loop does not run, so neither do async handlers."""
+        self._runs_tasks = False
+        self._engine.end()
+
+    def stop(self) -> None:
+        """Stops a loop that was inherited from a parent process."""
+        self._living_loop().stop()
 
     def let_go(self) -> None:
         """Parts host and engine, whose references to each other would keep both alive."""

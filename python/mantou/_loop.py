@@ -24,7 +24,9 @@ class EventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
-    `asyncio.Runner(loop_factory=mantou.new_event_loop)`.
+    `asyncio.Runner(loop_factory=mantou.new_event_loop)`. It may be made in one thread, run in
+    another and closed by a third: its sockets are for the thread that runs it, and while none does,
+    for whoever comes.
     """
 
     def __init__(self) -> None:
@@ -75,12 +77,22 @@ class EventLoop(asyncio.SelectorEventLoop):
         await super().shutdown_asyncgens()
 
     def close(self) -> None:
-        """Closes the loop. Sockets that are still open are terminated."""
+        """Closes the loop, which runs no more: callbacks and tasks that wait are dropped.
+
+        Sockets that are still open are terminated, with their `close` called. An async `close`
+        cannot run any more; `shutdown_asyncgens()`, which `run()` and `asyncio.Runner` await
+        before, gives it its time.
+
+        :raises RuntimeError: the loop runs.
+        """
         if self.is_closed():
             return
-        if not self._ended and not self.is_running():
-            self.run_until_complete(self._end())
-        super().close()
+        try:
+            if not (self._ended or self.is_running() or self._engine.left_behind):
+                self._ended = True
+                self._host.end_at_once()
+        finally:
+            super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
         self._host.let_go()
         del self._engine

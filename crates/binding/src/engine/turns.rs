@@ -153,6 +153,10 @@ impl Engine {
             .poll(py, &mut work, Some(Duration::ZERO))
             .and_then(|()| dispatch::turn(this, &mut work));
         engine.work.replace(py, Some(work));
+        if engine.core.is_left_behind() {
+            // The loop's own queue is the parent's, too, and would have it run again without end.
+            engine.host.stop(py);
+        }
         result.and_then(|()| engine.check_fatal(py))
     }
 
