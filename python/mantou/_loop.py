@@ -9,7 +9,7 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast
 
-from ._attach import take_waiting_engine
+from ._attach import new_engine, take_waiting_engine, were_listeners_left_behind
 from ._core import Engine
 from ._host import Host
 
@@ -30,7 +30,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        self._engine = take_waiting_engine() or Engine()
+        self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
         self._ended = False
         self._native = _EngineSelector(self._engine, self)
@@ -97,6 +97,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._host.let_go()
         del self._engine
 
+    def _check_running(self) -> None:
+        # To asyncio, a loop that ran when its process was forked runs in the child, too.
+        if not self.is_closed():
+            self._engine.check_process()
+        super()._check_running()  # type: ignore[misc]
+
     async def _end(self) -> None:
         if not self._ended:
             self._ended = True
@@ -115,8 +121,13 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     until no listener and no socket is left that keeps it alive, as a Bun process does
     (`unref()` excludes one). Whatever is open at the end is terminated, with its `close` called.
 
+    What was listened on before `os.fork()`, with no loop made yet, is served by each process that
+    calls `run()`: they share its queue of connections. Listeners and connections of a loop stay
+    with the process that made it, and the child's copies of their descriptors are closed.
+
     :param debug: asyncio's debug mode; None leaves it as it is.
-    :raises RuntimeError: inside a running event loop.
+    :raises RuntimeError: inside a running event loop; or without `main`, in a process that was
+        forked from a loop with listeners and has none of its own.
     :raises TypeError: `main` is not a coroutine.
     """
     try:
@@ -132,7 +143,13 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         if main is not None:
             return cast("T", runner.run(main))
-        runner.run(cast("EventLoop", runner.get_loop()).until_idle())
+        loop = cast("EventLoop", runner.get_loop())
+        if were_listeners_left_behind() and not loop.engine.referenced:
+            raise RuntimeError(
+                "mantou.run() has nothing to serve: listeners of an event loop stay with the "
+                "process that was forked; listen() in the child, or fork before there is a loop"
+            )
+        runner.run(loop.until_idle())
         return None
 
 
