@@ -166,7 +166,7 @@ impl Engine {
         begun?.map_err(|error| errors::from_io(&error))
     }
 
-    /// RuntimeError if it belongs to the process that this one was forked from.
+    /// `RuntimeError` if it belongs to the process that this one was forked from.
     fn check_process(&self) -> PyResult<()> {
         if self.core.is_left_behind() {
             return Err(errors::left_behind());

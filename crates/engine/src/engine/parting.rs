@@ -44,6 +44,7 @@ impl Engine {
             Parting::Reset | Parting::Finish => net::finish(fd.as_fd()),
             Parting::Silent => {}
         }
+        drop(fd);
     }
 
     /// Removes a member and what it holds open.
