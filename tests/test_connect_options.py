@@ -25,7 +25,8 @@ from tests.kernel import (
     tcp_states,
     unused_port,
 )
-from tests.support import Peer, RawListener, Recorder, connected
+from tests.support import Peer, RawListener, Recorder, connected, others_had_their_turn
+from tests.tls_support import CLIENT_OPTIONS
 
 V6 = kernel.AF_INET6
 
@@ -487,6 +488,68 @@ async def test_cancelled_while_resolving(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     assert recorder.events == []
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_cancelled_within_the_handshake(told: bool) -> None:
+    recorder = Recorder()
+    outcomes = []
+    handlers: Any = {
+        "open": recorder.open,
+        "close": recorder.close,
+        "connect_error": recorder.connect_error,
+    }
+    if told:
+        handlers["handshake"] = lambda _, success, error: outcomes.append((success, type(error)))
+    with RawListener() as raw:
+        task = asyncio.create_task(
+            mantou.connect(hostname="127.0.0.1", port=raw.port, socket=handlers, tls=CLIENT_OPTIONS)
+        )
+        peer = await raw.accept()
+        assert await peer.receive(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        names = ["open", "close"] if told else []
+        assert recorder.names == names
+        with pytest.raises(ConnectionResetError):
+            await peer.receive_until_fin()
+        await others_had_their_turn()
+        peer.close()
+    assert recorder.names == names
+    assert recorder.errors == [None] * told
+    assert outcomes == [(False, ConnectionAbortedError)] * told
+
+
+async def test_cancelled_while_what_open_raised_is_told() -> None:
+    def fail(socket: mantou.Socket[Any]) -> None:
+        socket.write_all(bytes(8 << 20))
+        raise LookupError("open failed")
+
+    recorder = Recorder(open=fail)
+    with RawListener() as raw:
+        task = asyncio.create_task(
+            mantou.connect(hostname="127.0.0.1", port=raw.port, socket=recorder)
+        )
+        peer = await raw.accept()
+        await recorder.until("error")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert recorder.names == ["open", "error", "close"]
+        await others_had_their_turn()
+        peer.close()
+    assert recorder.names == ["open", "error", "close"]
+    assert isinstance(recorder.errors[0], LookupError)
+
+
+async def test_a_resolver_that_answers_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    resolve(monkeypatch)
+    with pytest.raises(kernel.gaierror, match=r"nowhere\.test") as caught:
+        await mantou.connect(hostname="nowhere.test", port=1, socket=recorder)
+    assert caught.value.errno == kernel.EAI_NONAME
+    assert recorder.events == [("connect_error", caught.value)]
 
 
 async def test_cancelled_by_a_timeout_of_the_callers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import select
 import signal
@@ -169,6 +170,25 @@ def test_chat_server_drops_who_does_not_read() -> None:
                 rest = rest[bo.socket.send(rest) :]
         bo.socket.settimeout(LIMIT)
         assert bo.line() == "* Ann left"
+
+
+def test_prefork_server() -> None:
+    def serving_process(peer: Peer) -> int:
+        answer = re.fullmatch(r"this is process (\d+)", peer.line())
+        assert answer
+        peer.send("hello")
+        assert peer.line() == "hello"
+        return int(answer[1])
+
+    with serving("prefork_server") as port:
+        with Peer(port) as first:
+            process = serving_process(first)
+            os.kill(process, signal.SIGKILL)
+            assert first.line() == ""
+        # The others go on, and the one that is gone is replaced.
+        for _ in range(8):
+            with Peer(port) as peer:
+                assert serving_process(peer) != process
 
 
 def test_half_open() -> None:

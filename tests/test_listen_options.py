@@ -190,6 +190,11 @@ async def test_a_name_of_which_nothing_can_be_bound(monkeypatch: pytest.MonkeyPa
             with pytest.raises(OSError, match="in use") as caught:
                 mantou.listen(hostname="several.test", port=port, socket=echo())
         assert caught.value.errno == errno.EADDRINUSE
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "getaddrinfo", lambda *_, **__: [])
+        with pytest.raises(kernel.gaierror, match=r"nowhere\.test") as caught:
+            mantou.listen(hostname="nowhere.test", port=0, socket=echo())
+    assert caught.value.errno == kernel.EAI_NONAME
     with pytest.raises(kernel.gaierror):
         mantou.listen(hostname="127.1", port=0, ipv6_only=True, socket=echo())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import gc
 import os
 import signal
 import socket as kernel
@@ -19,7 +20,7 @@ import pytest
 
 import mantou
 from tests.conftest import LOOPS, LoopErrors
-from tests.support import Peer, Recorder, accepted, connected
+from tests.support import Peer, RawListener, Recorder, accepted, connected, dial
 
 
 def echo(**handlers: Any) -> Recorder:
@@ -257,6 +258,91 @@ def test_a_loop_that_is_only_closed_terminates_too() -> None:
         peer.recv(1)
     peer.close()
     assert loop.is_closed()
+
+
+def loop_with_a_connection(recorder: Recorder) -> tuple[mantou.EventLoop, kernel.socket]:
+    """A loop that has stopped with a socket open, and the peer."""
+    loop = mantou.new_event_loop()
+
+    async def start() -> int:
+        return mantou.listen(hostname="127.0.0.1", port=0, socket=recorder).port
+
+    peer = kernel.create_connection(("127.0.0.1", loop.run_until_complete(start())))
+    loop.run_until_complete(recorder.until("open"))
+    return loop, peer
+
+
+async def test_closing_another_loop_inside_a_running_one() -> None:
+    recorder = Recorder()
+    ran = []
+
+    def open_another() -> tuple[mantou.EventLoop, kernel.socket]:
+        loop, peer = loop_with_a_connection(recorder)
+        loop.call_soon(ran.append, "what was queued")
+        return loop, peer
+
+    other, peer = await asyncio.to_thread(open_another)
+    other.close()
+    assert other.is_closed()
+    assert recorder.names == ["open", "close"]
+    assert recorder.errors == [None]
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+    peer.close()
+    assert ran == []
+
+
+async def test_dropping_another_loop_inside_a_running_one() -> None:
+    recorder = Recorder()
+    made: list[tuple[mantou.EventLoop, kernel.socket]] = []
+    thread = threading.Thread(target=lambda: made.append(loop_with_a_connection(recorder)))
+    thread.start()
+    thread.join()
+    other, peer = made.pop()
+    del other
+    recorder.sockets.clear()
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert recorder.names == ["open", "close"]
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+    peer.close()
+
+
+def test_an_async_close_handler_cannot_run_in_a_closed_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def last_words(*_: object) -> None:
+        raise AssertionError("there is no loop to run it")
+
+    loop, peer = loop_with_a_connection(Recorder(close=last_words))
+    loop.close()
+    assert "last_words" in caplog.text
+    assert "shutdown_asyncgens" in caplog.text
+    peer.close()
+
+
+def test_a_running_loop_cannot_be_closed() -> None:
+    recorder = Recorder()
+    loop, peer = loop_with_a_connection(recorder)
+
+    async def close() -> None:
+        with pytest.raises(RuntimeError, match="running"):
+            loop.close()
+
+    loop.run_until_complete(close())
+    assert recorder.names == ["open"]
+    loop.close()
+    peer.close()
+
+
+@pytest.mark.parametrize("closing", ["loop.close()", ""])
+def test_a_loop_that_never_ran_goes_silently(closing: str) -> None:
+    program = f"import mantou; loop = mantou.new_event_loop(); {closing}"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_nothing_can_be_opened_while_the_loop_ends() -> None:
@@ -534,41 +620,56 @@ def test_each_thread_has_a_loop_of_its_own(kind: str) -> None:
         assert [task.result() for task in [pool.submit(run) for _ in range(3)]] == [5050] * 3
 
 
-@pytest.mark.loops("mantou", "asyncio")
-async def test_a_forked_child_starts_afresh() -> None:
-    server = echo()
-    async with accepted(server) as (_, peer):
-        child = os.fork()
-        if child == 0:
-            # Nothing may escape into pytest.
-            status = 1
-            with contextlib.suppress(BaseException):
-                status = _in_child()
-            os._exit(status)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        assert os.waitstatus_to_exitcode(status) == 42
-        # The parent's connections live on, undisturbed.
-        await peer.send(b"still here")
-        assert await peer.receive(10) == b"still here"
-        assert server.names == ["open", "data"]
+@pytest.mark.loops("mantou")
+@pytest.mark.parametrize("late", ["reader", "writer", "both"])
+async def test_a_descriptor_that_became_a_socket_of_ours(late: str) -> None:
+    """Closed without remove_reader(), and its number is one of our sockets' when that comes."""
+    loop = asyncio.get_running_loop()
+    with RawListener() as raw:
+        closed, other = kernel.socketpair()
+        number = closed.fileno()
+        if late != "writer":
+            loop.add_reader(number, lambda: None)
+        if late != "reader":
+            loop.add_writer(number, lambda: None)
+        closed.close()
+        recorder = Recorder()
+        socket = await mantou.connect(hostname="127.0.0.1", port=raw.port, socket=recorder)
+        assert socket.fileno() == number
+        peer = await raw.accept()
+        assert loop.remove_reader(number) == (late != "writer")
+        assert loop.remove_writer(number) == (late != "reader")
+        await peer.send(b"can you hear me?")
+        await recorder.until_received(16)
+        socket.terminate()
+        peer.close()
+        other.close()
 
 
-def _in_child() -> int:
-    async def main() -> int:
-        server, client = echo(), Recorder()
-        async with asyncio.timeout(10):
-            with mantou.listen(hostname="127.0.0.1", port=0, socket=server) as listener:
-                socket = await mantou.connect(
-                    hostname="127.0.0.1", port=listener.port, socket=client
-                )
-                socket.write(b"child")
-                await client.until_received(5)
-                return 42
-
-    results = [mantou.run(main())]
-    with asyncio.Runner() as runner:
-        results.append(runner.run(main()))
-    return 42 if results == [42, 42] else 2
+@pytest.mark.loops("mantou")
+async def test_our_descriptors_cannot_be_watched_by_others() -> None:
+    loop = asyncio.get_running_loop()
+    recorder = Recorder()
+    with RawListener() as raw:
+        closed, other = kernel.socketpair()
+        loop.add_reader(closed.fileno(), lambda: None)
+        closed.close()
+        socket = await mantou.connect(hostname="127.0.0.1", port=raw.port, socket=recorder)
+        peer = await raw.accept()
+        listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder())
+        for fd, name in ((socket.fileno(), "Socket"), (listener.fileno(), "TCPSocketListener")):
+            expected = f"File descriptor {fd} is used by transport <mantou.{name} "
+            for add in (loop.add_reader, loop.add_writer, loop.add_reader):
+                with pytest.raises(RuntimeError, match=expected):
+                    add(fd, lambda: None)
+            assert not loop.remove_reader(fd)
+        await peer.send(b"can you hear me?")
+        await recorder.until_received(16)
+        (await dial(listener)).close()
+        listener.stop()
+        socket.terminate()
+        peer.close()
+        other.close()
 
 
 @pytest.mark.loops("mantou")

@@ -127,6 +127,11 @@ def interleave(addresses: Iterable[A]) -> list[A]:
     return [address for address in chain.from_iterable(rounds) if address is not None]
 
 
+def no_address(host: Host) -> socket.gaierror:
+    """The error of a resolver that answers without an address: as for a name that is not there."""
+    return socket.gaierror(socket.EAI_NONAME, f"no address for {host}")
+
+
 def _canonical(family: socket.AddressFamily, text: str) -> str | None:
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, text))

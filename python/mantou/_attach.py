@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -12,10 +13,22 @@ from collections.abc import AsyncGenerator
 from ._core import Engine
 from ._host import Host
 
+_log = logging.getLogger("mantou")
+
 # The loop itself keeps its engine: what it calls for the engine's descriptor is a method of it.
 _attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ReferenceType[Engine]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+# A forked child parts from every engine of its parent.
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class _LeftBehind:
+    """What a forked process had to leave with its parent."""
+
+    listeners = False
 
 
 class _Waiting(threading.local):
@@ -25,6 +38,13 @@ class _Waiting(threading.local):
 
 
 _waiting = _Waiting()
+_left_behind = _LeftBehind()
+
+
+def new_engine() -> Engine:
+    engine = Engine()
+    _engines.add(engine)
+    return engine
 
 
 def running_engine() -> Engine:
@@ -43,7 +63,7 @@ def current_engine() -> Engine:
         return running_engine()
     except RuntimeError:
         if _waiting.engine is None:
-            _waiting.engine = Engine()
+            _waiting.engine = new_engine()
         return _waiting.engine
 
 
@@ -55,7 +75,7 @@ def take_waiting_engine() -> Engine | None:
 
 def _attach(loop: asyncio.AbstractEventLoop) -> Engine:
     """Runs an engine on a loop that is not ours."""
-    engine = Engine()
+    engine = new_engine()
     host = Host(loop, engine)
     # As it is now: a loop that is not ours does not tell when that changes.
     engine.set_debug(loop.get_debug())
@@ -91,10 +111,20 @@ def _end_with(loop: asyncio.AbstractEventLoop, engine: Engine, host: Host) -> No
     host.guard = guard
 
 
-def _forget_in_child() -> None:
-    # The queue of a forked parent is shared with it: the child must not touch it.
-    _waiting.engine = None
+def were_listeners_left_behind() -> bool:
+    """Whether this process was forked from a loop that listened."""
+    return _left_behind.listeners
+
+
+def _part_from_parent() -> None:
+    # The queues of a forked parent are shared with it: the child must not touch them.
     _attached.clear()
+    for engine in list(_engines):
+        try:
+            _left_behind.listeners |= engine.begin_anew()
+        except OSError as error:
+            # It raises wherever it is used from now on.
+            _log.error("an event loop cannot be used in this forked process: %s", error)
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_part_from_parent)

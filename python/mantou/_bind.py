@@ -14,7 +14,7 @@ import os
 import socket
 import stat
 
-from ._addresses import Literal, Name, SocketAddress
+from ._addresses import Literal, Name, SocketAddress, no_address
 from ._options import ConnectRequest, ListenRequest
 from ._targets import TcpTarget, UnixTarget
 
@@ -56,8 +56,7 @@ def for_listening(request: ListenRequest, target: TcpTarget) -> int:
             host, port = address[:2]
             error.add_note(f"while listening on {host} port {port}")
             failure = failure or error
-    assert failure is not None, "a host has at least one address"
-    raise failure
+    raise failure or no_address(target.host)
 
 
 def for_listening_unix(request: ListenRequest, target: UnixTarget) -> int:

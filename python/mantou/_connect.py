@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Unpack, cast, overload
 
 from . import _bind
-from ._addresses import Literal, SocketAddress, interleave
+from ._addresses import Literal, SocketAddress, interleave, no_address
 from ._attach import running_engine
 from ._core import Attempt, Engine, Socket, is_server_name
 from ._handlers import D
@@ -37,7 +37,8 @@ async def connect(**options: Any) -> Socket[Any]:
     Bun: `Bun.connect()`. The options and their units are those of `TCPSocketConnectOptions`,
     `UnixSocketOptions` and `FdSocketOptions`.
 
-    Cancelling it closes every attempt at once; no handler is called after that.
+    Cancelling it closes every attempt at once. If `open` had been called already, `close` is called
+    before the CancelledError is raised; no handler is called after that.
 
     :raises OSError: the connection failed, after `connect_error` was called; of the class that
         fits its errno (`ConnectionRefusedError`, ...). With several addresses it has a note for
@@ -73,6 +74,8 @@ async def connect(**options: Any) -> Socket[Any]:
             await waiting
         except asyncio.CancelledError:
             socket._abandon()
+            # It may be that the coroutine of an async `open` has to end first.
+            await socket._closed()
             raise
     return socket
 
@@ -125,6 +128,8 @@ async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candid
     found = await asyncio.get_running_loop().getaddrinfo(
         str(target.host), target.port, family=family, type=kernel.SOCK_STREAM
     )
+    if not found:
+        raise no_address(target.host)
     # A hosts file may well name an address twice.
     unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
     return interleave(cast("Iterable[Candidate]", unique))

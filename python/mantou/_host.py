@@ -32,9 +32,17 @@ class Host:
         self._coroutines = Runner()
         # The coroutines that wait, of each socket.
         self._tasks: dict[Socket[Any], set[asyncio.Task[object]]] = {}
+        self._runs_tasks = True
         # On a loop that is not ours: the generator whose end is the end of the engine.
         self.guard: AsyncGenerator[None, None] | None = None
         engine.attach(self)
+
+    def admits(self) -> bool:
+        """Whether this thread may use the sockets: it runs the loop, or nobody does."""
+        loop = self._loop()
+        if loop is None or not loop.is_running():
+            return True
+        return asyncio._get_running_loop() is loop
 
     def future(self) -> asyncio.Future[None]:
         return self._living_loop().create_future()
@@ -48,6 +56,12 @@ class Host:
         context: Context,
     ) -> tuple[object] | None:
         """Runs an async handler up to its first wait: its result in a tuple if it has none."""
+        if not self._runs_tasks:
+            coroutine.close()
+            _log.warning(
+                "the loop was closed without shutdown_asyncgens(): %r could not run", coroutine
+            )
+            return (None,)
         try:
             task = self._coroutines.begin(self._living_loop(), coroutine, context)
         except StopIteration as stop:
@@ -118,6 +132,20 @@ class Host:
                 for task in late:
                     task.cancel()
         # Those who do not even listen to that are left behind.
+        self._leave_behind()
+
+    def end_at_once(self) -> None:
+        """Terminates what is open. The loop does not run, so neither do async handlers."""
+        self._runs_tasks = False
+        self._engine.end()
+        self._leave_behind()
+
+    def stop(self) -> None:
+        """Stops a loop that was inherited from a parent process."""
+        self._living_loop().stop()
+
+    def _leave_behind(self) -> None:
+        """Tells sockets of their end although coroutines of their handlers still wait."""
         left, self._tasks = self._tasks, {}
         for socket, tasks in left.items():
             for _ in tasks:

@@ -94,6 +94,8 @@ class _Listener(Generic[D]):
     def stop(self, close_active_connections: bool = False) -> None:
         """Refuses new connections from now on (Bun: `listener.stop()`).
 
+        Processes that were forked since `listen()` and share the listener go on accepting.
+
         :param close_active_connections: also `close()` the ones that are open. May be asked for
             later, with a second call.
         """
@@ -170,6 +172,7 @@ class UnixSocketListener(_Listener[D]):
         self._unix = unix
         self._path = path
         self._identity = None if path is None else _identity(path)
+        self._maker = os.getpid()
 
     @property
     def unix(self) -> str:
@@ -179,11 +182,13 @@ class UnixSocketListener(_Listener[D]):
     def stop(self, close_active_connections: bool = False) -> None:
         """Refuses new connections from now on and removes the socket file (Bun: `stop()`).
 
+        Where processes share the listener, the one that made it removes the file.
+
         :param close_active_connections: also `close()` the ones that are open.
         """
         # First the file, while we still listen: nobody takes its place in between.
-        listening = self.fileno() >= 0
-        if listening and self._path is not None and _identity(self._path) == self._identity:
+        ours = self.fileno() >= 0 and os.getpid() == self._maker
+        if ours and self._path is not None and _identity(self._path) == self._identity:
             self._path.unlink(missing_ok=True)
         super().stop(close_active_connections)
 

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import inspect
 import selectors
-from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast
 
-from ._attach import take_waiting_engine
+from ._attach import new_engine, take_waiting_engine, were_listeners_left_behind
 from ._core import Engine
 from ._host import Host
 
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class EventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
-    `asyncio.Runner(loop_factory=mantou.new_event_loop)`.
+    `asyncio.Runner(loop_factory=mantou.new_event_loop)`. It may be made in one thread, run in
+    another and closed by a third: its sockets are for the thread that runs it, and while none does,
+    for whoever comes.
     """
 
     def __init__(self) -> None:
-        self._engine = take_waiting_engine() or Engine()
+        self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
         self._ended = False
         self._native = _EngineSelector(self._engine, self)
@@ -50,6 +53,20 @@ class EventLoop(asyncio.SelectorEventLoop):
         if not self.is_closed():
             self._engine.set_debug(enabled)
 
+    def add_reader(
+        self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
+    ) -> None:
+        """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
+        self._native.forget_stale(fd)
+        super().add_reader(fd, callback, *args)
+
+    def add_writer(
+        self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
+    ) -> None:
+        """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
+        self._native.forget_stale(fd)
+        super().add_writer(fd, callback, *args)
+
     async def until_idle(self) -> None:
         """Returns when no referenced listener or socket is left; for mantou's own use."""
         waiter: asyncio.Future[None] = self.create_future()
@@ -66,15 +83,31 @@ class EventLoop(asyncio.SelectorEventLoop):
         await super().shutdown_asyncgens()
 
     def close(self) -> None:
-        """Closes the loop. Sockets that are still open are terminated."""
+        """Closes the loop, which runs no more: callbacks and tasks that wait are dropped.
+
+        Sockets that are still open are terminated, with their `close` called. An async `close`
+        cannot run any more; `shutdown_asyncgens()`, which `run()` and `asyncio.Runner` await
+        before, gives it its time.
+
+        :raises RuntimeError: the loop runs.
+        """
         if self.is_closed():
             return
-        if not self._ended and not self.is_running():
-            self.run_until_complete(self._end())
-        super().close()
+        try:
+            if not (self._ended or self.is_running() or self._engine.left_behind):
+                self._ended = True
+                self._host.end_at_once()
+        finally:
+            super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
         self._host.let_go()
         del self._engine
+
+    def _check_running(self) -> None:
+        # To asyncio, a loop that ran when its process was forked runs in the child, too.
+        if not self.is_closed():
+            self._engine.check_process()
+        super()._check_running()  # type: ignore[misc]
 
     async def _end(self) -> None:
         if not self._ended:
@@ -94,8 +127,13 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     until no listener and no socket is left that keeps it alive, as a Bun process does
     (`unref()` excludes one). Whatever is open at the end is terminated, with its `close` called.
 
+    What was listened on before `os.fork()`, with no loop made yet, is served by each process that
+    calls `run()`: they share its queue of connections. Listeners and connections of a loop stay
+    with the process that made it, and the child's copies of their descriptors are closed.
+
     :param debug: asyncio's debug mode; None leaves it as it is.
-    :raises RuntimeError: inside a running event loop.
+    :raises RuntimeError: inside a running event loop; or without `main`, in a process that was
+        forked from a loop with listeners and has none of its own.
     :raises TypeError: `main` is not a coroutine.
     """
     try:
@@ -111,7 +149,13 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         if main is not None:
             return cast("T", runner.run(main))
-        runner.run(cast("EventLoop", runner.get_loop()).until_idle())
+        loop = cast("EventLoop", runner.get_loop())
+        if were_listeners_left_behind() and not loop.engine.referenced:
+            raise RuntimeError(
+                "mantou.run() has nothing to serve: listeners of an event loop stay with the "
+                "process that was forked; listen() in the child, or fork before there is a loop"
+            )
+        runner.run(loop.until_idle())
         return None
 
 
@@ -153,7 +197,8 @@ class _EngineSelector(selectors.BaseSelector):
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         key = self._keys.pop(self._fd_of(fileobj))
-        # Closed before it was unregistered: the kernel has forgotten it already.
+        # Closed before it was unregistered: the kernel has forgotten it already, and one of our
+        # sockets that has its number now stays.
         with contextlib.suppress(OSError):
             self._engine.unregister(key.fd)
         return key
@@ -163,10 +208,22 @@ class _EngineSelector(selectors.BaseSelector):
     ) -> selectors.SelectorKey:
         key = self._keys[self._fd_of(fileobj)]
         if events != key.events:
-            self._engine.modify(key.fd, events)
+            try:
+                self._engine.modify(key.fd, events)
+            except OSError:
+                # As asyncio's own selectors do: what cannot be watched is not registered any more.
+                del self._keys[key.fd]
+                raise
         key = key._replace(events=events, data=data)
         self._keys[key.fd] = key
         return key
+
+    def forget_stale(self, fileobj: FileDescriptorLike) -> None:
+        """Forgets a descriptor that was closed meanwhile, and is one of our sockets' now."""
+        with contextlib.suppress(AttributeError, ValueError):
+            fd = _fileno(fileobj)
+            if self._engine.uses(fd):
+                self._keys.pop(fd, None)
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         return self._keys[self._fd_of(fileobj)]

@@ -6,9 +6,10 @@
 //! given nothing to run it with.
 
 use std::cell::{RefCell, UnsafeCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 
 use crate::errors;
 
@@ -74,14 +75,22 @@ impl<T> Guarded<Option<Py<T>>> {
     }
 }
 
-/// A value that belongs to the thread that made it.
+/// A value that one thread at a time may use: the one that runs its event loop or, while nobody
+/// does, whoever comes.
 pub struct ThreadBound<T> {
-    thread: usize,
+    /// Who came last, or `LEFT_BEHIND`.
+    thread: AtomicUsize,
+    /// Stands for the event loop, if there is one, and knows who may come next.
+    host: Guarded<Option<Py<PyAny>>>,
     cell: RefCell<T>,
 }
 
-// SAFETY: `with` refuses every thread but the owner before it touches the cell. Dropping happens
-// with the last reference, when nobody can be inside.
+/// In place of a thread: the value belongs to the process that this one was forked from.
+const LEFT_BEHIND: usize = 0;
+
+// SAFETY: whoever calls `with` is called by Python and holds the interpreter's lock, and the value
+// offers nothing that would let go of it: two threads never meet in the cell. Dropping happens with
+// the last reference, when nobody can be inside.
 unsafe impl<T: Send> Sync for ThreadBound<T> {}
 // SAFETY: as above; the value itself may be sent.
 unsafe impl<T: Send> Send for ThreadBound<T> {}
@@ -89,15 +98,18 @@ unsafe impl<T: Send> Send for ThreadBound<T> {}
 impl<T> ThreadBound<T> {
     pub fn new(value: T) -> Self {
         Self {
-            thread: this_thread(),
+            thread: AtomicUsize::new(this_thread()),
+            host: Guarded::new(None),
             cell: RefCell::new(value),
         }
     }
 
     #[inline]
     pub fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> PyResult<R> {
-        if self.thread != this_thread() {
-            return Err(errors::wrong_thread());
+        // SAFETY: the call takes nothing.
+        debug_assert_eq!(unsafe { ffi::PyGILState_Check() }, 1);
+        if self.thread.load(Ordering::Relaxed) != this_thread() {
+            self.enter()?;
         }
         self.borrow(act)
     }
@@ -114,6 +126,58 @@ impl<T> ThreadBound<T> {
             Ok(mut value) => Ok(act(&mut value)),
             Err(_) => Err(errors::reentered()),
         }
+    }
+
+    /// The value is this thread's from now on, if nobody else needs it.
+    #[cold]
+    fn enter(&self) -> PyResult<()> {
+        if self.is_left_behind() {
+            return Err(errors::left_behind());
+        }
+        Python::attach(|py| {
+            if let Some(host) = self.host.cloned(py)
+                && !host
+                    .call_method0(py, intern!(py, "admits"))?
+                    .is_truthy(py)?
+            {
+                return Err(errors::wrong_thread());
+            }
+            self.thread.store(this_thread(), Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    pub fn set_host(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
+        drop(self.host.replace(py, host));
+    }
+
+    /// In a forked child: nobody uses the value any more.
+    pub fn leave_behind(&self) {
+        self.thread.store(LEFT_BEHIND, Ordering::Relaxed);
+    }
+
+    pub fn is_left_behind(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) == LEFT_BEHIND
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.host.traverse(visit, |host, visit| visit.call(host))
+    }
+
+    pub fn clear(&self) {
+        drop(self.host.take());
+    }
+}
+
+/// Whether Python has other threads, which may be waiting for the interpreter's lock.
+#[inline]
+pub fn has_company(_py: Python<'_>) -> bool {
+    // SAFETY: the lock is held, so this thread has a state, which nobody else removes. The others'
+    // are not looked into.
+    unsafe {
+        let own = ffi::PyThreadState_Get();
+        let first = ffi::PyInterpreterState_ThreadHead(ffi::PyInterpreterState_Get());
+        first != own || !ffi::PyThreadState_Next(own).is_null()
     }
 }
 

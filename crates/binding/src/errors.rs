@@ -83,6 +83,13 @@ pub fn wrong_thread() -> PyErr {
     )
 }
 
+pub fn left_behind() -> PyErr {
+    PyRuntimeError::new_err(
+        "this event loop and its sockets belong to the process that was forked; the child needs \
+         a loop of its own, and sockets that are opened in it",
+    )
+}
+
 /// The engine was asked for something in the middle of something else: a bug here, not in the caller.
 pub fn reentered() -> PyErr {
     PyRuntimeError::new_err("the socket engine was entered twice")

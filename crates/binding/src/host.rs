@@ -84,6 +84,10 @@ impl Host {
         self.tell(py, "starved", (errors::value_of(py, error),));
     }
 
+    pub fn stop(&self, py: Python<'_>) {
+        self.tell(py, "stop", ());
+    }
+
     fn tell<'py, A>(&self, py: Python<'py>, method: &str, arguments: A)
     where
         A: pyo3::call::PyCallArgs<'py>,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::sys::{Events, Selector};
@@ -55,12 +56,17 @@ pub enum Target {
 /// thread of the host language can run meanwhile.
 pub struct Poller {
     selector: Selector,
+    /// Which descriptors are members'.
+    members: Mutex<Vec<bool>>,
 }
 
 impl Poller {
     pub fn new() -> io::Result<Self> {
         let selector = Selector::new()?;
-        Ok(Self { selector })
+        Ok(Self {
+            selector,
+            members: Mutex::default(),
+        })
     }
 
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
@@ -71,12 +77,46 @@ impl Poller {
         self.selector.add(fd, interest, foreign_key(fd)?)
     }
 
+    // What the surrounding loop changes under a number that is a member's now was closed behind its
+    // back: the member stays as it is.
+
     pub fn modify_foreign(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
+        if self.is_member(fd) {
+            return Ok(());
+        }
         self.selector.modify(fd, interest, foreign_key(fd)?)
     }
 
     pub fn remove_foreign(&self, fd: RawFd) -> io::Result<()> {
+        if self.is_member(fd) {
+            return Ok(());
+        }
         self.selector.remove(fd)
+    }
+
+    pub fn is_member(&self, fd: RawFd) -> bool {
+        let index = usize::try_from(fd).unwrap_or(usize::MAX);
+        self.members().get(index).copied().unwrap_or_default()
+    }
+
+    /// The descriptor is a member's.
+    pub(crate) fn admit(&self, fd: RawFd) {
+        self.mark(fd, true);
+    }
+
+    /// Takes a member out of the queue; its descriptor is nobody's.
+    pub(crate) fn dismiss(&self, fd: RawFd, known: Interest) {
+        self.mark(fd, false);
+        if known != Interest::NONE {
+            // Fails where it never got in.
+            let _ = self.selector.remove(fd);
+        }
+    }
+
+    /// Parts from the queue that a forked process shares with its parent.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        self.members().clear();
+        self.selector.renew()
     }
 
     pub(crate) fn set_alarm(&self, delay: Option<Duration>) -> io::Result<()> {
@@ -98,6 +138,21 @@ impl Poller {
             (false, false) if known == wanted => Ok(()),
             (false, false) => self.selector.modify(fd, wanted, token.key()),
         }
+    }
+
+    fn mark(&self, fd: RawFd, member: bool) {
+        let Ok(index) = usize::try_from(fd) else {
+            return;
+        };
+        let mut members = self.members();
+        if members.len() <= index {
+            members.resize(index + 1, false);
+        }
+        members[index] = member;
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<bool>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -122,6 +122,14 @@ pub(super) fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>
     }
 }
 
+/// Tells at once of an end that would be told of in the next turn.
+pub fn conclude_end(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> {
+    if let Some(reason) = engine.get().core.with(|core| core.take_end(token))? {
+        on_closed(engine, token, &reason)?;
+    }
+    engine.get().check_fatal(engine.py())
+}
+
 /// The loop ends: nothing is left open, and everybody is told.
 pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
     let py = engine.py();

@@ -26,7 +26,7 @@ use beginnings::accept;
 pub use beginnings::{connect_failed, opened};
 use calls::call;
 pub use coroutines::{end_without_waiting, finished};
-pub use endings::end_all;
+pub use endings::{conclude_end, end_all};
 use endings::{on_closed, on_idle};
 use reading::{pump, read};
 
@@ -49,10 +49,6 @@ pub struct Work {
     last_read: usize,
     /// The last question for events came back empty.
     pub was_idle: bool,
-    /// When the interpreter's lock was last handed over.
-    pub lock_taken: Instant,
-    /// When it is to be handed over again.
-    pub lock_hold: Duration,
 }
 
 impl Default for Work {
@@ -63,8 +59,6 @@ impl Default for Work {
             buffer: ReadBuffer::new(BUFFER_SIZE),
             last_read: 0,
             was_idle: false,
-            lock_taken: Instant::now(),
-            lock_hold: Duration::ZERO,
         }
     }
 }

@@ -156,12 +156,42 @@ impl Engine {
 
     /// From now on this object stands for the event loop; None parts the two.
     fn attach(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
+        let doorkeeper = host.as_ref().map(|host| host.clone_ref(py));
+        self.core.set_host(py, doorkeeper);
         drop(self.host.0.replace(py, host));
     }
 
     /// Whether handlers that take long are to be named.
     fn set_debug(&self, py: Python<'_>, debug: bool) {
         self.debugged.replace(py, debug);
+    }
+
+    /// In a forked child: parts from the parent's queue and connections. An engine that no loop
+    /// has run keeps its listeners; any other is the parent's. True if that leaves listeners behind.
+    fn begin_anew(&self, py: Python<'_>) -> PyResult<bool> {
+        let waits = self.host.0.with(py, |host| host.is_none());
+        let begun = self.core.with(|core| {
+            let leaves = !waits && core.has_listeners();
+            core.begin_anew(waits).map(|()| leaves)
+        });
+        if !waits || !matches!(begun, Ok(Ok(_))) {
+            self.core.leave_behind();
+        }
+        begun?.map_err(|error| errors::from_io(&error))
+    }
+
+    /// `RuntimeError` if it belongs to the process that this one was forked from.
+    fn check_process(&self) -> PyResult<()> {
+        if self.core.is_left_behind() {
+            return Err(errors::left_behind());
+        }
+        Ok(())
+    }
+
+    /// It belongs to the process that this one was forked from.
+    #[getter]
+    fn left_behind(&self) -> bool {
+        self.core.is_left_behind()
     }
 
     /// The queue's own descriptor, readable whenever `turn()` has something to do.
@@ -291,6 +321,7 @@ impl Engine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.core.traverse(&visit)?;
         self.host
             .0
             .traverse(&visit, |host, visit| visit.call(host))?;
@@ -307,6 +338,7 @@ impl Engine {
     }
 
     fn __clear__(&self) {
+        self.core.clear();
         drop(self.host.0.take());
         drop(self.owners.take());
     }

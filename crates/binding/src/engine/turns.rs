@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use mantou_engine::{self as core, Interest, Target};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::Engine;
+use super::{Engine, Owner};
+use crate::cell::has_company;
 use crate::dispatch::{self, Stage, Work};
 use crate::errors;
 use crate::settings;
@@ -18,12 +18,6 @@ use crate::socket::Socket;
 /// The selector's bits, as Python's `selectors` has them.
 const EVENT_READ: u32 = 1;
 const EVENT_WRITE: u32 = 2;
-
-/// How long the interpreter's lock is kept at most while there is always something to do, in the
-/// interpreter's own switch intervals. A thread that has waited for one of them demands the lock,
-/// and from then on gets it with the next release. A release before that only wakes it, too late to
-/// catch the lock, and starts its wait anew: with short holds it would never get to demand it.
-const LOCK_HOLD_INTERVALS: f64 = 3.0;
 
 /// A wait that took less found its events there already.
 const REAL_WAIT: Duration = Duration::from_micros(20);
@@ -35,6 +29,23 @@ impl Engine {
         })
     }
 
+    /// The error of whoever wants to watch a descriptor of ours; in asyncio's words.
+    fn in_use(&self, py: Python<'_>, fd: RawFd) -> PyResult<PyErr> {
+        let token = self.core.with(|core| core.holder(fd))?;
+        let user = match token.and_then(|token| self.owner(py, token)) {
+            Some(Owner::Socket(socket)) => Some(socket.into_any()),
+            Some(Owner::Listener(listener)) => listener.get().owner(py),
+            Some(Owner::Attempt(_)) | None => None,
+        };
+        let user = match user {
+            Some(user) => user.bind(py).repr()?.to_string(),
+            None => "that is opening or closing".to_owned(),
+        };
+        Ok(PyRuntimeError::new_err(format!(
+            "File descriptor {fd} is used by transport {user}"
+        )))
+    }
+
     /// Waits for events, unless some of the last wait are still to be handled.
     fn poll(&self, py: Python<'_>, work: &mut Work, patience: Option<Duration>) -> PyResult<()> {
         if work.has_events() {
@@ -42,17 +53,14 @@ impl Engine {
         }
         work.next = 0;
         let in_haste = patience == Some(Duration::ZERO);
-        // Handing the lock over and taking it back costs more than asking whether that is needed;
-        // but where the last question found nothing, the next is likely to find nothing either.
+        // Sleeping costs more than asking whether that is needed; but where the last question
+        // found nothing, the next is likely to find nothing either.
         if in_haste || !work.was_idle {
-            let now = Instant::now();
-            let result = if now.duration_since(work.lock_taken) > work.lock_hold {
-                work.lock_taken = now;
-                work.lock_hold = lock_hold(py)?;
-                let events = &mut work.events;
+            let events = &mut work.events;
+            let result = if has_company(py) {
                 py.detach(|| self.poller.wait(events, Some(Duration::ZERO)))
             } else {
-                self.poller.wait(&mut work.events, Some(Duration::ZERO))
+                self.poller.wait(events, Some(Duration::ZERO))
             };
             forgive_interruption(result)?;
             work.was_idle = work.events.is_empty();
@@ -63,9 +71,7 @@ impl Engine {
         let events = &mut work.events;
         let start = Instant::now();
         forgive_interruption(py.detach(|| self.poller.wait(events, patience)))?;
-        work.lock_taken = Instant::now();
-        let waited = work.lock_taken.duration_since(start) > REAL_WAIT;
-        work.was_idle = waited && work.events.len() < 2;
+        work.was_idle = start.elapsed() > REAL_WAIT && work.events.len() < 2;
         Ok(())
     }
 }
@@ -74,7 +80,15 @@ impl Engine {
 impl Engine {
     // Descriptors of the surrounding event loop
 
-    fn register(&self, fd: RawFd, events: u32) -> PyResult<()> {
+    /// Whether it is one of our sockets'.
+    fn uses(&self, fd: RawFd) -> bool {
+        self.poller.is_member(fd)
+    }
+
+    fn register(&self, py: Python<'_>, fd: RawFd, events: u32) -> PyResult<()> {
+        if self.poller.is_member(fd) {
+            return Err(self.in_use(py, fd)?);
+        }
         let result = self.poller.add_foreign(fd, interest(events));
         result.map_err(|error| errors::from_io(&error))
     }
@@ -139,6 +153,10 @@ impl Engine {
             .poll(py, &mut work, Some(Duration::ZERO))
             .and_then(|()| dispatch::turn(this, &mut work));
         engine.work.replace(py, Some(work));
+        if engine.core.is_left_behind() {
+            // The loop's own queue is the parent's, too, and would have it run again without end.
+            engine.host.stop(py);
+        }
         result.and_then(|()| engine.check_fatal(py))
     }
 
@@ -195,14 +213,6 @@ fn forgive_interruption(result: io::Result<()>) -> PyResult<()> {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(errors::from_io(&error)),
         _ => Ok(()),
     }
-}
-
-fn lock_hold(py: Python<'_>) -> PyResult<Duration> {
-    let interval = py
-        .import("sys")?
-        .call_method0(intern!(py, "getswitchinterval"))?;
-    let seconds: f64 = interval.extract()?;
-    Ok(settings::duration(LOCK_HOLD_INTERVALS * seconds))
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

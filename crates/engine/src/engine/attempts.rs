@@ -31,7 +31,7 @@ impl Engine {
             return Ok((token, true));
         }
         if let Err(error) = self.register(token) {
-            self.members.remove(token);
+            self.dismiss(token);
             return Err(error);
         }
         if let Some(timeout) = timeout {
@@ -57,7 +57,7 @@ impl Engine {
                 .change(fd, token, known, Interest::NONE)
                 .is_err()
             {
-                self.members.remove(token);
+                self.dismiss(token);
             }
             return Event::Nothing;
         }
@@ -110,7 +110,7 @@ impl Engine {
         }
         self.members.replace(token, Some(Member::Stream(stream)));
         if let Err(error) = prepared.and_then(|()| self.register(token)) {
-            self.members.remove(token);
+            self.dismiss(token);
             return Err(error);
         }
         self.references += 1;
@@ -121,7 +121,7 @@ impl Engine {
 
     pub fn cancel_attempt(&mut self, token: Token) {
         if self.attempt_mut(token).is_some() {
-            self.members.remove(token);
+            self.dismiss(token);
             self.wake_starved();
         }
     }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::{Engine, Farewell, Member};
 use crate::error::CloseReason;
 use crate::listener::{Acceptor, Listener};
+use crate::poller::Interest;
 use crate::stream;
 use crate::stream::{Driver, Secure, Settings, Stream};
 use crate::sys::net;
@@ -28,8 +29,9 @@ impl Engine {
         let token = self.members.insert(Member::Stream(stream));
         if let Err(error) = self.register(token)
             && let Some(Member::Stream(mut stream)) = self.members.remove(token)
-            && let Some(fd) = stream.take_fd(false)
+            && let Some(fd) = stream.take_fd()
         {
+            self.poller.dismiss(fd.as_raw_fd(), Interest::NONE);
             return Err((fd, error));
         }
         self.references += 1;
@@ -77,6 +79,7 @@ impl Engine {
         self.references += 1;
         if let Err(error) = self.register(token) {
             if let Some(Member::Listener(listener)) = self.members.remove(token) {
+                self.poller.dismiss(listener.fd.as_raw_fd(), Interest::NONE);
                 net::disown(listener.fd);
             }
             self.references -= 1;
@@ -145,11 +148,15 @@ impl Engine {
     }
 
     pub fn close_listener(&mut self, token: Token) {
-        if let Some(Member::Listener(_)) = self.members.get(token)
-            && let Some(Member::Listener(listener)) = self.members.remove(token)
-        {
+        if let Some(Member::Listener(listener)) = self.members.get(token) {
             self.references -= usize::from(listener.referenced);
+            self.dismiss(token);
         }
+    }
+
+    pub fn has_listeners(&self) -> bool {
+        let is_listener = |token| matches!(self.members.get(token), Some(Member::Listener(_)));
+        self.members.tokens().into_iter().any(is_listener)
     }
 
     pub fn set_referenced(&mut self, token: Token, wanted: bool) {

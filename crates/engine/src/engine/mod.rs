@@ -27,6 +27,7 @@ mod attempts;
 mod events;
 mod members;
 mod operations;
+mod parting;
 mod secure;
 mod settle;
 
@@ -124,6 +125,8 @@ pub struct Engine {
     watched_from_outside: bool,
     alarm: Option<Millis>,
     scratch: Scratch,
+    /// Whose members they are; a forked child has but copies.
+    process: u32,
 }
 
 impl Engine {
@@ -141,6 +144,7 @@ impl Engine {
             watched_from_outside: false,
             alarm: None,
             scratch: Scratch::default(),
+            process: std::process::id(),
         })
     }
 
@@ -188,6 +192,17 @@ impl Engine {
 
     pub fn take_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
+    }
+
+    /// Takes the notice that this connection is closed, ahead of its turn.
+    pub fn take_end(&mut self, token: Token) -> Option<CloseReason> {
+        let is_end =
+            |notice: &Notice| matches!(notice, Notice::Closed(member, _) if *member == token);
+        let index = self.notices.iter().position(is_end)?;
+        match self.notices.remove(index) {
+            Some(Notice::Closed(_, reason)) => Some(reason),
+            _ => None,
+        }
     }
 
     pub fn notices(&self) -> usize {

@@ -195,6 +195,12 @@ impl Engine {
         }
     }
 
+    /// Whose descriptor it is.
+    pub fn holder(&self, fd: RawFd) -> Option<Token> {
+        let mut tokens = self.members.tokens().into_iter();
+        tokens.find(|token| self.raw_fd(*token) == Some(fd))
+    }
+
     pub(super) fn with_socket(
         &self,
         token: Token,

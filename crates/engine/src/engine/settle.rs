@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
+use super::parting::Parting;
 use super::{Engine, Member, Notice};
 use crate::error::CloseReason;
 use crate::poller::Interest;
@@ -139,10 +140,16 @@ impl Engine {
         if stream.state.is_closed() {
             return;
         }
-        // Dropping the descriptor closes it, and with it goes its place in the readiness queue.
-        drop(stream.take_fd(reset));
-        stream.known = Interest::NONE;
+        let how = if reset {
+            Parting::Reset
+        } else {
+            Parting::of(stream)
+        };
+        let known = std::mem::replace(&mut stream.known, Interest::NONE);
         let (told, released) = (stream.told, stream.released);
+        if let Some(fd) = stream.take_fd() {
+            self.part(fd, known, how);
+        }
         if !told {
             self.tell(token, reason);
         }
@@ -178,6 +185,7 @@ impl Engine {
             None => return Ok(()),
         };
         let before = std::mem::replace(known, wanted);
+        self.poller.admit(fd);
         self.poller.change(fd, token, before, wanted)
     }
 }

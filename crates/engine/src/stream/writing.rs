@@ -253,11 +253,10 @@ impl Stream {
     }
 
     fn send_fin(&mut self) {
-        // Behind the peer's FIN, close(2) sends ours: one call less. An error here means that the
-        // connection broke meanwhile; the reading side meets it.
-        if let (false, Some(fd)) = (self.state.read_ended(), &self.fd) {
+        // An error here means that the connection broke meanwhile; the reading side meets it.
+        if let Some(fd) = &self.fd {
             let socket = SockRef::from(fd);
-            if self.settings.exclusive {
+            if self.settings.exclusive && !self.state.read_ended() {
                 // Whoever finishes first leaves the port in TIME_WAIT. The kernel's leftover keeps
                 // this option, and without it would stop the next bind, ours included.
                 let _ = socket.set_reuse_address(true);
@@ -267,18 +266,13 @@ impl Stream {
         self.state.apply(Input::FinSent);
     }
 
-    /// Lets go of the descriptor; dropping it closes it, after a reset with a RST.
-    pub fn take_fd(&mut self, reset: bool) -> Option<OwnedFd> {
+    /// Lets go of the descriptor.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.endpoints();
         self.queue.clear();
         self.refused = false;
         self.forget_drain();
         self.state.apply(Input::Gone);
-        let fd = self.fd.take()?;
-        if reset {
-            // Fails where there is nothing to reset, as in a unix socket.
-            let _ = net::reset_on_close(fd.as_fd());
-        }
-        Some(fd)
+        self.fd.take()
     }
 }

@@ -21,24 +21,19 @@ pub struct Selector {
 
 impl Selector {
     pub fn new() -> io::Result<Self> {
-        // SAFETY: the call takes no pointer.
-        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the call takes no pointer.
-        let alarm = owned(unsafe {
-            libc::timerfd_create(
-                libc::CLOCK_MONOTONIC,
-                libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
-            )
-        })?;
-        let selector = Self { epoll, alarm };
-        selector.control(
-            libc::EPOLL_CTL_ADD,
-            selector.alarm.as_raw_fd(),
-            #[allow(clippy::cast_sign_loss)]
-            (libc::EPOLLIN as u32),
-            ALARM,
-        )?;
+        let selector = Self {
+            epoll: new_epoll()?,
+            alarm: new_alarm()?,
+        };
+        selector.watch_alarm()?;
         Ok(selector)
+    }
+
+    /// Puts an empty queue, and an alarm that is off, in the place of the present ones.
+    pub fn renew(&self) -> io::Result<()> {
+        put_in_place_of(&self.epoll, &new_epoll()?)?;
+        put_in_place_of(&self.alarm, &new_alarm()?)?;
+        self.watch_alarm()
     }
 
     pub fn add(&self, fd: RawFd, interest: Interest, key: u64) -> io::Result<()> {
@@ -99,6 +94,16 @@ impl Selector {
             )
         })
         .map(drop)
+    }
+
+    fn watch_alarm(&self) -> io::Result<()> {
+        self.control(
+            libc::EPOLL_CTL_ADD,
+            self.alarm.as_raw_fd(),
+            #[allow(clippy::cast_sign_loss)]
+            (libc::EPOLLIN as u32),
+            ALARM,
+        )
     }
 
     fn silence_alarm(&self) {
@@ -179,6 +184,23 @@ fn mask(interest: Interest) -> u32 {
         mask |= libc::EPOLLOUT as u32;
     }
     mask
+}
+
+fn new_epoll() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
+}
+
+fn new_alarm() -> io::Result<OwnedFd> {
+    let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+    // SAFETY: the call takes no pointer.
+    owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })
+}
+
+/// Lets another open file have the number of a descriptor.
+fn put_in_place_of(old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
+    // SAFETY: `old` stays a descriptor of ours throughout; what it stood for is closed.
+    check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
 fn whole_milliseconds(timeout: Duration) -> i32 {

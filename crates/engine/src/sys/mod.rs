@@ -11,6 +11,7 @@
 //! - `wait` fills [`Events`], sleeps at most as long as told (rounded up, never down) and returns
 //!   early when a signal was handled.
 //! - `set_alarm` makes the queue ready at a moment, for those who wait on its descriptor.
+//! - `renew` puts an empty queue in the place of one that a forked process shares with its parent.
 
 mod cache;
 #[cfg(target_os = "linux")]

@@ -46,9 +46,26 @@ pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     }
 }
 
-/// The next `close` of this socket sends RST and throws away what is unsent.
-pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO))
+/// Breaks a TCP connection with a RST and throws away what is unsent: connecting to no address
+/// disconnects, for everybody who holds the socket. (With `SO_LINGER` the kernel would wait for the
+/// last of them to close it.)
+pub fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::sa_family_t::try_from(libc::AF_UNSPEC).unwrap_or_default(),
+        sa_data: [0; 14],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or_default();
+    // SAFETY: the pointer and the length are those of one live address.
+    if unsafe { libc::connect(fd.as_raw_fd(), &raw const nowhere, length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Sends our FIN and takes nothing more, for everybody who holds the socket. A connection that is
+/// gone already has no more to finish.
+pub fn finish(fd: BorrowedFd<'_>) {
+    let _ = SockRef::from(&fd).shutdown(std::net::Shutdown::Both);
 }
 
 /// Bytes that the kernel holds and the peer has not acknowledged; of a unix socket, not read.

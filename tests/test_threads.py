@@ -1,0 +1,123 @@
+"""Loops that change their thread, and threads beside a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket as kernel
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.conftest import LOOPS
+from tests.support import Recorder, listen
+
+every_loop = pytest.mark.parametrize("kind", LOOPS)
+
+
+def echo() -> Recorder:
+    return Recorder(data=lambda socket, data: socket.write_all(data))
+
+
+async def start(recorder: Recorder) -> mantou.TCPSocketListener[Any]:
+    return listen(recorder)
+
+
+def ask(sock: kernel.socket) -> bytes:
+    sock.sendall(b"anybody there?")
+    return sock.recv(14)
+
+
+def finish(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+@every_loop
+def test_a_loop_in_the_background(kind: str) -> None:
+    """Made here, run in a thread, closed here, as with run_coroutine_threadsafe()."""
+    loop = LOOPS[kind]()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    recorder = echo()
+    listener = asyncio.run_coroutine_threadsafe(start(recorder), loop).result(10)
+    with kernel.create_connection(("127.0.0.1", listener.port), timeout=10) as sock:
+        assert ask(sock) == b"anybody there?"
+        for use in (lambda: recorder.sockets[0].write(b"!"), listener.stop):
+            with pytest.raises(mantou.WrongThreadError):
+                use()
+        assert ask(sock) == b"anybody there?"
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        # Nobody runs it: whoever comes may.
+        assert recorder.sockets[0].write(b"at rest") == 7
+        assert sock.recv(7) == b"at rest"
+    finish(loop)
+    assert recorder.names == ["open", "data", "end", "close"]
+
+
+@every_loop
+def test_a_loop_wanders_from_thread_to_thread(kind: str) -> None:
+    loop = LOOPS[kind]()
+    recorder = echo()
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as first,
+        concurrent.futures.ThreadPoolExecutor(1) as second,
+    ):
+        run: Callable[[Coroutine[Any, Any, Any]], Any] = loop.run_until_complete
+        listener = first.submit(run, start(recorder)).result(10)
+        sock = kernel.create_connection(("127.0.0.1", listener.port), timeout=10)
+        second.submit(run, recorder.until("open")).result(10)
+
+        async def here() -> None:
+            # The first that this thread does is to write.
+            assert recorder.sockets[0].write(b"from here") == 9
+            for pool in (first, second):
+                with pytest.raises(mantou.WrongThreadError):
+                    pool.submit(recorder.sockets[0].write, b"from elsewhere").result(10)
+
+        run(here())
+        assert sock.recv(9) == b"from here"
+        first.submit(finish, loop).result(10)
+    assert recorder.names == ["open", "close"]
+    sock.close()
+
+
+def test_what_waits_for_a_loop_goes_with_it() -> None:
+    recorder = Recorder(close=lambda socket, _: socket.listener.stop())
+    listener = listen(recorder)
+    loop = mantou.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(loop.until_idle()))
+    thread.start()
+    kernel.create_connection(("127.0.0.1", listener.port)).close()
+    thread.join(10)
+    assert recorder.names == ["open", "end", "close"]
+    loop.close()
+
+
+def test_a_busy_loop_lets_threads_work() -> None:
+    """Each call lets go of the interpreter's lock and wants it back."""
+
+    def work() -> float:
+        ours, theirs = kernel.socketpair()
+        with ours, theirs:
+            began = time.perf_counter()
+            for _ in range(10_000):
+                ours.send(b"x")
+                theirs.recv(1)
+            return time.perf_counter() - began
+
+    async def beside() -> float:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            while not working.done():
+                await asyncio.sleep(0)
+            return working.result()
+
+    seconds, asyncios = mantou.run(beside()), asyncio.run(beside())
+    assert seconds is not None
+    assert seconds < 0.1 + 10 * asyncios
