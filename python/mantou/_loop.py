@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import selectors
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from ._attach import take_waiting_engine
 from ._core import Engine
@@ -23,7 +23,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
-    `asyncio.Runner(loop_factory=mantou.new_event_loop)`.
+    `asyncio.Runner(loop_factory=mantou.new_event_loop)`. It may be made in one thread, run in
+    another and closed by a third, one at a time. Not in Bun.
     """
 
     def __init__(self) -> None:
@@ -77,16 +78,27 @@ class EventLoop(asyncio.SelectorEventLoop):
 
 
 def new_event_loop() -> EventLoop:
-    """A new event loop, for `asyncio.Runner(loop_factory=mantou.new_event_loop)`."""
+    """A new event loop, for `asyncio.Runner(loop_factory=mantou.new_event_loop)`. Not in Bun.
+
+    What was listened on in this thread while no loop was running belongs to it from now on.
+
+    :raises OSError: the system has no descriptors left for its queue.
+    """
     return EventLoop()
 
 
+@overload
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T: ...
+@overload
+def run(main: None = None, *, debug: bool | None = None) -> None: ...
 def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None) -> T | None:
     """Runs mantou's event loop.
 
     With a coroutine: until it is done, and returns its result, like `asyncio.run()`. Without one:
     until no listener and no socket is left that keeps it alive, as a Bun process does
     (`unref()` excludes one). Whatever is open at the end is terminated, with its `close` called.
+
+    Not in Bun, where a process is one loop.
 
     :param debug: asyncio's debug mode; None leaves it as it is.
     :raises RuntimeError: inside a running event loop.
