@@ -414,7 +414,7 @@ impl Socket {
 
     /// The descriptor, which stays the socket's own; -1 once closed.
     ///
-    /// Bun: `socket.fd`.
+    /// Not in Bun.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         Ok(self
             .with(py, |core, token| core.raw_fd(token))?

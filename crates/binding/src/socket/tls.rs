@@ -160,7 +160,7 @@ impl Socket {
         Ok(Some(dict))
     }
 
-    /// "TLSv1.3" or "TLSv1.2"; None before the handshake and once closed.
+    /// The version in use, "TLSv1.3" or "TLSv1.2"; None before the handshake and once closed.
     ///
     /// Bun: `socket.getTLSVersion()`.
     fn get_tls_version(&self, py: Python<'_>) -> PyResult<Option<String>> {
