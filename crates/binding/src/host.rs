@@ -1,22 +1,35 @@
 //! What the engine asks of the event loop it runs in: tasks, futures, a place for errors.
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::cell::Guarded;
 use crate::dispatch::Stage;
 use crate::errors;
 use crate::socket::Socket;
 
-/// The Python object that stands for the event loop; none before the engine is attached.
+/// The Python object that stands for the event loop; none before the engine is attached, and none
+/// once the loop is closed.
 #[derive(Default)]
-pub struct Host(pub Guarded<Option<Py<PyAny>>>);
+pub struct Host {
+    object: Guarded<Option<Py<PyAny>>>,
+    /// There was one.
+    is_gone: Guarded<bool>,
+}
 
 impl Host {
+    pub fn attach(&self, py: Python<'_>, object: Option<Py<PyAny>>) {
+        self.is_gone.replace(py, object.is_none());
+        drop(self.object.replace(py, object));
+    }
+
     pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.0.cloned(py) {
+        match self.object.cloned(py) {
             Some(host) => host.bind(py).call_method0(intern!(py, "future")),
+            None if self.is_gone.get(py) => Err(PyRuntimeError::new_err(
+                "the event loop of this socket is closed",
+            )),
             None => Err(PyRuntimeError::new_err(
                 "no event loop runs this socket yet",
             )),
@@ -55,11 +68,19 @@ impl Host {
     where
         A: pyo3::call::PyCallArgs<'py>,
     {
-        if let Some(host) = self.0.cloned(py)
+        if let Some(host) = self.object.cloned(py)
             && let Err(error) = host.bind(py).call_method1(method, arguments)
         {
             error.write_unraisable(py, Some(host.bind(py)));
         }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.object.traverse(visit, |host, visit| visit.call(host))
+    }
+
+    pub fn clear(&self) {
+        drop(self.object.take());
     }
 }
 

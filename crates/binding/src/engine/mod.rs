@@ -147,7 +147,7 @@ impl Engine {
 
     /// From now on this object stands for the event loop; None parts the two.
     fn attach(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
-        drop(self.host.0.replace(py, host));
+        self.host.attach(py, host);
     }
 
     /// The queue's own descriptor, readable whenever `turn()` has something to do.
@@ -268,9 +268,7 @@ impl Engine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.host
-            .0
-            .traverse(&visit, |host, visit| visit.call(host))?;
+        self.host.traverse(&visit)?;
         self.owners.traverse(&visit, |owners, visit| {
             for (_, owner) in owners.iter().flatten() {
                 match owner {
@@ -284,7 +282,7 @@ impl Engine {
     }
 
     fn __clear__(&self) {
-        drop(self.host.0.take());
+        self.host.clear();
         drop(self.owners.take());
     }
 }
