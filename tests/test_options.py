@@ -397,6 +397,15 @@ def test_socket_without_handlers(parse: Parse, form: dict[str, object], value: o
     refused(TypeError, parse, {**form, "socket": value}, "'socket'", type(value).__name__)
 
 
+def test_data_factory_takes_the_socket() -> None:
+    def factory() -> None: ...
+
+    options = {**TCP, "data_factory": factory}
+    refused(TypeError, parse_listen, options, "'data_factory'", "(socket)", "factory()")
+    parse_listen({**TCP, "data_factory": lambda socket: None})
+    parse_listen({**TCP, "data_factory": dict})
+
+
 # Contradictions
 
 

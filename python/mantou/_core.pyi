@@ -28,6 +28,7 @@ __all__ = [
     "Socket",
     "TlsConfig",
     "TlsTicket",
+    "can_take",
     "is_server_name",
     "system_trust_size",
 ]
@@ -57,6 +58,7 @@ class TlsConfig:
 class TlsTicket:
     """A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only."""
 
+def can_take(callable: Callable[..., object], count: int, /) -> bool: ...
 def is_server_name(name: str, /) -> bool: ...
 def system_trust_size() -> int: ...
 

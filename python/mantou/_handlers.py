@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict
+
+from ._validate import shown, signature_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -192,3 +195,17 @@ HandlerObject = (
 
 # Every form in which handlers may be given.
 Handlers = SocketHandler[D] | HandlerObject[D] | HandlerMapping[D]
+
+
+def no_handler(option: str, name: str, given: object) -> TypeError:
+    """The error for what cannot be called as the handler `name`, if it is one at all."""
+    _, *parameters = inspect.signature(getattr(SocketHandler, name)).parameters
+    arguments = ", ".join(parameters)
+    if callable(given):
+        what = f"is called with ({arguments}), which {signature_of(given)} cannot be"
+    else:
+        what = f"must be callable with ({arguments}), got {shown(given)}"
+    return TypeError(
+        f"option {option!r}: handler {name!r} {what}; {name!r} is the name of an event: "
+        "if this is meant for something else, it needs another name"
+    )

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
-from ._core import Handlers
+from ._core import Handlers, can_take
 from ._option_types import (
     FdSocketListenOptions,
     FdSocketOptions,
@@ -40,6 +40,7 @@ from ._validate import (
     positive_seconds,
     seconds_or_off,
     shown,
+    signature_of,
     unknown_name,
     wrong_type,
     wrong_value,
@@ -351,6 +352,10 @@ def _data_factory(options: Options) -> Callable[[Any], object] | None:
         return None
     if not callable(value):
         raise wrong_type("data_factory", "callable or None", value)
+    if not can_take(value, 1):
+        raise TypeError(
+            f"option 'data_factory' is called with (socket), which {signature_of(value)} cannot be"
+        )
     if options.get("data") is not None:
         raise ValueError(
             "options 'data' and 'data_factory' contradict each other, "

@@ -7,9 +7,10 @@ what it got: TypeError for a wrong type, ValueError for a wrong value of the rig
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 Options = Mapping[str, object]
 
@@ -86,6 +87,19 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python is willing to write
         text = "a huge number"
     return f"{text} ({type(value).__name__})"
+
+
+def signature_of(given: Callable[..., object]) -> str:
+    """A callable as its definition begins, as far as it tells."""
+    function = getattr(given, "__func__", given)
+    name = getattr(function, "__qualname__", None)
+    name = name.rpartition("<locals>.")[2] if isinstance(name, str) else shown(given)
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return name
+    bare = [it.replace(annotation=it.empty) for it in signature.parameters.values()]
+    return f"{name}{inspect.Signature(bare)}"
 
 
 def _seconds(name: str, value: object) -> float:
