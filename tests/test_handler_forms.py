@@ -209,6 +209,8 @@ def test_mappings_without_handlers(empty: dict[str, object]) -> None:
         ("opens", "open"),
         ("handshakes", "handshake"),
         ("binary_typ", "binary_type"),
+        ("data_received", "data"),
+        ("connection_lost", "close"),
     ],
 )
 def test_unknown_name_with_suggestion(wrong: str, right: str) -> None:
@@ -228,7 +230,13 @@ def test_unknown_name_that_is_no_str() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("connectError", "connect_error"), ("binaryType", "binary_type")]
+    ("wrong", "right"),
+    [
+        ("connectError", "connect_error"),
+        ("binaryType", "binary_type"),
+        ("on_data", "data"),
+        ("onClose", "close"),
+    ],
 )
 def test_camel_case_names_the_right_spelling(wrong: str, right: str) -> None:
     with pytest.raises(TypeError, match=f"'{wrong}' is spelled '{right}'"):

@@ -16,11 +16,13 @@ from typing import Any, Literal, NamedTuple, NoReturn, cast
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
 from ._core import Handlers, can_take
+from ._names import unknown_name
 from ._option_types import (
     FdSocketListenOptions,
     FdSocketOptions,
     TCPSocketConnectOptions,
     TCPSocketListenOptions,
+    TLSOptions,
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
@@ -41,7 +43,6 @@ from ._validate import (
     seconds_or_off,
     shown,
     signature_of,
-    unknown_name,
     wrong_type,
     wrong_value,
 )
@@ -260,7 +261,8 @@ def _refuse_name(name: str, function: _Function) -> NoReturn:
     other = _LISTEN if function is _CONNECT else _CONNECT
     if name in other.known:
         raise TypeError(f"{function.name}: option {name!r} is only for {other.name}")
-    raise unknown_name(function.name, name, sorted(function.known))
+    of_tls = TLSOptions.__required_keys__ | TLSOptions.__optional_keys__
+    raise unknown_name(function.name, name, sorted(function.known), sorted(of_tls))
 
 
 def _sharing(options: Options) -> tuple[bool, bool, bool]:

@@ -6,11 +6,10 @@ what it got: TypeError for a wrong type, ValueError for a wrong value of the rig
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 Options = Mapping[str, object]
 
@@ -68,18 +67,6 @@ def wrong_value(name: str, expected: str, value: object) -> ValueError:
     return ValueError(f"option {name!r} must be {expected}, got {shown(value)}")
 
 
-def unknown_name(where: str, name: str, known: Collection[str]) -> TypeError:
-    """The error for a name that is none of `known`, with what was probably meant."""
-    plain = _plain(name)
-    for right in known:
-        if _plain(right) == plain:
-            # allowHalfOpen: the name as Bun spells it.
-            return TypeError(f"{where}: {name!r} is spelled {right!r} here")
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return TypeError(f"{where}: unknown name {name!r}{hint}")
-
-
 def shown(value: object) -> str:
     """A value as error messages show it: shortened, with its type."""
     try:
@@ -111,7 +98,3 @@ def _seconds(name: str, value: object) -> float:
     if not math.isfinite(value):
         raise wrong_value(name, "a finite number of seconds (None is for no limit)", value)
     return float(value)
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()

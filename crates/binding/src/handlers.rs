@@ -133,7 +133,7 @@ fn of_mapping<'py>(mapping: &Bound<'py, PyMapping>, option: &str) -> PyResult<Fo
         let name = name?;
         if !known.iter().any(|known| name.eq(known).unwrap_or(false)) {
             static UNKNOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let unknown = UNKNOWN.import(py, "mantou._validate", "unknown_name")?;
+            let unknown = UNKNOWN.import(py, "mantou._names", "unknown_name")?;
             let error = unknown.call1((format!("option '{option}'"), name.str()?, known))?;
             return Err(PyErr::from_value(error));
         }
