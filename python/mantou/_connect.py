@@ -18,6 +18,7 @@ from ._options import ConnectRequest, parse_connect
 from ._race import Candidate, Race
 from ._targets import FdTarget, TcpTarget, UnixTarget
 from ._tls_options import TlsSettings, name_of, parse_tls
+from .errors import locate
 
 # Seconds between two looks at a unix listener whose queue is full: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -154,6 +155,9 @@ async def connect(**options: Any) -> Socket[Any]:
         except asyncio.CancelledError:
             socket._abandon()
             raise
+        except OSError as error:
+            locate(error, request.target.where)
+            raise
     return socket
 
 
@@ -162,29 +166,40 @@ async def _open(
 ) -> BaseException | None:
     """Connects the socket and calls `open`; returns what `open` raised."""
     target = request.target
-    if isinstance(target, FdTarget):
-        _bind.check_connected(target.fd)
-        return engine.adopt(target.fd, socket, request.stream, tls)
     try:
-        if isinstance(target, UnixTarget):
-            async with asyncio.timeout(request.connect_timeout):
-                attempt = await _connect_unix(engine, target)
-        elif isinstance(target.host, Literal):
-            address = target.host.sockaddr(target.port)
-            bound = _bind.for_connecting(request, target.host.family)
-            attempt = await _attempt(engine, address, bound, request.connect_timeout)
-        else:
-            attempt = await _connect_by_name(engine, request, target)
-    except TimeoutError as error:
-        if error.errno is not None:
-            # The kernel's own: it gave up before we did.
-            raise
-        seconds = request.connect_timeout
-        late = TimeoutError(errno.ETIMEDOUT, f"not connected to {target} within {seconds} s")
-        for note in getattr(error, "__notes__", ()):
-            late.add_note(note)
-        raise late from None
-    return attempt.establish(socket, request.stream, tls)
+        if isinstance(target, FdTarget):
+            _bind.check_connected(target.fd)
+            return engine.adopt(target.fd, socket, request.stream, tls)
+        attempt = await _connected(engine, request, target)
+        return attempt.establish(socket, request.stream, tls)
+    except OSError as error:
+        if isinstance(error, TimeoutError) and error.errno is None:
+            raise _late(request, error) from None
+        # The kernel's own, also where it gave up before we did.
+        locate(error, target.where)
+        raise
+
+
+async def _connected(
+    engine: Engine, request: ConnectRequest, target: TcpTarget | UnixTarget
+) -> Attempt:
+    """An attempt that is connected. TimeoutError without errno after `connect_timeout`."""
+    if isinstance(target, UnixTarget):
+        async with asyncio.timeout(request.connect_timeout):
+            return await _connect_unix(engine, target)
+    if isinstance(target.host, Literal):
+        address = target.host.sockaddr(target.port)
+        bound = _bind.for_connecting(request, target.host.family)
+        return await _attempt(engine, address, bound, request.connect_timeout)
+    return await _connect_by_name(engine, request, target)
+
+
+def _late(request: ConnectRequest, error: TimeoutError) -> TimeoutError:
+    text = f"not connected to {request.target} within {request.connect_timeout} s"
+    late = TimeoutError(errno.ETIMEDOUT, text)
+    for note in getattr(error, "__notes__", ()):
+        late.add_note(note)
+    return late
 
 
 async def _connect_by_name(engine: Engine, request: ConnectRequest, target: TcpTarget) -> Attempt:

@@ -24,6 +24,7 @@ from ._option_types import (
 from ._options import ListenRequest, parse_listen
 from ._targets import FdTarget, TcpTarget
 from ._tls_options import TlsSettings, parse_tls
+from .errors import locate
 
 
 @overload
@@ -122,7 +123,16 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     """
     request = parse_listen(options)
     tls = None if request.tls is None else parse_tls(request.tls, "server")
-    engine = current_engine()
+    try:
+        return _listen(current_engine(), request, tls)
+    except OSError as error:
+        locate(error, request.target.where)
+        raise
+
+
+def _listen(
+    engine: Engine, request: ListenRequest, tls: TlsSettings | None
+) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     target = request.target
     if isinstance(target, FdTarget):
         family = _bind.check_listening(target.fd)

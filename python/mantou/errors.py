@@ -24,6 +24,16 @@ class HandshakeTimeoutError(ssl.SSLError, TimeoutError):
     """
 
 
+def locate(error: OSError, where: str) -> None:
+    """Has the text of an error name an address or a descriptor, as open()'s names a file.
+
+    Class, errno and strerror stay. What an error names already is nearer to the cause.
+    """
+    # Without an errno Python would put the name in the place of the text.
+    if error.errno is not None and error.filename is None:
+        error.filename = where
+
+
 def handshake_timeout() -> HandshakeTimeoutError:
     """The error of a handshake that took too long."""
     text = "the TLS handshake was not done within handshake_timeout"
