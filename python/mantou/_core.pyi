@@ -1,4 +1,7 @@
-"""The native module: the engine, seen from Python. Private, except for `Socket`."""
+"""The native module: the engine, seen from Python. Private, except for `Socket`.
+
+The docstrings in here are copies of the doc comments in `crates/binding/`: see `make docstrings`.
+"""
 
 import asyncio
 import ssl

@@ -140,7 +140,7 @@ class HandlerMapping(TypedDict, Generic[D], total=False):
     handshake: Callable[[Socket[D], bool, BaseException | None], object] | None
 
 
-# An object with at least one of the methods: one protocol each, as no member is required.
+# One protocol for each method, as none of them is required.
 
 
 class _HasOpen(Protocol[D]):
@@ -192,6 +192,7 @@ HandlerObject = (
     | _HasConnectError[D]
     | _HasHandshake[D]
 )
+"""An object with at least one of the methods of `SocketHandler`."""
 
 # Every form in which handlers may be given.
 Handlers = SocketHandler[D] | HandlerObject[D] | HandlerMapping[D]
