@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types rust-test build debug-test bench bench-suite format clean
+.PHONY: help demo test lint types rust-test build debug-test bench bench-suite docstrings format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +36,11 @@ lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-types: $(BUILT) ## Check types, the native module's stub and the public API's completeness
+types: $(BUILT) ## Check types, docstrings, the native module's stub and the public API's completeness
 	$(BIN)/mypy
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest mantou._core
+	$(BIN)/python -m tools.docstrings --check
 	PYTHONPATH=python $(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
 
 rust-test: ## Run the engine's own tests (the binding is tested from Python)
@@ -55,6 +56,9 @@ bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 
 bench-suite: $(BUILT) ## Compare with C, Bun, Node and asyncio's kin (ARGS="--list", "--scenarios 'echo-*'")
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
+
+docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
+	$(BIN)/python -m tools.docstrings
 
 format: $(INSTALLED) ## Format Python and Rust
 	$(BIN)/ruff check --fix .

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections import ChainMap, UserDict
+from functools import partial
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+import mantou
 from mantou._core import Handlers
 from mantou._handlers import SocketHandler
+from tests.support import RawListener, Recorder, connected
 
 HANDLER_NAMES = (
     "open",
@@ -204,6 +209,8 @@ def test_mappings_without_handlers(empty: dict[str, object]) -> None:
         ("opens", "open"),
         ("handshakes", "handshake"),
         ("binary_typ", "binary_type"),
+        ("data_received", "data"),
+        ("connection_lost", "close"),
     ],
 )
 def test_unknown_name_with_suggestion(wrong: str, right: str) -> None:
@@ -223,7 +230,13 @@ def test_unknown_name_that_is_no_str() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("connectError", "connect_error"), ("binaryType", "binary_type")]
+    ("wrong", "right"),
+    [
+        ("connectError", "connect_error"),
+        ("binaryType", "binary_type"),
+        ("on_data", "data"),
+        ("onClose", "close"),
+    ],
 )
 def test_camel_case_names_the_right_spelling(wrong: str, right: str) -> None:
     with pytest.raises(TypeError, match=f"'{wrong}' is spelled '{right}'"):
@@ -240,6 +253,183 @@ def test_handlers_are_callable(name: str, value: object) -> None:
         with pytest.raises(TypeError, match=f"'socket'.*'{name}' must be callable") as caught:
             Handlers(form)
         assert repr(value)[:8] in str(caught.value)
+
+
+CALLED_WITH = {
+    "open": "(socket)",
+    "data": "(socket, data)",
+    "drain": "(socket)",
+    "end": "(socket)",
+    "close": "(socket, error)",
+    "error": "(socket, error)",
+    "timeout": "(socket)",
+    "connect_error": "(socket, error)",
+    "handshake": "(socket, success, authorization_error)",
+}
+
+
+def function_of(arguments: str) -> Any:
+    """A function with these arguments, in the syntax of its definition."""
+    namespace: dict[str, Any] = {}
+    exec(f"def made({arguments}): ...", namespace)
+    return namespace["made"]
+
+
+class Callable:
+    """An object that can be called with one argument."""
+
+    def __call__(self, socket: object) -> None: ...
+
+
+class StaticallyCallable:
+    @staticmethod
+    def __call__(socket: object) -> None: ...
+
+
+class CallableLikeABase(Callable):
+    pass
+
+
+async def coroutine_function(socket: object) -> None: ...
+
+
+WITH_ONE_ARGUMENT = [
+    function_of("socket"),
+    function_of("socket, /"),
+    function_of("socket, data=None"),
+    function_of("socket, *, loud=False"),
+    function_of("*everything"),
+    function_of("socket, *rest, **more"),
+    lambda socket: None,
+    coroutine_function,
+    Callable(),
+    StaticallyCallable(),
+    CallableLikeABase(),
+    Callable().__call__,
+    partial(function_of("name, socket"), "a name"),
+    partial(function_of("socket, name"), name="a name"),
+    partial(partial(function_of("name, number, socket"), "a name"), 5),
+    partial(Callable()),
+    len,
+    [].append,
+    list,
+    type("Made", (), {"__init__": lambda self, socket: None}),
+]
+
+
+@pytest.mark.parametrize("handler", WITH_ONE_ARGUMENT)
+def test_what_takes_the_arguments_is_a_handler(handler: Any) -> None:
+    assert Handlers({"open": handler})["open"] is handler
+    # It would be called like that.
+    if not inspect.iscoroutinefunction(handler):
+        handler([])
+
+
+NOT_WITH_ONE_ARGUMENT = [
+    function_of(""),
+    function_of("*, socket=None, **more"),
+    function_of("socket, data"),
+    function_of("socket, data, error=None"),
+    function_of("socket, *, loud"),
+    function_of("socket, *, loud, quiet=False"),
+    function_of("*everything, loud"),
+    lambda: None,
+    coroutine_function.__get__(5),
+    type("Made", (), {"__call__": lambda self: None})(),
+    partial(coroutine_function, "a name"),
+    partial(Callable(), "a name"),
+    partial(partial(function_of("a, b"), 1), 2),
+]
+
+
+@pytest.mark.parametrize("handler", NOT_WITH_ONE_ARGUMENT)
+def test_what_cannot_take_the_arguments_is_refused(handler: Any) -> None:
+    with pytest.raises(TypeError, match=r"'socket'.*'open' is called with \(socket\), which "):
+        Handlers({"open": handler})
+    # It could not be called like that, either.
+    with pytest.raises(TypeError):
+        handler([])
+
+
+@pytest.mark.parametrize("name", HANDLER_NAMES)
+def test_the_arguments_of_each_event_are_named(name: str) -> None:
+    called_with = CALLED_WITH[name]
+    fitting = function_of(called_with.strip("()"))
+    assert present(Handlers({name: fitting})) == {name}
+    for wrong in (function_of(""), function_of(called_with.strip("()") + ", more")):
+        with pytest.raises(TypeError) as caught:
+            Handlers({name: wrong})
+        assert f"handler {name!r} is called with {called_with}" in str(caught.value)
+
+
+def test_a_wrong_handler_is_shown_as_it_was_written() -> None:
+    class Server(SocketHandler[None]):
+        def open(self, socket: object) -> None: ...
+        def close(self, *, reason: str = "bye") -> None: ...  # type: ignore[override]
+
+    with pytest.raises(TypeError, match=r"which Server\.close\(self, \*, reason='bye'\) cannot be"):
+        Handlers(Server())
+
+
+def test_a_decorated_handler_is_judged_by_what_is_called() -> None:
+    @functools.wraps(function_of("nothing, like, it"))
+    def wrapper(*arguments: object) -> None: ...
+
+    assert Handlers({"open": wrapper})["open"] is wrapper
+
+    @functools.wraps(function_of("socket"))
+    def narrow() -> None: ...
+
+    with pytest.raises(TypeError, match=r"which made\(\) cannot be"):
+        Handlers({"open": narrow})
+
+
+@pytest.mark.parametrize("name", HANDLER_NAMES)
+@pytest.mark.parametrize("value", [5, 0.5, "text", False])
+def test_an_attribute_with_the_name_of_an_event(name: str, value: object) -> None:
+    class Server(SocketHandler[None]):
+        def __init__(self) -> None:
+            setattr(self, name, value)
+
+    with pytest.raises(TypeError) as caught:
+        Handlers(Server())
+    message = str(caught.value)
+    assert f"{name!r} must be callable with {CALLED_WITH[name]}, got {value!r}" in message
+    assert f"{name!r} is the name of an event" in message
+    assert "needs another name" in message
+
+
+def test_a_method_with_the_name_of_an_event() -> None:
+    class Pool:
+        def data(self, socket: object, data: bytes) -> None: ...
+        def close(self) -> None:
+            """Closes the pool."""
+
+    with pytest.raises(TypeError) as caught:
+        Handlers(Pool())
+    message = str(caught.value)
+    assert "'close' is called with (socket, error), which Pool.close(self) cannot be" in message
+    assert "'close' is the name of an event" in message
+
+
+@pytest.mark.loops("mantou")
+async def test_wrong_handlers_are_found_before_anything_is_opened() -> None:
+    wrong: Any = {"data": function_of("socket")}
+    fault = r"'data' is called with \(socket, data\)"
+    with pytest.raises(TypeError, match=fault):
+        mantou.listen(hostname="127.0.0.1", port=0, socket=wrong)
+    async with connected(Recorder()) as (socket, _):
+        with pytest.raises(TypeError, match=fault):
+            socket.reload(wrong)
+        with pytest.raises(TypeError, match=fault):
+            socket.upgrade_tls(tls=True, socket=wrong)
+        assert socket.write(b"as before") == 9
+        socket.terminate()
+    with RawListener() as nobody:
+        with pytest.raises(TypeError, match=fault):
+            await mantou.connect(hostname="127.0.0.1", port=nobody.port, socket=wrong)
+        with pytest.raises(BlockingIOError):
+            nobody.sock.accept()
 
 
 def test_the_option_is_named() -> None:

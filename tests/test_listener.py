@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mantou
+from tests.conftest import LOOPS
 from tests.support import (
     Peer,
     Recorder,
@@ -439,3 +440,37 @@ def test_everything_is_told_when_run_ends(link: str) -> None:
     assert recorder.errors == [None] * 3
     for peer in peers:
         peer.close()
+
+
+# Waiting where no loop could ever tell
+
+
+def test_waiting_for_a_listener_that_no_loop_runs_yet() -> None:
+    listener = listen(Recorder())
+    with pytest.raises(RuntimeError, match="no event loop runs this socket yet"):
+        asyncio.run(listener.closed())
+    listener.stop()
+    # Takes over what was waiting for a loop.
+    mantou.run()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_waiting_once_the_loop_is_closed(kind: str) -> None:
+    recorder = Recorder()
+
+    async def main() -> None:
+        listeners.append(listen(recorder))
+        peer = await dial(listeners[0])
+        await recorder.until("open")
+        peer.close()
+
+    listeners: list[mantou.TCPSocketListener[Any]] = []
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(main())
+
+    async def drained() -> None:
+        await recorder.sockets[0].drained()
+
+    for waiting in (listeners[0].closed, drained):
+        with pytest.raises(RuntimeError, match="the event loop of this socket is closed"):
+            asyncio.run(waiting())

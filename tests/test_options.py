@@ -17,6 +17,7 @@ import pytest
 from mantou._addresses import Literal
 from mantou._options import ConnectRequest, ListenRequest, parse_connect, parse_listen
 from mantou._targets import FdTarget, TcpTarget, UnixTarget
+from mantou._tls_options import parse_tls
 
 Parse = Callable[[Mapping[str, object]], ConnectRequest | ListenRequest]
 
@@ -397,6 +398,15 @@ def test_socket_without_handlers(parse: Parse, form: dict[str, object], value: o
     refused(TypeError, parse, {**form, "socket": value}, "'socket'", type(value).__name__)
 
 
+def test_data_factory_takes_the_socket() -> None:
+    def factory() -> None: ...
+
+    options = {**TCP, "data_factory": factory}
+    refused(TypeError, parse_listen, options, "'data_factory'", "(socket)", "factory()")
+    parse_listen({**TCP, "data_factory": lambda socket: None})
+    parse_listen({**TCP, "data_factory": dict})
+
+
 # Contradictions
 
 
@@ -536,6 +546,74 @@ def test_connect_options_in_listen(name: str) -> None:
 def test_unknown_name_with_suggestion(wrong: str, right: str) -> None:
     options = {**TCP, wrong: 1}
     refused(TypeError, parse_connect, options, repr(wrong), f"did you mean {right!r}")
+
+
+@pytest.mark.parametrize("parse", [parse_connect, parse_listen])
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("host", "'hostname'"),
+        ("address", "'hostname'"),
+        ("path", "'unix'"),
+        ("sock", "'fd'"),
+        ("handler", "'socket'"),
+        ("handlers", "'socket'"),
+        ("protocol", "'socket'"),
+        ("protocol_factory", "'socket'"),
+        ("ssl", "'tls'"),
+        ("ssl_context", "'tls'"),
+        ("sslContext", "'tls'"),
+        ("limit", "'write_limit'"),
+        ("read_timeout", "'idle_timeout'"),
+        ("ssl_shutdown_timeout", "'close_timeout'"),
+        ("server_hostname", "tls={'server_name': ...}"),
+        ("ca_certs", "tls={'ca': ...}"),
+    ],
+)
+def test_names_of_other_libraries(parse: Parse, wrong: str, right: str) -> None:
+    refused(TypeError, parse, {**TCP, wrong: 1}, repr(wrong), f"did you mean {right}?")
+
+
+def test_a_name_that_stands_for_several() -> None:
+    both = "did you mean 'connect_timeout' or 'idle_timeout'?"
+    refused(TypeError, parse_connect, {**TCP, "timeout": 1}, both)
+    refused(TypeError, parse_listen, {**TCP, "timeout": 1}, "did you mean 'idle_timeout'?")
+    both = "did you mean 'local_address' or 'local_port'?"
+    refused(TypeError, parse_connect, {**TCP, "local_addr": 1}, both)
+
+
+@pytest.mark.parametrize("parse", [parse_connect, parse_listen])
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("certfile", "cert_file"),
+        ("keyfile", "key_file"),
+        ("cafile", "ca_file"),
+        ("cert", "cert"),
+        ("ALPNProtocols", "alpn_protocols"),
+        ("rejectUnauthorized", "reject_unauthorized"),
+    ],
+)
+def test_options_of_tls_belong_there(parse: Parse, given: str, right: str) -> None:
+    options = {**TCP, given: 1}
+    refused(TypeError, parse, options, repr(given), "option of 'tls'", f"tls={{{right!r}: ...}}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("certfile", "is spelled 'cert_file'"),
+        ("password", "did you mean 'passphrase'?"),
+        ("verify", "did you mean 'reject_unauthorized'?"),
+        ("hostname", "did you mean 'server_name'?"),
+        ("protocol", "did you mean 'alpn_protocols'?"),
+    ],
+)
+def test_names_of_tls_options(wrong: str, hint: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        parse_tls({wrong: 1}, "client")
+    assert repr(wrong) in str(caught.value)
+    assert hint in str(caught.value)
 
 
 def test_a_misspelt_required_name_is_reported_as_such() -> None:

@@ -114,6 +114,11 @@ def parse_literal(text: str) -> Literal | None:
     return Literal(canonical, socket.AF_INET6, zone if percent else None)
 
 
+def shown_address(host: str, port: int) -> str:
+    """A host and a port as people write them: ``127.0.0.1:80``, ``[::1]:80``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def interleave(addresses: Iterable[A]) -> list[A]:
     """Orders addresses for connection attempts (RFC 8305, section 4).
 

@@ -14,9 +14,10 @@ import os
 import socket
 import stat
 
-from ._addresses import Literal, Name, SocketAddress, no_address
+from ._addresses import Literal, Name, SocketAddress, no_address, shown_address
 from ._options import ConnectRequest, ListenRequest
 from ._targets import TcpTarget, UnixTarget
+from .errors import locate
 
 _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
@@ -44,7 +45,7 @@ def for_connecting(request: ConnectRequest, family: int) -> int:
 
 def for_listening(request: ListenRequest, target: TcpTarget) -> int:
     """The descriptor of a listening socket, at the first address of the host that can be bound."""
-    failure: OSError | None = None
+    failures: list[OSError] = []
     for family, address in _listen_addresses(request, target):
         try:
             with _Closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
@@ -54,9 +55,10 @@ def for_listening(request: ListenRequest, target: TcpTarget) -> int:
                 return sock.detach()
         except OSError as error:
             host, port = address[:2]
-            error.add_note(f"while listening on {host} port {port}")
-            failure = failure or error
-    raise failure or no_address(target.host)
+            locate(error, shown_address(host, port))
+            failures.append(error)
+            failures[0].add_note(f"while listening on {host} port {port}: {error.strerror}")
+    raise failures[0] if failures else no_address(target.host)
 
 
 def for_listening_unix(request: ListenRequest, target: UnixTarget) -> int:
@@ -71,6 +73,7 @@ def for_listening_unix(request: ListenRequest, target: UnixTarget) -> int:
                 os.chmod(target.path, target.mode)
             sock.listen(request.backlog)
         except OSError as error:
+            locate(error, target.where)
             error.add_note(f"while listening on {target.given!r}")
             raise
         return sock.detach()
@@ -114,7 +117,11 @@ def _bind(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if reuse_address:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(address)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        locate(error, shown_address(*address[:2]))
+        raise
 
 
 def _set_ipv6_only(sock: socket.socket, family: int, ipv6_only: bool) -> None:

@@ -18,6 +18,7 @@ from ._options import ConnectRequest, parse_connect
 from ._race import Candidate, Race
 from ._targets import FdTarget, TcpTarget, UnixTarget
 from ._tls_options import TlsSettings, name_of, parse_tls
+from .errors import locate
 
 # Seconds between two looks at a unix listener whose queue is full: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -33,19 +34,94 @@ async def connect(**options: Unpack[FdSocketOptions[D]]) -> Socket[D]: ...
 async def connect(**options: Any) -> Socket[Any]:
     """Connects to `hostname` and `port`, to a `unix` path, or takes over a connected `fd`.
 
-    Returns the socket when it can carry application data: `open` has been called.
-    Bun: `Bun.connect()`. The options and their units are those of `TCPSocketConnectOptions`,
-    `UnixSocketOptions` and `FdSocketOptions`.
+    Returns the socket when it can carry application data: `open` has been called and, with TLS,
+    the handshake is done and the peer verified.
 
-    Cancelling it closes every attempt at once. If `open` had been called already, `close` is called
-    before the CancelledError is raised; no handler is called after that.
+    Cancelling it closes every attempt at once. No handler is called after that; if `open` had been
+    called, within a handshake, `close` is called before `asyncio.CancelledError` is raised. What
+    handlers see of context variables is a copy of those in force here.
 
-    :raises OSError: the connection failed, after `connect_error` was called; of the class that
-        fits its errno (`ConnectionRefusedError`, ...). With several addresses it has a note for
-        each attempt. `socket.gaierror` for a name that cannot be resolved.
+    Bun: `Bun.connect()`, which returns before the handshake is done.
+
+    Options, by kind:
+
+    Where: exactly one of `hostname` and `port`, `unix`, `fd`
+
+        hostname: The host to connect to: a name, or an IPv4 or IPv6 address (`::1`,
+            `fe80::1%eth0`). Several addresses are tried side by side (RFC 8305). Required.
+            Bun: `hostname`.
+        port: The port to connect to, from 1 to 65535; digits in a str, too. Required.
+            Bun: `port`.
+        unix: The path of a unix socket, up to 107 bytes; a leading NUL means a name in the
+            abstract namespace. Required. Bun: `unix`.
+        fd: A connected TCP or unix stream socket, which is mantou's once the call succeeds;
+            anything else is an OSError or a ValueError. Required. Bun: `fd`.
+
+    Handlers and data
+
+        socket: The handlers: a `SocketHandler`, any object with some of its methods, or a
+            mapping of name to callable. Required. Bun: `socket`.
+        data: What `socket.data` is, before `open` is called: this very object. Default: None.
+            Bun: `data`.
+
+    Flow and limits
+
+        allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
+            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+        write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
+            to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
+
+    Times, in seconds
+
+        connect_timeout: Seconds for resolving the name and all attempts together, else a
+            TimeoutError (ETIMEDOUT); None for no limit of ours. Default: 30.0. Not in Bun.
+        idle_timeout: Seconds in which no byte is read, taken by the kernel or acknowledged by
+            the peer, until the `timeout` handler is called and, unless it returns True, the
+            connection closed with a TimeoutError; None or 0 for no limit. Default: None. Not in
+            Bun.
+        handshake_timeout: Seconds for the TLS handshake, else a HandshakeTimeoutError; None for
+            no limit. Default: 30.0. Not in Bun.
+        close_timeout: Seconds in which a connection that is being closed makes no progress,
+            until it is terminated with a TimeoutError; None for no limit. Progress is what the
+            peer acknowledged or sent: a slow reader is not cut off. Default: 30.0. Not in Bun.
+
+    TCP: only with `hostname` and `port`
+
+        local_address: The IP address to connect from, of the same family as the host.
+            Default: None, the system's choice. Not in Bun.
+        local_port: The port to connect from; an OSError (EADDRINUSE) if it is taken. None or 0
+            for the system's choice. Default: None. Not in Bun.
+        exclusive: The local address and port are ours alone: nobody else can bind them,
+            whatever options they set. Not together with `reuse_port`. Default: False.
+            Bun: `exclusive`.
+        reuse_port: Share the local port with others that ask for this, too. Where the system
+            cannot, an OSError (ENOTSUP). Default: False. Bun: `reusePort`.
+        ipv6_only: Only IPv6, neither IPv4 nor IPv4-mapped addresses; one of these is a
+            ValueError, a name that has nothing else a `socket.gaierror`. Default: False.
+            Bun: `ipv6Only`.
+        no_delay: Set TCP_NODELAY: small writes leave at once. Default: True. Not in Bun, where
+            it is set.
+        keep_alive: Seconds of silence before the first probe of SO_KEEPALIVE; None for no
+            probes. Default: None. Not in Bun.
+
+    TLS
+
+        tls: Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then
+            drives the connection. A server needs a certificate. Default: False. Bun: `tls`.
+
+    :raises OSError: the connection failed; of the class that fits its errno
+        (`ConnectionRefusedError`, ...), with the address in its text. With several addresses it
+        has a note for each attempt. `socket.gaierror` for a name that cannot be resolved. The
+        `connect_error` handler was called before or, if `open` had been called, `close`.
+    :raises RuntimeError: no event loop is running.
     :raises TimeoutError: it took longer than `connect_timeout` seconds.
     :raises TypeError: an option is unknown, missing or of the wrong type.
     :raises ValueError: an option has a wrong value, or two contradict each other.
+    :raises mantou.errors.HandshakeTimeoutError: the handshake took longer than
+        `handshake_timeout` seconds.
+    :raises ssl.SSLCertVerificationError: the peer's certificate is not accepted; its
+        `verify_message` says why.
+    :raises ssl.SSLError: the handshake failed.
     """
     request = parse_connect(options)
     tls = None if request.tls is None else parse_tls(request.tls, "client")
@@ -77,6 +153,9 @@ async def connect(**options: Any) -> Socket[Any]:
             # It may be that the coroutine of an async `open` has to end first.
             await socket._closed()
             raise
+        except OSError as error:
+            locate(error, request.target.where)
+            raise
     return socket
 
 
@@ -85,29 +164,40 @@ async def _open(
 ) -> asyncio.Future[None] | None:
     """Connects the socket and calls `open`; returns what is to be awaited then."""
     target = request.target
-    if isinstance(target, FdTarget):
-        _bind.check_connected(target.fd)
-        return engine.adopt(target.fd, socket, request.stream, tls)
     try:
-        if isinstance(target, UnixTarget):
-            async with asyncio.timeout(request.connect_timeout):
-                attempt = await _connect_unix(engine, target)
-        elif isinstance(target.host, Literal):
-            address = target.host.sockaddr(target.port)
-            bound = _bind.for_connecting(request, target.host.family)
-            attempt = await _attempt(engine, address, bound, request.connect_timeout)
-        else:
-            attempt = await _connect_by_name(engine, request, target)
-    except TimeoutError as error:
-        if error.errno is not None:
-            # The kernel's own: it gave up before we did.
-            raise
-        seconds = request.connect_timeout
-        late = TimeoutError(errno.ETIMEDOUT, f"not connected to {target} within {seconds} s")
-        for note in getattr(error, "__notes__", ()):
-            late.add_note(note)
-        raise late from None
-    return attempt.establish(socket, request.stream, tls)
+        if isinstance(target, FdTarget):
+            _bind.check_connected(target.fd)
+            return engine.adopt(target.fd, socket, request.stream, tls)
+        attempt = await _connected(engine, request, target)
+        return attempt.establish(socket, request.stream, tls)
+    except OSError as error:
+        if isinstance(error, TimeoutError) and error.errno is None:
+            raise _late(request, error) from None
+        # The kernel's own, also where it gave up before we did.
+        locate(error, target.where)
+        raise
+
+
+async def _connected(
+    engine: Engine, request: ConnectRequest, target: TcpTarget | UnixTarget
+) -> Attempt:
+    """An attempt that is connected. TimeoutError without errno after `connect_timeout`."""
+    if isinstance(target, UnixTarget):
+        async with asyncio.timeout(request.connect_timeout):
+            return await _connect_unix(engine, target)
+    if isinstance(target.host, Literal):
+        address = target.host.sockaddr(target.port)
+        bound = _bind.for_connecting(request, target.host.family)
+        return await _attempt(engine, address, bound, request.connect_timeout)
+    return await _connect_by_name(engine, request, target)
+
+
+def _late(request: ConnectRequest, error: TimeoutError) -> TimeoutError:
+    text = f"not connected to {request.target} within {request.connect_timeout} s"
+    late = TimeoutError(errno.ETIMEDOUT, text)
+    for note in getattr(error, "__notes__", ()):
+        late.add_note(note)
+    return late
 
 
 async def _connect_by_name(engine: Engine, request: ConnectRequest, target: TcpTarget) -> Attempt:

@@ -1,4 +1,7 @@
-"""The native module: the engine, seen from Python. Private, except for `Socket`."""
+"""The native module: the engine, seen from Python. Private, except for `Socket`.
+
+The docstrings in here are copies of the doc comments in `crates/binding/`: see `make docstrings`.
+"""
 
 import asyncio
 import ssl
@@ -28,6 +31,7 @@ __all__ = [
     "Socket",
     "TlsConfig",
     "TlsTicket",
+    "can_take",
     "is_server_name",
     "system_trust_size",
 ]
@@ -55,62 +59,105 @@ class TlsConfig:
 
 @final
 class TlsTicket:
-    """A TLS session to resume, from `Socket.get_session()`. Opaque."""
+    """A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only."""
 
+def can_take(callable: Callable[..., object], count: int, /) -> bool: ...
 def is_server_name(name: str, /) -> bool: ...
 def system_trust_size() -> int: ...
 
 @final
 class Socket(Generic[D]):
-    """A connection. Made by `connect()` and by listeners.
+    """A connection. Made by `connect()`, by listeners and by `upgrade_tls()`.
 
-    Attributes keep their last known value after close. Methods may be called at any moment, in
-    any order, from every handler, also after close: then they do nothing and return -1, False or
-    None. From another thread than its loop's they raise `WrongThreadError`.
+    `D` is the type of `data`. Attributes keep their last known value after close. Methods may
+    be called at any moment, in any order, from every handler, also after close: then they do
+    nothing and return -1, False or None. `with socket:` calls `end()` on leaving.
+
+    TLS members answer None, False or nothing without a TLS session and once closed.
+
+    Bun: `Socket`.
+
+    :raises WrongThreadError: any method, and any attribute that changes while it is open, from
+        another thread than that of its event loop.
     """
 
-    data: D
-    """What belongs to this connection; given to `connect()`, or by the listener."""
+    @property
+    def data(self) -> D:
+        """What belongs to this connection: any object, given to `connect()` or by the listener.
 
+        None until it is given. It can be set at any time.
+
+        Bun: `socket.data`.
+        """
+    @data.setter
+    def data(self, data: D) -> None: ...
     def write(
         self, data: str | Buffer, byte_offset: int = 0, byte_length: int | None = None
     ) -> int:
-        """Hands data to the kernel, as much as it takes right now (Bun: `socket.write()`).
+        """Hands data to the kernel, as much as it takes right now.
 
-        Returns the number of bytes taken, 0 included; `drain` is called once when there is room
-        for more. -1 when closed or after `end()`. A str is sent as UTF-8.
+        Nothing is kept: of what was not taken, the caller has to call again, when `drain` says
+        that there is room. It is called once after a short write. With TLS the engine takes the
+        bytes and seals them; before the handshake is done it takes none.
 
-        :raises TypeError: neither a str nor a C-contiguous buffer.
-        :raises ValueError: offset or length, in bytes, are outside the data.
+        Bun: `socket.write()`.
+
+        :param data: a str, sent as UTF-8, or any C-contiguous buffer, which is not copied first.
+        :param byte_offset: where in the data to begin, in bytes.
+        :param byte_length: how many bytes of it; None for the rest.
+        :returns: the number of bytes taken, 0 included; -1 when closed or after `end()`.
+        :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+        :raises ValueError: offset or length are outside the data.
         """
 
     def write_all(self, data: str | Buffer) -> None:
-        """Takes all of the data, sends what the kernel takes and queues the rest.
+        """Takes all of the data, sends what the kernel takes and keeps the rest, in order.
 
-        `drain` is called once when the queue has emptied. Not in Bun.
+        The bytes are safe even if the caller changes its buffer. `drain` is called once when the
+        queue has emptied; until then `write()` takes nothing.
 
-        :raises BufferError: the queue would exceed `write_limit`; nothing of this call was taken.
+        Not in Bun.
+
+        :param data: a str, sent as UTF-8, or any C-contiguous buffer.
         :raises BrokenPipeError: closed, or after `end()`.
+        :raises BufferError: bytes wait already, and with these there would be more than
+            `write_limit`; nothing of this call was taken. What finds nothing waiting is always
+            taken, whatever its size.
+        :raises TypeError: the data is neither a str nor a C-contiguous buffer.
         """
 
     def drained(self) -> asyncio.Future[None]:
-        """To be awaited: returns when everything accepted so far is in the kernel. Not in Bun.
+        """To be awaited: returns when everything accepted so far is in the kernel.
 
-        :raises ConnectionError: the socket was closed first.
+        Not in Bun.
+
+        :raises ConnectionError: the connection was over first.
+        :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
         """
 
     @property
     def buffered(self) -> int:
-        """Bytes accepted and not yet in the kernel."""
+        """Bytes accepted that the kernel would not take, or that wait for the TLS handshake.
+
+        What is only gathered until the turn or the cork ends does not count. Whoever has seen
+        more than 0 gets `drain` when it is 0 again.
+
+        Not in Bun.
+        """
 
     def cork(self) -> AbstractContextManager[None]:
-        """A context whose writes leave together, at its end or when 64 KiB are gathered.
+        """A context whose writes leave together: in one system call, in few TLS records.
+
+        They are sent when the outermost block ends, or when 64 KiB are gathered.
 
         Not in Bun.
         """
 
     def flush(self) -> None:
-        """Sends what `cork()` holds (Bun: `socket.flush()`)."""
+        """Sends now what `cork()` or TLS holds back.
+
+        Bun: `socket.flush()`.
+        """
 
     def end(
         self,
@@ -118,111 +165,198 @@ class Socket(Generic[D]):
         byte_offset: int = 0,
         byte_length: int | None = None,
     ) -> int:
-        """Sends the last data and, when all that was accepted is sent, FIN (Bun: `socket.end()`).
+        """Sends the last data and, once everything accepted is sent, FIN.
 
-        All of `data` is delivered, also if it has to wait. Reading goes on until the peer's FIN.
-        Returns the length of the data in bytes, -1 if already ended or closed.
+        With TLS `close_notify` goes before the FIN. All of the data is delivered, also if it has
+        to wait. Reading goes on until the peer's FIN; where `allow_half_open` is False, a peer
+        that makes no progress is cut off after `close_timeout` seconds.
 
-        :raises BufferError: the queue would exceed `write_limit`; nothing was sent or ended.
+        Bun: `socket.end()`.
+
+        :param data: a str, sent as UTF-8, or any C-contiguous buffer; None for no more.
+        :param byte_offset: where in the data to begin, in bytes.
+        :param byte_length: how many bytes of it; None for the rest.
+        :returns: the length of the data in bytes; -1 if already ended or closed.
+        :raises BufferError: bytes wait already, and with these there would be more than
+            `write_limit`; nothing was sent, nothing is ended.
+        :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+        :raises ValueError: offset or length are outside the data.
         """
 
     def shutdown(self, half_close: bool = False) -> None:
-        """Ends one side (Bun: `socket.shutdown()`).
+        """Ends one direction of the connection.
 
-        :param half_close: False: FIN once everything accepted is sent; reading goes on without a
-            time limit. True: stop receiving; what still arrives is discarded.
+        Bun: `socket.shutdown()`.
+
+        :param half_close: False: FIN once everything accepted is sent; reading goes on, without
+            a time limit. True: stop receiving; what still arrives is discarded, writing goes on.
         """
 
     def close(self) -> None:
-        """Ends without waiting for the peer (Bun: `socket.close()`).
+        """Ends the connection without waiting for the peer.
 
-        What was accepted is still sent. No other event than `close` comes any more.
+        What was accepted is still sent, then FIN, then `close` is called; no other event comes
+        any more. The descriptor stays behind to swallow late input, at most until nothing has
+        moved for `close_timeout` seconds, so that no RST destroys what the peer has not read.
+
+        Bun: `socket.close()`.
         """
 
     def terminate(self) -> None:
-        """Resets the connection at once; bytes in the queue are lost (Bun: `terminate()`)."""
+        """Resets the connection at once; bytes that wait are lost.
+
+        The peer gets a RST. `close` is called with None: it was our own wish.
+
+        Bun: `socket.terminate()`.
+        """
 
     def pause(self) -> None:
-        """Stops reading, at once (Bun: `socket.pause()`). Not counted."""
+        """Stops reading application data, at once; not counted.
+
+        A TLS handshake goes on, and so does writing. A FIN or RST that arrives meanwhile is
+        reported after `resume()`, behind all data.
+
+        Bun: `socket.pause()`.
+        """
 
     def resume(self) -> None:
-        """Reads again (Bun: `socket.resume()`)."""
+        """Reads again after `pause()`.
+
+        Bun: `socket.resume()`.
+        """
 
     def timeout(self, seconds: float) -> None:
-        """Sets the idle timeout in seconds, to the millisecond; 0 is none (Bun: `timeout()`).
+        """Sets the idle timeout, as the option `idle_timeout` does.
 
-        After so long without a byte read or written `timeout` is called, and unless it returns
-        True the connection is closed with a `TimeoutError`.
+        Idle is a connection on which for so long no byte was read, taken by the kernel or
+        acknowledged by the peer. Then the `timeout` handler is called and, unless it returns
+        True, the connection closed: `close` gets a `TimeoutError`. In Bun nothing is closed.
 
+        Bun: `socket.timeout()`.
+
+        :param seconds: to the millisecond; 0 switches it off.
         :raises TypeError: not a number.
         :raises ValueError: negative or not finite.
         """
 
     def set_no_delay(self, no_delay: bool = True) -> bool:
-        """Sets TCP_NODELAY; whether that worked (Bun: `socket.setNoDelay()`)."""
+        """Sets `TCP_NODELAY`: small writes leave at once, unanswered ones do not hold them back.
+
+        Bun: `socket.setNoDelay()`.
+
+        :returns: whether it was set; False when closed, and for a unix socket.
+        """
 
     def set_keep_alive(self, enable: bool = False, initial_delay: float = 0.0) -> bool:
-        """Sets SO_KEEPALIVE; whether that worked (Bun: `socket.setKeepAlive()`).
+        """Sets `SO_KEEPALIVE`: the kernel probes a silent peer.
+
+        Bun: `socket.setKeepAlive()`, which takes milliseconds.
 
         :param initial_delay: seconds of silence before the first probe; 0 for the system's.
+        :returns: whether it was set; False when closed.
+        :raises TypeError: the delay is not a number.
+        :raises ValueError: the delay is negative or not finite.
         """
 
     def reload(self, socket: AnyHandlers[D]) -> None:
-        """Replaces the handlers, from the next event on (Bun: `socket.reload()`).
+        """Replaces the handlers, from the next event on.
 
         For an accepted socket, those of its listener and of all the listener's sockets.
+
+        Bun: `socket.reload()`.
+
+        :param socket: the handlers, in any form that `connect()` takes.
+        :raises TypeError: they are none, or one of them cannot be called as it will be.
+        :raises ValueError: `binary_type` is none of the three.
         """
 
     def ref(self) -> None:
-        """Lets it keep `run()` alive, as it does from the start (Bun: `socket.ref()`)."""
+        """Lets it keep `run()` alive, as it does from the start.
+
+        Bun: `socket.ref()`.
+        """
 
     def unref(self) -> None:
-        """Lets `run()` end even if it is still open (Bun: `socket.unref()`)."""
+        """Lets `run()` end even while it is open.
+
+        Bun: `socket.unref()`.
+        """
 
     @property
     def listener(self) -> TCPSocketListener[D] | UnixSocketListener[D] | None:
-        """The listener that accepted it."""
+        """The listener that accepted it; None for a socket that was connected.
+
+        Bun: `socket.listener`.
+        """
 
     @property
     def ready_state(self) -> ReadyState:
-        """How far the connection has come (Bun: `socket.readyState`)."""
+        """How far the connection has come: a `ReadyState`.
+
+        Bun: `socket.readyState`.
+        """
 
     @property
     def local_address(self) -> str | None:
-        """The IP address at our end; None for a unix socket (Bun: `socket.localAddress`)."""
+        """The IP address at our end; None for a unix socket.
+
+        Bun: `socket.localAddress`.
+        """
 
     @property
     def local_port(self) -> int | None:
-        """The port at our end; None for a unix socket (Bun: `socket.localPort`)."""
+        """The port at our end; None for a unix socket.
+
+        Bun: `socket.localPort`.
+        """
 
     @property
     def local_family(self) -> Literal["IPv4", "IPv6"] | None:
-        """The address family at our end; None for a unix socket (Bun: `socket.localFamily`)."""
+        """The family of the address at our end, "IPv4" or "IPv6"; None for a unix socket.
+
+        Bun: `socket.localFamily`.
+        """
 
     @property
     def remote_address(self) -> str | None:
-        """The peer's IP address; None for a unix socket (Bun: `socket.remoteAddress`)."""
+        """The peer's IP address; None for a unix socket.
+
+        Bun: `socket.remoteAddress`.
+        """
 
     @property
     def remote_port(self) -> int | None:
-        """The peer's port; None for a unix socket (Bun: `socket.remotePort`)."""
+        """The peer's port; None for a unix socket.
+
+        Bun: `socket.remotePort`.
+        """
 
     @property
     def remote_family(self) -> Literal["IPv4", "IPv6"] | None:
-        """The peer's address family; None for a unix socket (Bun: `socket.remoteFamily`)."""
+        """The family of the peer's address, "IPv4" or "IPv6"; None for a unix socket.
+
+        Bun: `socket.remoteFamily`.
+        """
 
     @property
     def bytes_read(self) -> int:
-        """Bytes received so far, of the application's data."""
+        """Bytes received so far, of the application's data.
+
+        Not in Bun.
+        """
 
     @property
     def bytes_written(self) -> int:
-        """Bytes sent so far, of the application's data (Bun: `socket.bytesWritten`)."""
+        """Bytes sent so far, of the application's data.
+
+        Bun: `socket.bytesWritten`.
+        """
 
     def fileno(self) -> int:
-        """The descriptor; -1 once closed."""
+        """The descriptor, which stays the socket's own; -1 once closed.
 
-    # TLS. Without a session, and once closed, methods return None, False or nothing.
+        Not in Bun.
+        """
 
     def upgrade_tls(
         self,
@@ -233,53 +367,95 @@ class Socket(Generic[D]):
         server_side: bool | None = None,
         initial: bytes = b"",
     ) -> tuple[Socket[D], Socket[_D2]]:
-        """Makes TLS of a plain connection (Bun: `socket.upgradeTLS()`).
+        """Makes TLS of a plain connection, as STARTTLS does.
 
-        Returns this socket, detached: only its `close` is still called, just before that of the
-        other; and the socket that takes the connection over with handlers and data of its own.
-        Everything accepted before is sent in clear first.
+        Everything accepted before is sent in clear first; what was received and not yet delivered
+        goes to TLS. This socket is detached: it gets no event but its `close`, just before that of
+        the other, and `write()` is -1. The other takes the connection over.
 
-        :param server_side: which side of the handshake; None for the one that it has.
+        Bun: `socket.upgradeTLS()`.
+
+        :param tls: as in `connect()`. The name to verify is the `hostname` connected to, unless
+            `server_name` says another.
+        :param socket: the handlers of the TLS socket, in any form that `connect()` takes.
+        :param data: the `data` of the TLS socket.
+        :param server_side: which side of the handshake is ours; None for the one it has: server
+            for an accepted socket, else client.
         :param initial: ciphertext that a handler was given already.
+        :returns: this socket, and the TLS socket.
         :raises ConnectionError: it is not open.
+        :raises OSError: a file that the options name cannot be read.
+        :raises TypeError: an option is unknown or of the wrong type, or the handlers are none.
         :raises ValueError: it speaks TLS already, or an option has a wrong value.
         """
 
     @property
     def authorized(self) -> bool:
-        """Whether the peer's certificate was verified (Bun: `socket.authorized`)."""
+        """Whether the peer has shown a certificate that was verified; False without TLS.
+
+        Bun: `socket.authorized`.
+        """
 
     @property
     def alpn_protocol(self) -> str | Literal[False] | None:
-        """The protocol agreed on, False if none, None before (Bun: `socket.alpnProtocol`)."""
+        """The protocol agreed on; False if none was, None before the handshake is done.
+
+        Bun: `socket.alpnProtocol`.
+        """
 
     def get_authorization_error(self) -> ssl.SSLCertVerificationError | None:
-        """The failed verification that `reject_unauthorized=False` let pass."""
+        """The failed verification that `reject_unauthorized=False` let pass, or None.
+
+        Bun: `socket.getAuthorizationError()`.
+
+        :returns: an `ssl.SSLCertVerificationError`, whose `verify_message` says why.
+        """
 
     def get_cipher(self) -> dict[str, str] | None:
-        """`name` (OpenSSL's), `standard_name` and `version` (Bun: `socket.getCipher()`)."""
+        """The cipher suite in use; None before the handshake and once closed.
+
+        Bun: `socket.getCipher()`.
+
+        :returns: a dict of `name` (OpenSSL's), `standard_name` and `version`.
+        """
 
     def get_tls_version(self) -> str | None:
-        """`"TLSv1.3"` or `"TLSv1.2"` (Bun: `socket.getTLSVersion()`)."""
+        """The version in use, "TLSv1.3" or "TLSv1.2"; None before the handshake and once closed.
+
+        Bun: `socket.getTLSVersion()`.
+        """
 
     def get_peer_certificate(self, detailed: bool = False) -> dict[str, Any] | None:
-        """The peer's certificate as `ssl.SSLSocket.getpeercert()` has it; {} if there is none.
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert()` describes it.
 
-        Plus `raw` (DER) and `fingerprint256`, and with `detailed` also `issuer_certificate`.
         Bun: `socket.getPeerCertificate()`.
+
+        :param detailed: also the chain, from one `issuer_certificate` to the next.
+        :returns: a dict, with `raw` (DER) and `fingerprint256` besides; {} if the peer has shown
+            none; None without TLS and once closed.
         """
 
     def get_certificate(self) -> dict[str, Any] | None:
-        """Our own certificate, as in `get_peer_certificate()` (Bun: `getCertificate()`)."""
+        """Our own certificate, described as by `get_peer_certificate()`.
+
+        Bun: `socket.getCertificate()`.
+
+        :returns: a dict; {} if we have shown none, and with an `ssl.SSLContext`, which does not
+            tell; None without TLS and once closed.
+        """
 
     def get_peer_x509_certificate(self) -> Certificate | None:
-        """The peer's certificate as an object (Bun: `socket.getPeerX509Certificate()`).
+        """The peer's certificate, as a `cryptography.x509.Certificate`; None if there is none.
+
+        Bun: `socket.getPeerX509Certificate()`.
 
         :raises ImportError: the package `cryptography` is not installed.
         """
 
     def get_x509_certificate(self) -> Certificate | None:
-        """Our own certificate as an object (Bun: `socket.getX509Certificate()`).
+        """Our own certificate, as a `cryptography.x509.Certificate`; None if there is none.
+
+        Bun: `socket.getX509Certificate()`.
 
         :raises ImportError: the package `cryptography` is not installed.
         """
@@ -287,75 +463,147 @@ class Socket(Generic[D]):
     def export_keying_material(
         self, length: int, label: str, context: bytes | None = None
     ) -> bytes | None:
-        """Key material that both ends can derive, RFC 5705 (Bun: `exportKeyingMaterial()`).
+        """Key material that both ends can derive from the session, RFC 5705.
 
-        :param length: in bytes, 1 to 8160.
-        :raises ssl.SSLError: the handshake is not done.
+        Bun: `socket.exportKeyingMaterial()`.
+
+        :param length: in bytes, from 1 to 8160.
+        :param label: what it is for; both ends use the same.
+        :param context: bytes that go into it; None is not the same as none.
+        :returns: so many bytes; None without TLS and once closed.
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
         :raises ValueError: the length is out of range.
+        :raises ssl.SSLError: the handshake is not done.
         """
 
     def channel_binding(
         self, kind: Literal["tls-exporter", "tls-server-end-point"]
     ) -> bytes | None:
-        """What ties a login to this very session, RFC 9266 and RFC 5929. Not in Bun."""
+        """What ties a login to this very TLS session.
+
+        Not in Bun.
+
+        :param kind: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929).
+        :returns: bytes; None without TLS, before the handshake and once closed.
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection and the `ssl`
+            module does not know the kind.
+        :raises ValueError: another kind.
+        """
 
     def get_session(self) -> TlsTicket | None:
         """What a later connection to the same server resumes with: `tls={"session": ...}`.
 
-        Opaque and of this process only (Bun: `socket.getSession()`).
+        Opaque, and of this process only. With TLS 1.3 servers send it after the handshake.
+
+        Bun: `socket.getSession()`.
+
+        :returns: a ticket; None while there is none, and once closed.
         """
 
     def set_session(self, session: TlsTicket) -> None:
-        """Resumes an earlier session (Bun: `socket.setSession()`).
+        """Resumes an earlier session.
 
-        :raises ValueError: the handshake has begun; it can be called in `open` if there is a
-            `handshake` handler.
+        Only before the handshake: in `open`, where there is a `handshake` handler.
+
+        Bun: `socket.setSession()`.
+
+        :param session: what `get_session()` returned.
+        :raises TypeError: it is something else.
+        :raises ValueError: the handshake has begun, there is no TLS, or we are the server.
         """
 
     def is_session_reused(self) -> bool:
-        """Whether an earlier session was resumed (Bun: `socket.isSessionReused()`)."""
+        """Whether an earlier session was resumed.
+
+        Bun: `socket.isSessionReused()`.
+        """
 
     def get_ephemeral_key_info(self) -> dict[str, Any] | None:
-        """`type`, `name` and `size` (bits) of the key exchange (Bun: `getEphemeralKeyInfo()`)."""
+        """The key exchange of the session; None before the handshake and once closed.
+
+        Bun: `socket.getEphemeralKeyInfo()`.
+
+        :returns: a dict of `type` ("ECDH" or "DH"), `name` and `size` in bits.
+        """
 
     def get_shared_sigalgs(self) -> list[str]:
-        """Empty: the engine keeps them to itself (Bun: `socket.getSharedSigalgs()`)."""
+        """An empty list: the engine keeps to itself which signatures both ends know.
+
+        Bun: `socket.getSharedSigalgs()`.
+        """
 
     def get_servername(self) -> str | None:
-        """The name that the client asked for (Bun: `socket.getServername()`)."""
+        """The name that the client has asked for; None if it asked for none.
+
+        Bun: `socket.getServername()`.
+        """
 
     def set_servername(self, name: str) -> None:
-        """The name to ask for and to verify (Bun: `socket.setServername()`).
+        """Sets the name to ask for and to verify.
 
-        :raises ValueError: the handshake has begun; it can be called in `open` if there is a
-            `handshake` handler.
+        Only before the handshake: in `open`, where there is a `handshake` handler.
+
+        Bun: `socket.setServername()`.
+
+        :param name: a host name or an IP address.
+        :raises TypeError: not a str.
+        :raises ValueError: no certificate can have such a name; the handshake has begun, there is
+            no TLS, or we are the server.
         """
 
     def set_max_send_fragment(self, size: int) -> bool:
-        """Plaintext per record in bytes, 512 to 16384; whether it was set."""
+        """Sets how much plaintext goes into one TLS record.
+
+        Bun: `socket.setMaxSendFragment()`.
+
+        :param size: in bytes, from 512 to 16384.
+        :returns: whether it was set; False for another size, without TLS and once closed.
+        """
 
     def set_verify_mode(self, request_cert: bool, reject_unauthorized: bool) -> None:
-        """Whom to accept, as the options of these names (Bun: `socket.setVerifyMode()`).
+        """Sets whom to accept, as the options of these names do.
 
+        Only before the handshake: in `open`, where there is a `handshake` handler.
+
+        Bun: `socket.setVerifyMode()`.
+
+        :param request_cert: a server asks clients for a certificate.
+        :param reject_unauthorized: a peer whose certificate is not verified is refused.
         :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
-        :raises ValueError: the handshake has begun; it can be called in `open` if there is a
-            `handshake` handler.
+        :raises ValueError: the handshake has begun, or there is no TLS.
         """
 
     def disable_renegotiation(self) -> None:
-        """Nothing to do: there is none."""
+        """Does nothing: there is no renegotiation.
+
+        Bun: `socket.disableRenegotiation()`.
+        """
 
     def renegotiate(self) -> None:
-        """:raises NotImplementedError: there is none."""
+        """Raises: there is no renegotiation.
+
+        Bun: `socket.renegotiate()`.
+
+        :raises NotImplementedError: always. It is a danger that TLS 1.3 has removed.
+        """
 
     def get_tls_finished_message(self) -> bytes | None:
-        """None: the engine keeps it to itself."""
+        """None: the engine keeps its Finished message to itself.
+
+        Bun: `socket.getTLSFinishedMessage()`.
+        """
 
     def get_tls_peer_finished_message(self) -> bytes | None:
-        """None: the engine keeps it to itself."""
+        """None: the engine keeps the peer's Finished message to itself.
+
+        Bun: `socket.getTLSPeerFinishedMessage()`.
+        """
 
     def get_tls_ticket(self) -> bytes | None:
-        """None: the engine keeps it to itself."""
+        """None: the engine keeps tickets to itself; `get_session()` has what resumes a session.
+
+        Bun: `socket.getTLSTicket()`.
+        """
 
     def _closed(self) -> asyncio.Future[None]: ...
     def _abandon(self) -> None: ...

@@ -24,6 +24,7 @@ from ._option_types import (
 from ._options import ListenRequest, parse_listen
 from ._targets import FdTarget, TcpTarget
 from ._tls_options import TlsSettings, parse_tls
+from .errors import locate
 
 
 @overload
@@ -38,17 +39,100 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     """Accepts connections at `hostname` and `port`, at a `unix` path, or from a listening `fd`.
 
     Bound when it returns. Inside a running event loop of any kind the listener belongs to that
-    loop; outside, to the next loop that `run()` starts in this thread. Bun: `Bun.listen()`.
-    The options and their units are those of `TCPSocketListenOptions`, `UnixSocketListenOptions`
-    and `FdSocketListenOptions`.
+    loop; outside, to the next loop that `run()` starts in this thread, and after `os.fork()` to
+    those of all processes that call `run()`. Each connection has a copy of the context variables
+    in force here, which its handlers share.
 
-    :raises OSError: it cannot be bound; EADDRINUSE for a port that is taken.
+    Bun: `Bun.listen()`.
+
+    Options, by kind:
+
+    Where: exactly one of `hostname` and `port`, `unix`, `fd`
+
+        hostname: Where to listen: an address of this machine, `0.0.0.0` or `::` for all, or a
+            name, of whose addresses the first that can be bound is taken. Required.
+            Bun: `hostname`.
+        port: The port to listen on, from 0 to 65535; 0 picks a free one. An OSError
+            (EADDRINUSE) if it is taken. Required. Bun: `port`.
+        unix: The path to listen at, up to 107 bytes; a leading NUL means a name in the abstract
+            namespace. An OSError (EADDRINUSE) if something is there. Required. Bun: `unix`.
+        fd: A listening TCP or unix stream socket, which is mantou's once the call succeeds;
+            anything else is an OSError or a ValueError. Required. Bun: `fd`.
+
+    Handlers and data
+
+        socket: The handlers: a `SocketHandler`, any object with some of its methods, or a
+            mapping of name to callable. Required. Bun: `socket`.
+        data: What `data` of each accepted socket is: this very object. Default: None.
+            Bun: `data`.
+        data_factory: Called with each accepted socket; its result is that socket's `data`. Not
+            together with `data`. Default: None. Not in Bun.
+
+    Flow and limits
+
+        allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
+            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+        write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
+            to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
+        backlog: How many connections may wait to be accepted. Default: the system's limit
+            (somaxconn). Not in Bun.
+
+    Times, in seconds
+
+        idle_timeout: Seconds in which no byte is read, taken by the kernel or acknowledged by
+            the peer, until the `timeout` handler is called and, unless it returns True, the
+            connection closed with a TimeoutError; None or 0 for no limit. Default: None. Not in
+            Bun.
+        handshake_timeout: Seconds for the TLS handshake, else a HandshakeTimeoutError; None for
+            no limit. Default: 30.0. Not in Bun.
+        close_timeout: Seconds in which a connection that is being closed makes no progress,
+            until it is terminated with a TimeoutError; None for no limit. Progress is what the
+            peer acknowledged or sent: a slow reader is not cut off. Default: 30.0. Not in Bun.
+
+    TCP: only with `hostname` and `port`
+
+        exclusive: The local address and port are ours alone: nobody else can bind them,
+            whatever options they set. Not together with `reuse_port`. Default: False.
+            Bun: `exclusive`.
+        reuse_port: Share the local port with others that ask for this, too. Where the system
+            cannot, an OSError (ENOTSUP). Default: False. Bun: `reusePort`.
+        ipv6_only: Only IPv6, neither IPv4 nor IPv4-mapped addresses; one of these is a
+            ValueError, a name that has nothing else a `socket.gaierror`. Default: False.
+            Bun: `ipv6Only`.
+        no_delay: Set TCP_NODELAY: small writes leave at once. Default: True. Not in Bun, where
+            it is set.
+        keep_alive: Seconds of silence before the first probe of SO_KEEPALIVE; None for no
+            probes. Default: None. Not in Bun.
+
+    The file of a unix socket
+
+        mode: The permission bits of the socket's file, which never has wider ones.
+            Default: what the umask leaves. Not in Bun.
+        unlink_stale: Replace a socket file that nobody listens on; never a live one, never
+            another kind of file. Default: False. Not in Bun.
+
+    TLS
+
+        tls: Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then
+            drives the connection. A server needs a certificate. Default: False. Bun: `tls`.
+
+    :raises OSError: it cannot be bound, or a file of `tls` cannot be read; with the address or the
+        path in its text. EADDRINUSE for a port that is taken.
     :raises TypeError: an option is unknown, missing or of the wrong type.
     :raises ValueError: an option has a wrong value, or two contradict each other.
     """
     request = parse_listen(options)
     tls = None if request.tls is None else parse_tls(request.tls, "server")
-    engine = current_engine()
+    try:
+        return _listen(current_engine(), request, tls)
+    except OSError as error:
+        locate(error, request.target.where)
+        raise
+
+
+def _listen(
+    engine: Engine, request: ListenRequest, tls: TlsSettings | None
+) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     target = request.target
     if isinstance(target, FdTarget):
         family = _bind.check_listening(target.fd)
@@ -79,7 +163,10 @@ class _Listener(Generic[D]):
 
     @property
     def data(self) -> D:
-        """What sockets accepted from now on get as their `data`: this very object."""
+        """What sockets accepted from now on get as their `data`: this very object.
+
+        It can be set at any time. Bun: `listener.data`.
+        """
         return cast("D", self._native.data)
 
     @data.setter
@@ -88,45 +175,59 @@ class _Listener(Generic[D]):
 
     @property
     def connections(self) -> int:
-        """How many accepted sockets are open now."""
+        """How many accepted sockets are open now. Not in Bun."""
         return self._native.connections
 
     def stop(self, close_active_connections: bool = False) -> None:
-        """Refuses new connections from now on (Bun: `listener.stop()`).
+        """Refuses new connections from now on, also those that wait to be accepted.
 
         Processes that were forked since `listen()` and share the listener go on accepting.
 
-        :param close_active_connections: also `close()` the ones that are open. May be asked for
-            later, with a second call.
+        Bun: `listener.stop()`.
+
+        :param close_active_connections: also `close()` the ones that are open, those that were
+            upgraded to TLS included. May be asked for later, with a second call.
         """
         self._native.stop(close_active_connections)
 
     async def closed(self) -> None:
-        """Returns once it is stopped and its last connection is gone."""
+        """Returns once it is stopped and its last connection is gone. Not in Bun.
+
+        :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
+        """
         await self._native.closed()
 
     def reload(self, socket: AnyHandlers[D]) -> None:
-        """Replaces the handlers of all its sockets, from their next event on."""
+        """Replaces the handlers of all its sockets, from their next event on.
+
+        Bun: `listener.reload()`.
+
+        :param socket: the handlers, in any form that `listen()` takes.
+        :raises TypeError: they are none, or one of them cannot be called as it will be.
+        :raises ValueError: `binary_type` is none of the three.
+        """
         self._native.reload(socket)
 
     def set_tls(self, tls: TLSOptions | ssl.SSLContext) -> None:
         """New connections speak TLS with these options; open ones stay as they are. Not in Bun.
 
+        :param tls: as in `listen()`.
+        :raises OSError: a file that the options name cannot be read.
         :raises TypeError: an option is unknown or of the wrong type.
         :raises ValueError: an option has a wrong value.
         """
         self._native.set_tls(parse_tls(tls, "server"))
 
     def ref(self) -> None:
-        """Lets it keep `run()` alive, as it does from the start."""
+        """Lets it keep `run()` alive, as it does from the start. Bun: `listener.ref()`."""
         self._native.set_referenced(True)
 
     def unref(self) -> None:
-        """Lets `run()` end even if it is still listening."""
+        """Lets `run()` end even while it is listening. Bun: `listener.unref()`."""
         self._native.set_referenced(False)
 
     def fileno(self) -> int:
-        """The descriptor; -1 once stopped."""
+        """The descriptor, which stays the listener's own; -1 once stopped. Not in Bun."""
         return self._native.fileno()
 
     def __enter__(self) -> Self:
@@ -142,7 +243,12 @@ class _Listener(Generic[D]):
 
 
 class TCPSocketListener(_Listener[D]):
-    """A listener at a host and port (Bun: `TCPSocketListener`)."""
+    """A listener at a host and port. Made by `listen()`.
+
+    `with listener:` stops it on leaving. Bun: `TCPSocketListener`.
+
+    :raises WrongThreadError: any method, from another thread than that of its event loop.
+    """
 
     def __init__(self, native: NativeListener, hostname: str, port: int) -> None:
         super().__init__(native)
@@ -151,12 +257,12 @@ class TCPSocketListener(_Listener[D]):
 
     @property
     def hostname(self) -> str:
-        """The host as it was given to `listen()`."""
+        """The host as it was given to `listen()`. Bun: `listener.hostname`."""
         return self._hostname
 
     @property
     def port(self) -> int:
-        """The port that it is bound to."""
+        """The port that it is bound to, also where 0 was given. Bun: `listener.port`."""
         return self._port
 
     def __repr__(self) -> str:
@@ -165,7 +271,12 @@ class TCPSocketListener(_Listener[D]):
 
 
 class UnixSocketListener(_Listener[D]):
-    """A listener at a unix path (Bun: `UnixSocketListener`)."""
+    """A listener at a unix path. Made by `listen()`.
+
+    `with listener:` stops it on leaving. Bun: `UnixSocketListener`.
+
+    :raises WrongThreadError: any method, from another thread than that of its event loop.
+    """
 
     def __init__(self, native: NativeListener, unix: str, path: Path | None) -> None:
         super().__init__(native)
@@ -176,15 +287,19 @@ class UnixSocketListener(_Listener[D]):
 
     @property
     def unix(self) -> str:
-        """The path as it was given to `listen()`."""
+        """The path as it was given to `listen()`. Bun: `listener.unix`."""
         return self._unix
 
     def stop(self, close_active_connections: bool = False) -> None:
-        """Refuses new connections from now on and removes the socket file (Bun: `stop()`).
+        """Refuses new connections from now on and removes the socket file, if it is still its own.
 
         Where processes share the listener, the one that made it removes the file.
 
-        :param close_active_connections: also `close()` the ones that are open.
+        Bun: `listener.stop()`.
+
+        :param close_active_connections: also `close()` the ones that are open, those that were
+            upgraded to TLS included. May be asked for later, with a second call.
+        :raises OSError: the file cannot be removed; the listener goes on.
         """
         # First the file, while we still listen: nobody takes its place in between.
         ours = self.fileno() >= 0 and os.getpid() == self._maker

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import new_engine, take_waiting_engine, were_listeners_left_behind
 from ._core import Engine
@@ -25,8 +25,8 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
     `asyncio.Runner(loop_factory=mantou.new_event_loop)`. It may be made in one thread, run in
-    another and closed by a third: its sockets are for the thread that runs it, and while none does,
-    for whoever comes.
+    another and closed by a third, one at a time: its sockets are for the thread that runs it, and
+    while none does, for whoever comes. Not in Bun.
     """
 
     def __init__(self) -> None:
@@ -116,10 +116,19 @@ class EventLoop(asyncio.SelectorEventLoop):
 
 
 def new_event_loop() -> EventLoop:
-    """A new event loop, for `asyncio.Runner(loop_factory=mantou.new_event_loop)`."""
+    """A new event loop, for `asyncio.Runner(loop_factory=mantou.new_event_loop)`. Not in Bun.
+
+    What was listened on in this thread while no loop was running belongs to it from now on.
+
+    :raises OSError: the system has no descriptors left for its queue.
+    """
     return EventLoop()
 
 
+@overload
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T: ...
+@overload
+def run(main: None = None, *, debug: bool | None = None) -> None: ...
 def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None) -> T | None:
     """Runs mantou's event loop.
 
@@ -130,6 +139,8 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     What was listened on before `os.fork()`, with no loop made yet, is served by each process that
     calls `run()`: they share its queue of connections. Listeners and connections of a loop stay
     with the process that made it, and the child's copies of their descriptors are closed.
+
+    Not in Bun, where a process is one loop.
 
     :param debug: asyncio's debug mode; None leaves it as it is.
     :raises RuntimeError: inside a running event loop; or without `main`, in a process that was

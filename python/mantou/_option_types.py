@@ -1,6 +1,7 @@
-"""The options of connect() and listen(), for type checkers.
+"""The options of connect() and listen(), for type checkers and for people.
 
-The names in here are also the ones that validation knows: see _options.py.
+The names in here are also the ones that validation knows: see _options.py. What an option means is
+said once, below its name; `make docstrings` copies that to where help() finds it.
 """
 
 from __future__ import annotations
@@ -24,109 +25,289 @@ TLSVersion = Literal["TLSv1.2", "TLSv1.3"]
 
 
 class TLSOptions(TypedDict, total=False):
-    """How a connection is encrypted and who is trusted (Bun: TLSOptions)."""
+    """How a connection is encrypted and who is trusted (Bun: TLSOptions).
 
-    key: PemSource | Sequence[PemSource]
+    Options, by kind:
+
+    Who we are
+
+        cert: Our certificate and the chain behind it: PEM text, or a path-like object for a
+            file with it; a list for several. A server needs one. Default: None. Bun: `cert`.
+        key: The private key of the certificate, given in the same way. Default: None.
+            Bun: `key`.
+        cert_file: The file of the certificate, instead of `cert`. Default: None.
+            Bun: `certFile`.
+        key_file: The file of the key, instead of `key`. Default: None. Bun: `keyFile`.
+        passphrase: What the key is encrypted with. Default: None. Bun: `passphrase`.
+
+    Who is trusted
+
+        ca: The certificates to trust, in place of the system's. Default: None, the system's
+            trust store (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), or certifi's where
+            that is empty. Bun: `ca`.
+        ca_file: A file of certificates to trust, instead of `ca`. Default: None. Bun: `caFile`.
+        crl: Revocation lists: what they name is not accepted. Default: None. Bun: `crl`.
+        reject_unauthorized: Refuse a peer whose certificate is not verified, with an
+            `ssl.SSLCertVerificationError`. False lets it in and tells `handshake` why.
+            Default: True. Bun: `rejectUnauthorized`.
+        request_cert: A server asks its clients for a certificate. Default: False.
+            Bun: `requestCert`.
+        server_name: The name to ask the server for and to find in its certificate; on a server,
+            a name that its certificate must have. Default: the `hostname` of `connect()`.
+            Bun: `serverName`.
+        servername: Another spelling of `server_name`; both together are a TypeError.
+            Default: None. Bun: `servername`.
+
+    What is agreed on
+
+        alpn_protocols: The protocols to offer, `["h2", "http/1.1"]`, or each behind a byte with
+            its length, as in the handshake. With none in common it fails. Default: none.
+            Bun: `ALPNProtocols`.
+        ciphers: The cipher suites to use, in OpenSSL's names, with colons between. One that the
+            engine does not have is a ValueError. Default: all that are safe. Bun: `ciphers`.
+        min_version: The oldest version to speak. Default: "TLSv1.2". Bun: `minVersion`, a
+            number.
+        max_version: The newest version to speak. Default: "TLSv1.3". Bun: `maxVersion`, a
+            number.
+        session: An earlier session to resume, from `socket.get_session()`; for clients.
+            Default: None. Bun: `session`.
+
+    Rarely needed
+
+        key_log_file: The file to which the session's secrets are appended, for debugging with
+            Wireshark; in the format of `SSLKEYLOGFILE`. Default: None. Not in Bun.
+        secure_options: OpenSSL's `SSL_OP_` bits. Those that say what is so anyway and those
+            that exclude a version are taken, others are a ValueError. Default: 0.
+            Bun: `secureOptions`.
+        low_memory_mode: Without effect: memory is not kept for idle sessions anyway.
+            Default: False. Bun: `lowMemoryMode`.
+        dh_params_file: Always a ValueError: the engine has no finite-field Diffie-Hellman, but
+            an `ssl.SSLContext` has. Default: None. Bun: `dhParamsFile`.
+        client_renegotiation_limit: Without effect: there is no renegotiation. Default: 0.
+            Bun: `clientRenegotiationLimit`.
+        client_renegotiation_window: Without effect: there is no renegotiation. Default: 0.
+            Bun: `clientRenegotiationWindow`.
+    """
+
     cert: PemSource | Sequence[PemSource]
-    ca: PemSource | Sequence[PemSource]
-    crl: PemSource | Sequence[PemSource]
-    key_file: StrPath
+    """Our certificate and the chain behind it: PEM text, or a path-like object for a file with it;
+    a list for several. A server needs one. Default: None. Bun: `cert`."""
+    key: PemSource | Sequence[PemSource]
+    """The private key of the certificate, given in the same way. Default: None. Bun: `key`."""
     cert_file: StrPath
-    ca_file: StrPath
+    """The file of the certificate, instead of `cert`. Default: None. Bun: `certFile`."""
+    key_file: StrPath
+    """The file of the key, instead of `key`. Default: None. Bun: `keyFile`."""
     passphrase: str | bytes
-    server_name: str
-    servername: str
-    alpn_protocols: Sequence[str] | str | bytes
+    """What the key is encrypted with. Default: None. Bun: `passphrase`."""
+    ca: PemSource | Sequence[PemSource]
+    """The certificates to trust, in place of the system's. Default: None, the system's trust store
+    (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), or certifi's where that is empty.
+    Bun: `ca`."""
+    ca_file: StrPath
+    """A file of certificates to trust, instead of `ca`. Default: None. Bun: `caFile`."""
+    crl: PemSource | Sequence[PemSource]
+    """Revocation lists: what they name is not accepted. Default: None. Bun: `crl`."""
     reject_unauthorized: bool
+    """Refuse a peer whose certificate is not verified, with an `ssl.SSLCertVerificationError`.
+    False lets it in and tells `handshake` why. Default: True. Bun: `rejectUnauthorized`."""
     request_cert: bool
+    """A server asks its clients for a certificate. Default: False. Bun: `requestCert`."""
+    server_name: str
+    """The name to ask the server for and to find in its certificate; on a server, a name that its
+    certificate must have. Default: the `hostname` of `connect()`. Bun: `serverName`."""
+    servername: str
+    """Another spelling of `server_name`; both together are a TypeError. Default: None.
+    Bun: `servername`."""
+    alpn_protocols: Sequence[str] | str | bytes
+    """The protocols to offer, `["h2", "http/1.1"]`, or each behind a byte with its length, as in
+    the handshake. With none in common it fails. Default: none. Bun: `ALPNProtocols`."""
     ciphers: str
+    """The cipher suites to use, in OpenSSL's names, with colons between. One that the engine does
+    not have is a ValueError. Default: all that are safe. Bun: `ciphers`."""
     min_version: TLSVersion
+    """The oldest version to speak. Default: "TLSv1.2". Bun: `minVersion`, a number."""
     max_version: TLSVersion
+    """The newest version to speak. Default: "TLSv1.3". Bun: `maxVersion`, a number."""
     session: object
-    secure_options: int
-    low_memory_mode: bool
-    dh_params_file: StrPath
-    client_renegotiation_limit: int
-    client_renegotiation_window: int
+    """An earlier session to resume, from `socket.get_session()`; for clients. Default: None.
+    Bun: `session`."""
     key_log_file: StrPath
+    """The file to which the session's secrets are appended, for debugging with Wireshark; in the
+    format of `SSLKEYLOGFILE`. Default: None. Not in Bun."""
+    secure_options: int
+    """OpenSSL's `SSL_OP_` bits. Those that say what is so anyway and those that exclude a version
+    are taken, others are a ValueError. Default: 0. Bun: `secureOptions`."""
+    low_memory_mode: bool
+    """Without effect: memory is not kept for idle sessions anyway. Default: False.
+    Bun: `lowMemoryMode`."""
+    dh_params_file: StrPath
+    """Always a ValueError: the engine has no finite-field Diffie-Hellman, but an `ssl.SSLContext`
+    has. Default: None. Bun: `dhParamsFile`."""
+    client_renegotiation_limit: int
+    """Without effect: there is no renegotiation. Default: 0. Bun: `clientRenegotiationLimit`."""
+    client_renegotiation_window: int
+    """Without effect: there is no renegotiation. Default: 0. Bun: `clientRenegotiationWindow`."""
 
 
 class _StreamOptions(TypedDict, Generic[D], total=False):
     socket: Required[Handlers[D]]
-    data: D
+    """The handlers: a `SocketHandler`, any object with some of its methods, or a mapping of name to
+    callable. Required. Bun: `socket`."""
     tls: bool | TLSOptions | ssl.SSLContext
+    """Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then drives the
+    connection. A server needs a certificate. Default: False. Bun: `tls`."""
     allow_half_open: bool
-    idle_timeout: float | None
-    handshake_timeout: float | None
-    close_timeout: float | None
+    """The peer's FIN ends nothing: our side stays open until `end()`, and then the peer may take
+    its time to finish. Default: False. Bun: `allowHalfOpen`."""
     write_limit: int
+    """Bytes that may wait in one socket when `write_all()` or `end()` are to add to them; more is a
+    BufferError. Default: 16777216 (16 MiB). Not in Bun."""
+    idle_timeout: float | None
+    """Seconds in which no byte is read, taken by the kernel or acknowledged by the peer, until the
+    `timeout` handler is called and, unless it returns True, the connection closed with a
+    TimeoutError; None or 0 for no limit. Default: None. Not in Bun."""
+    handshake_timeout: float | None
+    """Seconds for the TLS handshake, else a HandshakeTimeoutError; None for no limit.
+    Default: 30.0. Not in Bun."""
+    close_timeout: float | None
+    """Seconds in which a connection that is being closed makes no progress, until it is terminated
+    with a TimeoutError; None for no limit. Progress is what the peer acknowledged or sent: a slow
+    reader is not cut off. Default: 30.0. Not in Bun."""
+
+
+class _ConnectOptions(TypedDict, Generic[D], total=False):
+    data: D
+    """What `socket.data` is, before `open` is called: this very object. Default: None.
+    Bun: `data`."""
+    connect_timeout: float | None
+    """Seconds for resolving the name and all attempts together, else a TimeoutError (ETIMEDOUT);
+    None for no limit of ours. Default: 30.0. Not in Bun."""
+
+
+class _ListenOptions(TypedDict, Generic[D], total=False):
+    data: D
+    """What `data` of each accepted socket is: this very object. Default: None. Bun: `data`."""
+    data_factory: Callable[[Socket[D]], D] | None
+    """Called with each accepted socket; its result is that socket's `data`. Not together with
+    `data`. Default: None. Not in Bun."""
 
 
 class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
-    hostname: Required[str]
-    port: Required[int | str]
     exclusive: bool
+    """The local address and port are ours alone: nobody else can bind them, whatever options they
+    set. Not together with `reuse_port`. Default: False. Bun: `exclusive`."""
     reuse_port: bool
+    """Share the local port with others that ask for this, too. Where the system cannot, an OSError
+    (ENOTSUP). Default: False. Bun: `reusePort`."""
     ipv6_only: bool
+    """Only IPv6, neither IPv4 nor IPv4-mapped addresses; one of these is a ValueError, a name that
+    has nothing else a `socket.gaierror`. Default: False. Bun: `ipv6Only`."""
     no_delay: bool
+    """Set TCP_NODELAY: small writes leave at once. Default: True. Not in Bun, where it is set."""
     keep_alive: float | None
+    """Seconds of silence before the first probe of SO_KEEPALIVE; None for no probes.
+    Default: None. Not in Bun."""
 
 
-class TCPSocketConnectOptions(_TCPSocketOptions[D], Generic[D], total=False):
+class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[D], total=False):
     """How to connect to a host and port (Bun: TCPSocketConnectOptions).
 
-    Times are seconds, sizes bytes. `local_address` and `local_port` are bound before connecting.
+    Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
+    `allow_half_open`, `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`,
+    `close_timeout`, `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`,
+    `no_delay`, `keep_alive`, `tls`.
     """
 
+    hostname: Required[str]
+    """The host to connect to: a name, or an IPv4 or IPv6 address (`::1`, `fe80::1%eth0`). Several
+    addresses are tried side by side (RFC 8305). Required. Bun: `hostname`."""
+    port: Required[int | str]
+    """The port to connect to, from 1 to 65535; digits in a str, too. Required. Bun: `port`."""
     local_address: str | None
+    """The IP address to connect from, of the same family as the host. Default: None, the system's
+    choice. Not in Bun."""
     local_port: int | None
-    connect_timeout: float | None
+    """The port to connect from; an OSError (EADDRINUSE) if it is taken. None or 0 for the system's
+    choice. Default: None. Not in Bun."""
 
 
-class UnixSocketOptions(_StreamOptions[D], Generic[D], total=False):
+class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=False):
     """How to connect to a unix socket (Bun: UnixSocketOptions).
 
-    A leading NUL in `unix` means the abstract namespace.
+    Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
+    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `tls`.
     """
 
     unix: Required[UnixPath]
-    connect_timeout: float | None
+    """The path of a unix socket, up to 107 bytes; a leading NUL means a name in the abstract
+    namespace. Required. Bun: `unix`."""
 
 
-class FdSocketOptions(_StreamOptions[D], Generic[D], total=False):
-    """A connected stream socket to take over (Bun: FdSocketOptions)."""
+class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=False):
+    """A connected stream socket to take over (Bun: FdSocketOptions).
+
+    Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
+    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `tls`.
+    """
 
     fd: Required[int]
-    connect_timeout: float | None
+    """A connected TCP or unix stream socket, which is mantou's once the call succeeds; anything
+    else is an OSError or a ValueError. Required. Bun: `fd`."""
 
 
-class TCPSocketListenOptions(_TCPSocketOptions[D], Generic[D], total=False):
+class TCPSocketListenOptions(_TCPSocketOptions[D], _ListenOptions[D], Generic[D], total=False):
     """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
-    Port 0 picks a free one. `backlog` is how many connections may wait to be accepted.
-    `data_factory` is called with each accepted socket and returns its `data`.
+    Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
+    `data_factory`, `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
+    `keep_alive`, `tls`.
     """
 
+    hostname: Required[str]
+    """Where to listen: an address of this machine, `0.0.0.0` or `::` for all, or a name, of whose
+    addresses the first that can be bound is taken. Required. Bun: `hostname`."""
+    port: Required[int | str]
+    """The port to listen on, from 0 to 65535; 0 picks a free one. An OSError (EADDRINUSE) if it is
+    taken. Required. Bun: `port`."""
     backlog: int
-    data_factory: Callable[[Socket[D]], D] | None
+    """How many connections may wait to be accepted. Default: the system's limit (somaxconn).
+    Not in Bun."""
 
 
-class UnixSocketListenOptions(_StreamOptions[D], Generic[D], total=False):
+class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
     """How to listen on a unix socket (Bun: UnixSocketOptions).
 
-    `mode` are the permission bits of its file. `unlink_stale` replaces a socket file that
-    nobody listens on.
+    Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
+    `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`,
+    `close_timeout`, `mode`, `unlink_stale`, `tls`.
     """
 
     unix: Required[UnixPath]
+    """The path to listen at, up to 107 bytes; a leading NUL means a name in the abstract namespace.
+    An OSError (EADDRINUSE) if something is there. Required. Bun: `unix`."""
     mode: int
+    """The permission bits of the socket's file, which never has wider ones. Default: what the
+    umask leaves. Not in Bun."""
     unlink_stale: bool
+    """Replace a socket file that nobody listens on; never a live one, never another kind of file.
+    Default: False. Not in Bun."""
     backlog: int
-    data_factory: Callable[[Socket[D]], D] | None
+    """How many connections may wait to be accepted. Default: the system's limit (somaxconn).
+    Not in Bun."""
 
 
-class FdSocketListenOptions(_StreamOptions[D], Generic[D], total=False):
-    """A listening stream socket to take over (Bun: FdSocketOptions)."""
+class FdSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
+    """A listening stream socket to take over (Bun: FdSocketOptions).
+
+    Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
+    `allow_half_open`, `write_limit`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `tls`.
+    """
 
     fd: Required[int]
-    data_factory: Callable[[Socket[D]], D] | None
+    """A listening TCP or unix stream socket, which is mantou's once the call succeeds; anything
+    else is an OSError or a ValueError. Required. Bun: `fd`."""

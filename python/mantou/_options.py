@@ -15,12 +15,14 @@ from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
-from ._core import Handlers
+from ._core import Handlers, can_take
+from ._names import unknown_name
 from ._option_types import (
     FdSocketListenOptions,
     FdSocketOptions,
     TCPSocketConnectOptions,
     TCPSocketListenOptions,
+    TLSOptions,
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
@@ -40,7 +42,7 @@ from ._validate import (
     positive_seconds,
     seconds_or_off,
     shown,
-    unknown_name,
+    signature_of,
     wrong_type,
     wrong_value,
 )
@@ -259,7 +261,8 @@ def _refuse_name(name: str, function: _Function) -> NoReturn:
     other = _LISTEN if function is _CONNECT else _CONNECT
     if name in other.known:
         raise TypeError(f"{function.name}: option {name!r} is only for {other.name}")
-    raise unknown_name(function.name, name, sorted(function.known))
+    of_tls = TLSOptions.__required_keys__ | TLSOptions.__optional_keys__
+    raise unknown_name(function.name, name, sorted(function.known), sorted(of_tls))
 
 
 def _sharing(options: Options) -> tuple[bool, bool, bool]:
@@ -351,6 +354,10 @@ def _data_factory(options: Options) -> Callable[[Any], object] | None:
         return None
     if not callable(value):
         raise wrong_type("data_factory", "callable or None", value)
+    if not can_take(value, 1):
+        raise TypeError(
+            f"option 'data_factory' is called with (socket), which {signature_of(value)} cannot be"
+        )
     if options.get("data") is not None:
         raise ValueError(
             "options 'data' and 'data_factory' contradict each other, "

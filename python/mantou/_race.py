@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Iterable
 
 from . import _bind
-from ._addresses import SocketAddress
+from ._addresses import SocketAddress, shown_address
 from ._core import Attempt, Engine
 from ._options import ConnectRequest
+from .errors import locate
 
 STAGGER = 0.25  # seconds
 
@@ -108,6 +109,7 @@ class Race:
             self._winner.set_result(attempt)
 
     def _record(self, candidate: Candidate, started: float, error: OSError) -> None:
+        locate(error, shown_address(*candidate[1][:2]))
         self._failures.append(error)
         name = errno.errorcode.get(error.errno or 0, "no errno")
         self._note(candidate, started, f"{error.strerror} ({name})")

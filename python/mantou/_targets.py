@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, cast
 
-from ._addresses import Host, parse_host
+from ._addresses import Host, parse_host, shown_address
 from ._validate import Options, flag, integer, shown, wrong_type, wrong_value
 
 HIGHEST_PORT = 65535
@@ -27,6 +27,11 @@ class TcpTarget(NamedTuple):
     def __str__(self) -> str:
         return f"{self.hostname} port {self.port}"
 
+    @property
+    def where(self) -> str:
+        """What errors name."""
+        return shown_address(str(self.host), self.port)
+
 
 class UnixTarget(NamedTuple):
     """A unix socket: `path` for the kernel, `given` for people.
@@ -45,6 +50,11 @@ class UnixTarget(NamedTuple):
         return repr(self.given)
 
     @property
+    def where(self) -> str:
+        """What errors name."""
+        return self.given
+
+    @property
     def is_abstract(self) -> bool:
         """True if no file belongs to the name."""
         return self.path.startswith(b"\0")
@@ -54,6 +64,11 @@ class FdTarget(NamedTuple):
     """An open stream socket."""
 
     fd: int
+
+    @property
+    def where(self) -> str:
+        """What errors name."""
+        return f"fd {self.fd}"
 
 
 Target = TcpTarget | UnixTarget | FdTarget

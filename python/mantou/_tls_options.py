@@ -19,8 +19,9 @@ from . import _pem
 from ._addresses import Host, parse_host
 from ._addresses import Literal as Address
 from ._core import TlsConfig, TlsTicket, is_server_name, system_trust_size
+from ._names import unknown_name
 from ._option_types import TLSOptions
-from ._validate import Options, flag, integer, unknown_name, wrong_type, wrong_value
+from ._validate import Options, flag, integer, wrong_type, wrong_value
 
 Side = Literal["client", "server"]
 Version = Literal["TLSv1.2", "TLSv1.3"]

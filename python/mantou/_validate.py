@@ -6,10 +6,10 @@ what it got: TypeError for a wrong type, ValueError for a wrong value of the rig
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import math
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 
 Options = Mapping[str, object]
 
@@ -67,18 +67,6 @@ def wrong_value(name: str, expected: str, value: object) -> ValueError:
     return ValueError(f"option {name!r} must be {expected}, got {shown(value)}")
 
 
-def unknown_name(where: str, name: str, known: Collection[str]) -> TypeError:
-    """The error for a name that is none of `known`, with what was probably meant."""
-    plain = _plain(name)
-    for right in known:
-        if _plain(right) == plain:
-            # allowHalfOpen: the name as Bun spells it.
-            return TypeError(f"{where}: {name!r} is spelled {right!r} here")
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return TypeError(f"{where}: unknown name {name!r}{hint}")
-
-
 def shown(value: object) -> str:
     """A value as error messages show it: shortened, with its type."""
     try:
@@ -86,6 +74,19 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python is willing to write
         text = "a huge number"
     return f"{text} ({type(value).__name__})"
+
+
+def signature_of(given: Callable[..., object]) -> str:
+    """A callable as its definition begins, as far as it tells."""
+    function = getattr(given, "__func__", given)
+    name = getattr(function, "__qualname__", None)
+    name = name.rpartition("<locals>.")[2] if isinstance(name, str) else shown(given)
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return name
+    bare = [it.replace(annotation=it.empty) for it in signature.parameters.values()]
+    return f"{name}{inspect.Signature(bare)}"
 
 
 def _seconds(name: str, value: object) -> float:
@@ -97,7 +98,3 @@ def _seconds(name: str, value: object) -> float:
     if not math.isfinite(value):
         raise wrong_value(name, "a finite number of seconds (None is for no limit)", value)
     return float(value)
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()

@@ -11,13 +11,27 @@ __all__ = ["HandshakeTimeoutError", "WrongThreadError"]
 class WrongThreadError(RuntimeError):
     """A socket or listener was used from a thread other than that of its event loop.
 
-    ``loop.call_soon_threadsafe()`` reaches the right thread. Nothing in Bun: there an object
+    ``loop.call_soon_threadsafe()`` reaches the right thread. ``repr()`` and what is fixed once a
+    socket is open (addresses, ports, listener) answer from any thread. Not in Bun: there an object
     cannot be shared between threads at all.
     """
 
 
 class HandshakeTimeoutError(ssl.SSLError, TimeoutError):
-    """The TLS handshake was not done within `handshake_timeout` seconds."""
+    """The TLS handshake was not done within `handshake_timeout` seconds. Not in Bun.
+
+    An `ssl.SSLError` and a `TimeoutError`; its errno is ETIMEDOUT.
+    """
+
+
+def locate(error: OSError, where: str) -> None:
+    """Has the text of an error name an address or a descriptor, as open()'s names a file.
+
+    Class, errno and strerror stay. What an error names already is nearer to the cause.
+    """
+    # Without an errno Python would put the name in the place of the text.
+    if error.errno is not None and error.filename is None:
+        error.filename = where
 
 
 def handshake_timeout() -> HandshakeTimeoutError:

@@ -46,6 +46,14 @@ async def connecting() -> None:
     }
     assert_type(await mantou.connect(**options), mantou.Socket[MyData])
 
+    # `data` is of the type that the handlers are for.
+    await mantou.connect(unix="/run/socket", socket=OtherHandler(), data="7")  # type: ignore[arg-type]
+    mantou.listen(unix="/run/socket", socket=OtherHandler(), data="7")  # type: ignore[arg-type]
+    raw, secure = socket.upgrade_tls(tls=True, socket=OtherHandler(), data=7)
+    assert_type(raw.data, MyData)
+    assert_type(secure.data, int)
+    socket.upgrade_tls(tls=True, socket=OtherHandler(), data="7")  # type: ignore[arg-type]
+
     await mantou.connect(hostnme="localhost", port=7000, socket=Handler())  # type: ignore[call-overload]
     await mantou.connect(hostname="localhost", port=None, socket=Handler())  # type: ignore[call-overload]
 
@@ -69,4 +77,6 @@ async def seven() -> int:
 
 
 def running() -> None:
-    assert_type(mantou.run(seven()), int | None)
+    assert_type(mantou.run(seven()), int)
+    assert_type(mantou.run(seven(), debug=True), int)
+    assert_type(mantou.run(), None)

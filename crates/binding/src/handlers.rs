@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyMapping, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use crate::arity::can_take;
 use crate::dispatch::Stage;
 
 /// How incoming bytes are handed over.
@@ -40,8 +41,8 @@ impl Handlers {
 #[pymethods]
 impl Handlers {
     /// Takes an object with some of the methods, or a mapping of name to callable; a handler that
-    /// is None counts as absent. `TypeError` if there is none at all, or one is not callable, or a
-    /// name in a mapping is not known.
+    /// is None counts as absent. `TypeError` if there is none at all, or one cannot be called as it
+    /// will be, or a name in a mapping is not known.
     #[new]
     #[pyo3(signature = (given, option = "socket"))]
     fn new(given: &Bound<'_, PyAny>, option: &str) -> PyResult<Self> {
@@ -60,15 +61,11 @@ impl Handlers {
         } else {
             of_object(given, no_ops)?
         };
-        for (stage, handler) in Stage::ALL.into_iter().zip(&table) {
+        for (handler, no_op) in table.iter().zip(&no_ops.methods) {
             if let Some(handler) = handler.as_ref().map(|it| it.bind(given.py()))
-                && !handler.is_callable()
+                && !(handler.is_callable() && can_take(handler, no_op.arguments)?)
             {
-                return Err(PyTypeError::new_err(format!(
-                    "option '{option}': handler '{}' must be callable, got {}",
-                    stage.name(),
-                    shown(handler)?
-                )));
+                return Err(no_handler(option, no_op, handler));
             }
         }
         if table.iter().all(Option::is_none) {
@@ -115,12 +112,12 @@ type Found<'py> = (Table<Option<Py<PyAny>>>, Option<Bound<'py, PyAny>>);
 fn of_object<'py>(given: &Bound<'py, PyAny>, no_ops: &NoOps) -> PyResult<Found<'py>> {
     let py = given.py();
     let mut table = Table::default();
-    for (place, (name, no_op)) in table.iter_mut().zip(&no_ops.methods) {
-        if let Some(handler) = given.getattr_opt(name.bind(py))?
+    for (place, no_op) in table.iter_mut().zip(&no_ops.methods) {
+        if let Some(handler) = given.getattr_opt(no_op.name.bind(py))?
             && !handler.is_none()
         {
             let function = handler.getattr_opt(intern!(py, "__func__"))?;
-            if !function.is_some_and(|function| function.is(no_op)) {
+            if !function.is_some_and(|function| function.is(&no_op.function)) {
                 *place = Some(handler.unbind());
             }
         }
@@ -136,7 +133,7 @@ fn of_mapping<'py>(mapping: &Bound<'py, PyMapping>, option: &str) -> PyResult<Fo
         let name = name?;
         if !known.iter().any(|known| name.eq(known).unwrap_or(false)) {
             static UNKNOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let unknown = UNKNOWN.import(py, "mantou._validate", "unknown_name")?;
+            let unknown = UNKNOWN.import(py, "mantou._names", "unknown_name")?;
             let error = unknown.call1((format!("option '{option}'"), name.str()?, known))?;
             return Err(PyErr::from_value(error));
         }
@@ -173,10 +170,17 @@ fn parse_binary_type(given: &Bound<'_, PyAny>, option: &str) -> PyResult<BinaryT
     }
 }
 
-/// The base class, and its functions by which a method that is not overridden is told apart.
+/// The base class and its methods.
 struct NoOps {
     class: Py<PyAny>,
-    methods: Table<(Py<PyString>, Py<PyAny>)>,
+    methods: Table<NoOp>,
+}
+
+/// A method of the base class: how its handler is called, and what an override is told apart by.
+struct NoOp {
+    name: Py<PyString>,
+    function: Py<PyAny>,
+    arguments: usize,
 }
 
 fn no_ops(py: Python<'_>) -> PyResult<&NoOps> {
@@ -186,8 +190,14 @@ fn no_ops(py: Python<'_>) -> PyResult<&NoOps> {
         let mut methods = Vec::new();
         for stage in Stage::ALL {
             let name = PyString::intern(py, stage.name());
-            let method = class.getattr(&name)?.unbind();
-            methods.push((name.unbind(), method));
+            let function = class.getattr(&name)?;
+            let code = function.getattr("__code__")?;
+            let with_self: usize = code.getattr("co_argcount")?.extract()?;
+            methods.push(NoOp {
+                name: name.unbind(),
+                function: function.unbind(),
+                arguments: with_self - 1,
+            });
         }
         let methods = methods
             .try_into()
@@ -197,6 +207,16 @@ fn no_ops(py: Python<'_>) -> PyResult<&NoOps> {
             methods,
         })
     })
+}
+
+/// The error for what stands where a handler is expected and cannot be called as one.
+fn no_handler(option: &str, no_op: &NoOp, given: &Bound<'_, PyAny>) -> PyErr {
+    static NO_HANDLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = given.py();
+    let error = NO_HANDLER
+        .import(py, "mantou._handlers", "no_handler")
+        .and_then(|no_handler| no_handler.call1((option, &no_op.name, given)));
+    error.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// A value as error messages show it.

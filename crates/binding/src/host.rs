@@ -3,21 +3,39 @@
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::cell::Guarded;
 use crate::errors;
 
-/// The Python object that stands for the event loop; none before the engine is attached.
+/// The Python object that stands for the event loop; none before the engine is attached, and none
+/// once the loop is closed.
 #[derive(Default)]
-pub struct Host(pub Guarded<Option<Py<PyAny>>>);
+pub struct Host {
+    object: Guarded<Option<Py<PyAny>>>,
+    /// There was one.
+    is_gone: Guarded<bool>,
+}
 
 impl Host {
+    pub fn attach(&self, py: Python<'_>, object: Option<Py<PyAny>>) {
+        self.is_gone.replace(py, object.is_none());
+        drop(self.object.replace(py, object));
+    }
+
+    /// No loop has run the engine yet.
+    pub fn is_awaited(&self, py: Python<'_>) -> bool {
+        self.object.with(py, |object| object.is_none()) && !self.is_gone.get(py)
+    }
+
     pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.0.cloned(py) {
+        match self.object.cloned(py) {
             Some(host) => host.bind(py).call_method0(intern!(py, "future")),
+            None if self.is_gone.get(py) => Err(PyRuntimeError::new_err(
+                "the event loop of this socket is closed",
+            )),
             None => Err(PyRuntimeError::new_err(
                 "no event loop runs this socket yet",
             )),
@@ -35,7 +53,7 @@ impl Host {
         context: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = coroutine.py();
-        let Some(host) = self.0.cloned(py) else {
+        let Some(host) = self.object.cloned(py) else {
             return coroutine.call_method0(intern!(py, "close")).map(Some);
         };
         let arguments = (socket, stage, cause, coroutine, context);
@@ -92,11 +110,19 @@ impl Host {
     where
         A: pyo3::call::PyCallArgs<'py>,
     {
-        if let Some(host) = self.0.cloned(py)
+        if let Some(host) = self.object.cloned(py)
             && let Err(error) = host.bind(py).call_method1(method, arguments)
         {
             error.write_unraisable(py, Some(host.bind(py)));
         }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.object.traverse(visit, |host, visit| visit.call(host))
+    }
+
+    pub fn clear(&self) {
+        drop(self.object.take());
     }
 }
 

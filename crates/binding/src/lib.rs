@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod arity;
 mod attempt;
 mod buffers;
 mod cell;
@@ -18,6 +19,8 @@ mod tls;
 
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use crate::arity::can_take;
     #[pymodule_export]
     use crate::attempt::Attempt;
     #[pymodule_export]

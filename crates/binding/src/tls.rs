@@ -102,7 +102,7 @@ pub fn is_server_name(name: &str) -> bool {
     tls::is_server_name(name)
 }
 
-/// A session to resume, opaque.
+/// A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct TlsTicket(pub ResumeToken);
 

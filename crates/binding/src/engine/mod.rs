@@ -158,7 +158,7 @@ impl Engine {
     fn attach(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
         let doorkeeper = host.as_ref().map(|host| host.clone_ref(py));
         self.core.set_host(py, doorkeeper);
-        drop(self.host.0.replace(py, host));
+        self.host.attach(py, host);
     }
 
     /// Whether handlers that take long are to be named.
@@ -169,7 +169,7 @@ impl Engine {
     /// In a forked child: parts from the parent's queue and connections. An engine that no loop
     /// has run keeps its listeners; any other is the parent's. True if that leaves listeners behind.
     fn begin_anew(&self, py: Python<'_>) -> PyResult<bool> {
-        let waits = self.host.0.with(py, |host| host.is_none());
+        let waits = self.host.is_awaited(py);
         let begun = self.core.with(|core| {
             let leaves = !waits && core.has_listeners();
             core.begin_anew(waits).map(|()| leaves)
@@ -322,9 +322,7 @@ impl Engine {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.core.traverse(&visit)?;
-        self.host
-            .0
-            .traverse(&visit, |host, visit| visit.call(host))?;
+        self.host.traverse(&visit)?;
         self.owners.traverse(&visit, |owners, visit| {
             for (_, owner) in owners.iter().flatten() {
                 match owner {
@@ -339,7 +337,7 @@ impl Engine {
 
     fn __clear__(&self) {
         self.core.clear();
-        drop(self.host.0.take());
+        self.host.clear();
         drop(self.owners.take());
     }
 }

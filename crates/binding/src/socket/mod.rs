@@ -1,5 +1,8 @@
 //! A connection, seen from Python.
 
+// The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
+#![allow(clippy::doc_markdown)]
+
 use mantou_engine::{self as core, Farewell, ReadyState, Token};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
@@ -58,7 +61,18 @@ struct Coroutines {
     others: u16,
 }
 
-/// A connection. Made by `connect()` and by listeners.
+/// A connection. Made by `connect()`, by listeners and by `upgrade_tls()`.
+///
+/// `D` is the type of `data`. Attributes keep their last known value after close. Methods may
+/// be called at any moment, in any order, from every handler, also after close: then they do
+/// nothing and return -1, False or None. `with socket:` calls `end()` on leaving.
+///
+/// TLS members answer None, False or nothing without a TLS session and once closed.
+///
+/// Bun: `Socket`.
+///
+/// :raises WrongThreadError: any method, and any attribute that changes while it is open, from
+///     another thread than that of its event loop.
 #[pyclass(frozen, weakref, generic, module = "mantou")]
 pub struct Socket {
     engine: Py<Engine>,

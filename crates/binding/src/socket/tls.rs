@@ -92,6 +92,9 @@ impl Whose {
 
 #[pymethods]
 impl Socket {
+    /// Whether the peer has shown a certificate that was verified; False without TLS.
+    ///
+    /// Bun: `socket.authorized`.
     #[getter]
     fn authorized(&self, py: Python<'_>) -> PyResult<bool> {
         if let Some(answer) = self.ask(py, "is_authorized", ())? {
@@ -104,7 +107,9 @@ impl Socket {
         }
     }
 
-    /// None before the handshake is done, False if none was agreed on.
+    /// The protocol agreed on; False if none was, None before the handshake is done.
+    ///
+    /// Bun: `socket.alpnProtocol`.
     #[getter]
     fn alpn_protocol(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if let Some(answer) = self.ask(py, "alpn_protocol", ())? {
@@ -127,10 +132,20 @@ impl Socket {
         })
     }
 
+    /// The failed verification that `reject_unauthorized=False` let pass, or None.
+    ///
+    /// Bun: `socket.getAuthorizationError()`.
+    ///
+    /// :returns: an `ssl.SSLCertVerificationError`, whose `verify_message` says why.
     fn get_authorization_error(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.authorization_error(py)
     }
 
+    /// The cipher suite in use; None before the handshake and once closed.
+    ///
+    /// Bun: `socket.getCipher()`.
+    ///
+    /// :returns: a dict of `name` (OpenSSL's), `standard_name` and `version`.
     fn get_cipher<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         if let Some(answer) = self.ask(py, "cipher", ())? {
             return Ok(answer.extract()?);
@@ -145,6 +160,9 @@ impl Socket {
         Ok(Some(dict))
     }
 
+    /// The version in use, "TLSv1.3" or "TLSv1.2"; None before the handshake and once closed.
+    ///
+    /// Bun: `socket.getTLSVersion()`.
     fn get_tls_version(&self, py: Python<'_>) -> PyResult<Option<String>> {
         if let Some(answer) = self.ask(py, "version", ())? {
             return answer.extract();
@@ -153,6 +171,13 @@ impl Socket {
         Ok(version.map(str::to_owned))
     }
 
+    /// The peer's certificate, as `ssl.SSLSocket.getpeercert()` describes it.
+    ///
+    /// Bun: `socket.getPeerCertificate()`.
+    ///
+    /// :param detailed: also the chain, from one `issuer_certificate` to the next.
+    /// :returns: a dict, with `raw` (DER) and `fingerprint256` besides; {} if the peer has shown
+    ///     none; None without TLS and once closed.
     #[pyo3(signature = (detailed=false))]
     fn get_peer_certificate<'py>(
         &self,
@@ -162,10 +187,21 @@ impl Socket {
         self.with_chain(py, Whose::Peer, "describe", Some(detailed))
     }
 
+    /// Our own certificate, described as by `get_peer_certificate()`.
+    ///
+    /// Bun: `socket.getCertificate()`.
+    ///
+    /// :returns: a dict; {} if we have shown none, and with an `ssl.SSLContext`, which does not
+    ///     tell; None without TLS and once closed.
     fn get_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.with_chain(py, Whose::Own, "describe", Some(false))
     }
 
+    /// The peer's certificate, as a `cryptography.x509.Certificate`; None if there is none.
+    ///
+    /// Bun: `socket.getPeerX509Certificate()`.
+    ///
+    /// :raises ImportError: the package `cryptography` is not installed.
     fn get_peer_x509_certificate<'py>(
         &self,
         py: Python<'py>,
@@ -173,10 +209,26 @@ impl Socket {
         self.with_chain(py, Whose::Peer, "load", None)
     }
 
+    /// Our own certificate, as a `cryptography.x509.Certificate`; None if there is none.
+    ///
+    /// Bun: `socket.getX509Certificate()`.
+    ///
+    /// :raises ImportError: the package `cryptography` is not installed.
     fn get_x509_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.with_chain(py, Whose::Own, "load", None)
     }
 
+    /// Key material that both ends can derive from the session, RFC 5705.
+    ///
+    /// Bun: `socket.exportKeyingMaterial()`.
+    ///
+    /// :param length: in bytes, from 1 to 8160.
+    /// :param label: what it is for; both ends use the same.
+    /// :param context: bytes that go into it; None is not the same as none.
+    /// :returns: so many bytes; None without TLS and once closed.
+    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
+    /// :raises ValueError: the length is out of range.
+    /// :raises ssl.SSLError: the handshake is not done.
     #[pyo3(signature = (length, label, context=None))]
     fn export_keying_material<'py>(
         &self,
@@ -206,6 +258,15 @@ impl Socket {
         }
     }
 
+    /// What ties a login to this very TLS session.
+    ///
+    /// Not in Bun.
+    ///
+    /// :param kind: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929).
+    /// :returns: bytes; None without TLS, before the handshake and once closed.
+    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection and the `ssl`
+    ///     module does not know the kind.
+    /// :raises ValueError: another kind.
     fn channel_binding<'py>(
         &self,
         py: Python<'py>,
@@ -227,12 +288,27 @@ impl Socket {
         Ok(binding.flatten().map(|binding| PyBytes::new(py, &binding)))
     }
 
+    /// What a later connection to the same server resumes with: `tls={"session": ...}`.
+    ///
+    /// Opaque, and of this process only. With TLS 1.3 servers send it after the handshake.
+    ///
+    /// Bun: `socket.getSession()`.
+    ///
+    /// :returns: a ticket; None while there is none, and once closed.
     fn get_session(&self, py: Python<'_>) -> PyResult<Option<TlsTicket>> {
         let token = self.session(py, |session| session.resume_token())?;
         Ok(token.flatten().map(TlsTicket))
     }
 
-    /// Resumes an earlier session, if its handshake has not begun.
+    /// Resumes an earlier session.
+    ///
+    /// Only before the handshake: in `open`, where there is a `handshake` handler.
+    ///
+    /// Bun: `socket.setSession()`.
+    ///
+    /// :param session: what `get_session()` returned.
+    /// :raises TypeError: it is something else.
+    /// :raises ValueError: the handshake has begun, there is no TLS, or we are the server.
     fn set_session(&self, session: &Bound<'_, TlsTicket>) -> PyResult<()> {
         let ticket = session.get().0.clone();
         self.restart(session.py(), "set_session()", |start| {
@@ -241,6 +317,9 @@ impl Socket {
         })
     }
 
+    /// Whether an earlier session was resumed.
+    ///
+    /// Bun: `socket.isSessionReused()`.
     fn is_session_reused(&self, py: Python<'_>) -> PyResult<bool> {
         if let Some(answer) = self.ask(py, "is_session_reused", ())? {
             return answer.extract();
@@ -250,6 +329,11 @@ impl Socket {
             .unwrap_or(false))
     }
 
+    /// The key exchange of the session; None before the handshake and once closed.
+    ///
+    /// Bun: `socket.getEphemeralKeyInfo()`.
+    ///
+    /// :returns: a dict of `type` ("ECDH" or "DH"), `name` and `size` in bits.
     fn get_ephemeral_key_info<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some((name, size)) = self.session(py, |session| session.group())?.flatten() else {
             return Ok(None);
@@ -266,12 +350,17 @@ impl Socket {
         Ok(Some(dict))
     }
 
-    /// The engine keeps them to itself.
+    /// An empty list: the engine keeps to itself which signatures both ends know.
+    ///
+    /// Bun: `socket.getSharedSigalgs()`.
     #[allow(clippy::unused_self)]
     fn get_shared_sigalgs(&self) -> Vec<String> {
         Vec::new()
     }
 
+    /// The name that the client has asked for; None if it asked for none.
+    ///
+    /// Bun: `socket.getServername()`.
     fn get_servername(&self, py: Python<'_>) -> PyResult<Option<String>> {
         if let Some(answer) = self.ask(py, "server_name", ())? {
             return answer.extract();
@@ -280,7 +369,16 @@ impl Socket {
         Ok(name.flatten())
     }
 
-    /// Asks for another server, if the handshake has not begun.
+    /// Sets the name to ask for and to verify.
+    ///
+    /// Only before the handshake: in `open`, where there is a `handshake` handler.
+    ///
+    /// Bun: `socket.setServername()`.
+    ///
+    /// :param name: a host name or an IP address.
+    /// :raises TypeError: not a str.
+    /// :raises ValueError: no certificate can have such a name; the handshake has begun, there is
+    ///     no TLS, or we are the server.
     fn set_servername(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         let clean = py.import("mantou._tls_options")?.getattr("tls_name")?;
         let name = clean.call1((name, "name"))?.extract()?;
@@ -290,12 +388,27 @@ impl Socket {
         })
     }
 
+    /// Sets how much plaintext goes into one TLS record.
+    ///
+    /// Bun: `socket.setMaxSendFragment()`.
+    ///
+    /// :param size: in bytes, from 512 to 16384.
+    /// :returns: whether it was set; False for another size, without TLS and once closed.
     fn set_max_send_fragment(&self, py: Python<'_>, size: usize) -> PyResult<bool> {
         let set = self.session(py, |session| size >= 512 && session.set_max_fragment(size))?;
         Ok(set.unwrap_or(false))
     }
 
-    /// Accepts others than the options say, if the handshake has not begun.
+    /// Sets whom to accept, as the options of these names do.
+    ///
+    /// Only before the handshake: in `open`, where there is a `handshake` handler.
+    ///
+    /// Bun: `socket.setVerifyMode()`.
+    ///
+    /// :param request_cert: a server asks clients for a certificate.
+    /// :param reject_unauthorized: a peer whose certificate is not verified is refused.
+    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
+    /// :raises ValueError: the handshake has begun, or there is no TLS.
     fn set_verify_mode(
         &self,
         py: Python<'_>,
@@ -307,10 +420,17 @@ impl Socket {
         })
     }
 
-    /// There is none to switch off.
+    /// Does nothing: there is no renegotiation.
+    ///
+    /// Bun: `socket.disableRenegotiation()`.
     #[allow(clippy::unused_self)]
     fn disable_renegotiation(&self) {}
 
+    /// Raises: there is no renegotiation.
+    ///
+    /// Bun: `socket.renegotiate()`.
+    ///
+    /// :raises NotImplementedError: always. It is a danger that TLS 1.3 has removed.
     #[allow(clippy::unused_self)]
     fn renegotiate(&self) -> PyResult<()> {
         Err(PyNotImplementedError::new_err(
@@ -319,22 +439,50 @@ impl Socket {
         ))
     }
 
+    /// None: the engine keeps its Finished message to itself.
+    ///
+    /// Bun: `socket.getTLSFinishedMessage()`.
     #[allow(clippy::unused_self)]
     fn get_tls_finished_message(&self) -> Option<Vec<u8>> {
         None
     }
 
+    /// None: the engine keeps the peer's Finished message to itself.
+    ///
+    /// Bun: `socket.getTLSPeerFinishedMessage()`.
     #[allow(clippy::unused_self)]
     fn get_tls_peer_finished_message(&self) -> Option<Vec<u8>> {
         None
     }
 
+    /// None: the engine keeps tickets to itself; `get_session()` has what resumes a session.
+    ///
+    /// Bun: `socket.getTLSTicket()`.
     #[allow(clippy::unused_self)]
     fn get_tls_ticket(&self) -> Option<Vec<u8>> {
         None
     }
 
-    /// Makes TLS of a plain connection. Returns this socket, which is detached, and the TLS one.
+    /// Makes TLS of a plain connection, as STARTTLS does.
+    ///
+    /// Everything accepted before is sent in clear first; what was received and not yet delivered
+    /// goes to TLS. This socket is detached: it gets no event but its `close`, just before that of
+    /// the other, and `write()` is -1. The other takes the connection over.
+    ///
+    /// Bun: `socket.upgradeTLS()`.
+    ///
+    /// :param tls: as in `connect()`. The name to verify is the `hostname` connected to, unless
+    ///     `server_name` says another.
+    /// :param socket: the handlers of the TLS socket, in any form that `connect()` takes.
+    /// :param data: the `data` of the TLS socket.
+    /// :param server_side: which side of the handshake is ours; None for the one it has: server
+    ///     for an accepted socket, else client.
+    /// :param initial: ciphertext that a handler was given already.
+    /// :returns: this socket, and the TLS socket.
+    /// :raises ConnectionError: it is not open.
+    /// :raises OSError: a file that the options name cannot be read.
+    /// :raises TypeError: an option is unknown or of the wrong type, or the handlers are none.
+    /// :raises ValueError: it speaks TLS already, or an option has a wrong value.
     #[pyo3(
         signature = (*, tls, socket, data=None, server_side=None, initial=None),
         text_signature = "(self, /, *, tls, socket, data=None, server_side=None, initial=b'')"

@@ -1,0 +1,1 @@
+"""Docstrings that are written in one place and read in another."""
