@@ -147,7 +147,7 @@ async def connect(**options: Any) -> Socket[Any]:
         engine.unhold()
     if waiting is not None:
         try:
-            await waiting
+            failure = await waiting
         except asyncio.CancelledError:
             socket._abandon()
             # It may be that the coroutine of an async `open` has to end first.
@@ -156,13 +156,18 @@ async def connect(**options: Any) -> Socket[Any]:
         except OSError as error:
             locate(error, request.target.where)
             raise
+        if failure is not None:
+            raise failure
     return socket
 
 
 async def _open(
     engine: Engine, socket: Socket[Any], request: ConnectRequest, tls: TlsSettings | None
-) -> asyncio.Future[None] | None:
-    """Connects the socket and calls `open`; returns what is to be awaited then."""
+) -> asyncio.Future[BaseException | None] | None:
+    """Connects the socket and calls `open`; returns what is to be awaited then.
+
+    Its result is what `open` or `handshake` raised.
+    """
     target = request.target
     try:
         if isinstance(target, FdTarget):

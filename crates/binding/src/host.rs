@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::cell::Guarded;
@@ -151,14 +151,22 @@ pub fn enlist<W>(
 /// Settles a future that nobody has settled or cancelled yet.
 pub fn resolve(future: &Bound<'_, PyAny>, error: Option<&Bound<'_, PyAny>>) {
     let py = future.py();
+    match error {
+        Some(error) => settle(future, intern!(py, "set_exception"), error),
+        None => resolve_with(future, py.None().bind(py)),
+    }
+}
+
+pub fn resolve_with(future: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) {
+    settle(future, intern!(future.py(), "set_result"), result);
+}
+
+fn settle(future: &Bound<'_, PyAny>, how: &Bound<'_, PyString>, with: &Bound<'_, PyAny>) {
+    let py = future.py();
     let settle = || -> PyResult<()> {
-        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(());
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(how, (with,))?;
         }
-        match error {
-            Some(error) => future.call_method1(intern!(py, "set_exception"), (error,))?,
-            None => future.call_method1(intern!(py, "set_result"), (py.None(),))?,
-        };
         Ok(())
     };
     if let Err(error) = settle() {

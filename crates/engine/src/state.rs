@@ -152,10 +152,10 @@ impl State {
         self.life == Life::Open
     }
 
-    /// Both ways are open, and nothing has begun to end.
+    /// Both ways are open and used, and nothing has begun to end.
     pub fn goes_on(self) -> bool {
         let open = self.read == ReadHalf::Open && self.write == WriteHalf::Open;
-        self.is_open() && open && !self.bounded
+        self.is_open() && open && !(self.bounded | self.paused | self.held)
     }
 
     pub fn is_lingering(self) -> bool {

@@ -53,26 +53,35 @@ where
 {
     let py = socket.py();
     let _entered = socket.get().context().enter(py)?;
-    if engine.get().is_debugged(py) {
-        return timed(engine, socket, stage, handler, || handler.call1(arguments));
-    }
-    handler.call1(arguments)
+    let watch = Watch::start(engine);
+    let outcome = handler.call1(arguments);
+    watch.stop(engine, socket, stage, handler);
+    outcome
 }
 
-/// Has `what` named if it takes long.
-#[cold]
-pub(super) fn timed<R>(
-    engine: &Bound<'_, Engine>,
-    socket: &Bound<'_, Socket>,
-    stage: Stage,
-    what: &Bound<'_, PyAny>,
-    act: impl FnOnce() -> R,
-) -> R {
-    let start = Instant::now();
-    let outcome = act();
-    let host = &engine.get().host;
-    host.called(what, stage.name(), socket, start.elapsed());
-    outcome
+/// In debug mode: has handlers named that take long.
+pub(super) struct Watch(Option<Instant>);
+
+impl Watch {
+    #[inline]
+    pub fn start(engine: &Bound<'_, Engine>) -> Self {
+        let debugged = engine.get().is_debugged(engine.py());
+        Self(debugged.then(Instant::now))
+    }
+
+    #[inline]
+    pub fn stop(
+        self,
+        engine: &Bound<'_, Engine>,
+        socket: &Bound<'_, Socket>,
+        stage: Stage,
+        what: &Bound<'_, PyAny>,
+    ) {
+        if let Some(start) = self.0 {
+            let host = &engine.get().host;
+            host.called(what, stage.name(), socket, start.elapsed());
+        }
+    }
 }
 
 #[inline]

@@ -6,7 +6,7 @@
 
 use pyo3::prelude::*;
 
-use super::calls::{is_cancellation, timed, weigh};
+use super::calls::{Watch, is_cancellation, weigh};
 use super::endings::{give_up_idle, say_goodbye};
 use super::{Stage, Verdict};
 use crate::engine::Engine;
@@ -30,13 +30,11 @@ pub(super) fn begin(
     let py = socket.py();
     let context = socket.get().context();
     let host = &engine.get().host;
-    let start = || host.begin(socket, stage as u8, cause, coroutine, context.object(py));
     let result = context.enter(py).and_then(|_entered| {
-        if engine.get().is_debugged(py) {
-            timed(engine, socket, stage, coroutine, start)
-        } else {
-            start()
-        }
+        let watch = Watch::start(engine);
+        let result = host.begin(socket, stage as u8, cause, coroutine, context.object(py));
+        watch.stop(engine, socket, stage, coroutine);
+        result
     });
     match result {
         Ok(None) => {

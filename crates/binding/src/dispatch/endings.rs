@@ -69,10 +69,12 @@ pub(super) fn on_closed(
     let this = socket.get();
     let never_opened = this.is_shaking_hands(py);
     let failure = this.finish(py, farewell);
+    let is_ours = failure.is_some();
     let failure = failure.or_else(|| this.take_driver_error(py));
     let error = failure.or_else(|| errors::from_close(py, reason));
     let ending = Ending::Own {
         error,
+        is_ours,
         never_opened,
         handshaking,
     };
@@ -83,6 +85,7 @@ pub(super) fn on_closed(
 pub(super) fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &Ending) {
     let Ending::Own {
         error,
+        is_ours,
         never_opened,
         handshaking,
     } = ending
@@ -104,7 +107,7 @@ pub(super) fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>
         call(engine, socket, Stage::Handshake, (socket, false, &why()));
     }
     if this.is_awaited(py) {
-        this.settle_unready(py, &why());
+        this.settle_unready(py, &why(), *is_ours);
     }
     if let Some(raw) = this.take_raw(py) {
         // The socket that this one took the connection over from ends with it, just before.

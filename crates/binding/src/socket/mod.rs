@@ -46,6 +46,8 @@ enum Phase {
 pub enum Ending {
     Own {
         error: Option<Py<PyAny>>,
+        /// The error is a handler's own, or that of a limit which the owner has set.
+        is_ours: bool,
         never_opened: bool,
         handshaking: bool,
     },

@@ -86,30 +86,38 @@ impl Socket {
     /// Tells those who wait for it to be ready, if it is.
     pub fn settle_ready(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_awaited(py) && self.is_ready(py)? {
-            self.settle_waiting(py, None);
+            for future in self.take_waiting(py) {
+                host::resolve(future.bind(py), None);
+            }
         }
         Ok(())
     }
 
-    /// Tells them that it never will be.
-    pub fn settle_unready(&self, py: Python<'_>, why: &Bound<'_, PyAny>) {
-        self.settle_waiting(py, Some(why));
-    }
-
-    fn settle_waiting(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
-        let done = self.waiters.with(py, |waiters| {
-            let ready = |(goal, _): &(Goal, _)| matches!(goal, Goal::Ready);
-            let (done, rest) = std::mem::take(waiters).into_iter().partition(ready);
-            *waiters = rest;
-            let done: Vec<(Goal, Py<PyAny>)> = done;
-            done
-        });
-        for (_, future) in done {
-            host::resolve(future.bind(py), error);
+    /// Tells them that it never will be: an exception of the connection is raised where they wait,
+    /// one of ours is what they get.
+    pub fn settle_unready(&self, py: Python<'_>, why: &Bound<'_, PyAny>, is_ours: bool) {
+        for future in self.take_waiting(py) {
+            let future = future.bind(py);
+            if is_ours {
+                host::resolve_with(future, why);
+            } else {
+                host::resolve(future, Some(why));
+            }
         }
     }
 
-    /// A future that is done once it is ready, or has failed; `None` if it is ready now.
+    fn take_waiting(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.waiters.with(py, |waiters| {
+            let ready = |(goal, _): &(Goal, _)| matches!(goal, Goal::Ready);
+            let (done, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(waiters).into_iter().partition(ready);
+            *waiters = rest;
+            done.into_iter().map(|(_, future)| future).collect()
+        })
+    }
+
+    /// A future that is done once it is ready, or has failed; `None` if it is ready now. Its result
+    /// is the exception of ours that it failed for.
     pub fn readiness(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         if self.is_ready(py)? {
             return Ok(None);

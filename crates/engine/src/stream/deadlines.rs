@@ -9,14 +9,17 @@ use crate::timers::{Millis, millis};
 
 impl Stream {
     /// Whether what happened last concerns nobody else, as by far the most writes: the connection
-    /// goes on, without a deadline, and the kernel watches for what it should.
+    /// goes on, without a deadline, nothing waits, and the kernel watches for input only.
     #[inline]
     pub fn is_settled(&self) -> bool {
+        let waits = self.drain_owed | self.drain_promised | self.watch_sends | self.hung;
         self.secure.is_none()
             && self.broken.is_none()
             && self.state.goes_on()
             && self.idle == 0
-            && self.wanted() == self.known
+            && self.queue.is_empty()
+            && !waits
+            && self.known == Interest::READABLE
     }
 
     #[inline]
