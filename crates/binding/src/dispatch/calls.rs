@@ -59,6 +59,18 @@ where
     outcome
 }
 
+#[cold]
+fn tell(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    what: &Bound<'_, PyAny>,
+    start: Instant,
+) {
+    let host = &engine.get().host;
+    host.called(what, stage.name(), socket, start.elapsed());
+}
+
 /// In debug mode: has handlers named that take long.
 pub(super) struct Watch(Option<Instant>);
 
@@ -78,8 +90,7 @@ impl Watch {
         what: &Bound<'_, PyAny>,
     ) {
         if let Some(start) = self.0 {
-            let host = &engine.get().host;
-            host.called(what, stage.name(), socket, start.elapsed());
+            tell(engine, socket, stage, what, start);
         }
     }
 }
