@@ -482,6 +482,7 @@ async def test_the_loop_cannot_be_run_from_a_handler() -> None:
             with pytest.raises(RuntimeError) as caught:
                 run()
             raised.append(caught.value)
+        assert asyncio.get_running_loop() is loop
         socket.write(b"alive")
 
     async with accepted(Recorder(data=on_data)) as (_, peer):
