@@ -388,6 +388,7 @@ async def test_a_handler_wakes_a_task_at_once() -> None:
         assert await came == b"now"
 
 
+@pytest.mark.alone
 async def test_a_handlers_timer_comes_in_time() -> None:
     loop = asyncio.get_running_loop()
     rang: asyncio.Future[float] = loop.create_future()
@@ -404,6 +405,7 @@ async def test_a_handlers_timer_comes_in_time() -> None:
 # Fairness
 
 
+@pytest.mark.alone
 async def test_a_flood_of_echoes_does_not_starve_asyncio() -> None:
     async with busy() as bounced:
         before, started = bounced[0], time.monotonic()
@@ -413,6 +415,7 @@ async def test_a_flood_of_echoes_does_not_starve_asyncio() -> None:
         assert bounced[0] - before > 1000
 
 
+@pytest.mark.alone
 @pytest.mark.loops("mantou")
 @pytest.mark.parametrize("connections", [1, 8])
 async def test_a_flood_of_echoes_does_not_starve_threads(connections: int) -> None:
@@ -434,6 +437,7 @@ async def test_a_flood_of_echoes_does_not_starve_threads(connections: int) -> No
         assert bounced[0] > before
 
 
+@pytest.mark.alone
 async def test_a_flood_of_callbacks_does_not_starve_an_echo() -> None:
     loop = asyncio.get_running_loop()
     running = True
