@@ -3,23 +3,34 @@
 PYTHON ?= python3
 # Passed on: make test ARGS="-k half_open", make demo ARGS="--size 64", make bench ARGS="--rounds 3"
 ARGS ?=
+# Another Python, with an environment and a build of its own: make test PYTHON_VERSION=3.13
+PYTHON_VERSION ?=
+ifneq ($(PYTHON_VERSION),)
+PYTHON = $$(tools/find-python $(PYTHON_VERSION))
+endif
+# The Pythons that are supported: what pyproject.toml says.
+VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
-VENV := .venv
+VENV := .venv$(PYTHON_VERSION:%=-%)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
-DEBUG := build/debug
+DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
 	Cargo.toml Cargo.lock pyproject.toml
 PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \))
+
+# One process of pytest for each core; ARGS="-n 0" has none of that.
+SPREAD := --numprocesses auto --dist worksteal
 
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types rust-test build debug-test bench bench-suite docstrings format clean
+.PHONY: help demo test versions lint types rust-test build debug-test bench bench-suite docstrings \
+	format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +38,11 @@ help: ## List these targets
 demo: $(BUILT) ## Watch sockets at work: echo, 256 MiB, half-open, reload, timeout
 	@$(BIN)/python -m examples.demo $(ARGS)
 
-test: $(BUILT) ## Run the tests (ARGS="-k name" picks some)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(BUILT) ## Run the tests (ARGS="-k name" picks some, PYTHON_VERSION=3.13 another Python)
+	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+
+versions: ## Run the tests on every supported Python
+	@set -e; for version in $(VERSIONS); do $(MAKE) test PYTHON_VERSION=$$version; done
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
@@ -49,7 +63,7 @@ rust-test: ## Run the engine's own tests (the binding is tested from Python)
 build: $(BUILT) ## Build the native core in release mode and install the package in place
 
 debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
-	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(ARGS)
+	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 	@$(BIN)/python benchmarks/echo.py $(ARGS)
@@ -67,11 +81,11 @@ format: $(INSTALLED) ## Format Python and Rust
 
 clean: ## Remove everything that was built
 	cargo clean
-	rm -rf $(VENV) build dist python/mantou/_core*.so
+	rm -rf .venv* build dist python/mantou/_core*.so
 	find python tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements/dev.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --requirement $<
 	@touch $@
 

@@ -14,10 +14,14 @@ import mantou
 
 
 class Shout(mantou.SocketHandler[None]):
-    """Answers in capitals, from a coroutine: a handler may be one."""
+    """Answers in capitals, from a coroutine: a handler may be one.
+
+    While it waits, nothing more of its connection is handled: answers leave in the order of the
+    questions, however long each takes. Other connections go on meanwhile.
+    """
 
     async def data(self, socket: mantou.Socket[None], data: bytes) -> None:
-        await asyncio.sleep(0.05)  # stands for a database, another service, ...
+        await asyncio.sleep(0.01 * len(data))  # stands for a database, another service, ...
         socket.write_all(data.upper())
 
 
@@ -28,14 +32,16 @@ async def tick(ticks: list[float]) -> None:
         ticks.append(asyncio.get_running_loop().time())
 
 
-async def ask(port: int, text: str) -> str:
-    """A client that knows nothing of mantou."""
+async def ask(port: int, *words: str) -> list[str]:
+    """A client that knows nothing of mantou, and asks on before it is answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"{text}\n".encode())
-    answer = await reader.readline()
+    for word in words:
+        writer.write(f"{word}\n".encode())
+        await asyncio.sleep(0)  # so that each arrives by itself, as if somebody typed
+    answers = [(await reader.readline()).decode().strip() for _ in words]
     writer.close()
     await writer.wait_closed()
-    return answer.decode().strip()
+    return answers
 
 
 async def main() -> None:
@@ -45,12 +51,12 @@ async def main() -> None:
     ticker = asyncio.create_task(tick(ticks))
     with mantou.listen(hostname="127.0.0.1", port=0, socket=Shout()) as listener:
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            answers = [
-                group.create_task(ask(listener.port, word)) for word in ("steam", "fold", "bake")
-            ]
+            ann = group.create_task(ask(listener.port, "steam", "fold", "bun"))
+            ben = group.create_task(ask(listener.port, "knead", "rest", "eat"))
     await listener.closed()
     ticker.cancel()
-    print("  answers:", ", ".join(answer.result() for answer in answers))
+    for client in (ann, ben):
+        print("  answers:", ", ".join(client.result()))
     print("  the ticker", "went on" if ticks else "stood still")
 
 

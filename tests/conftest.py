@@ -2,15 +2,18 @@
 
 A test fails if anything reaches the loop's exception handler that it did not take out of
 `loop_errors`, if a descriptor is left open, or (by pytest itself) on an unraisable exception.
+
+Several processes may share the tests (`-n auto`); one that is marked `alone` runs by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,32 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 TEST_TIMEOUT = 60.0
 
 LoopErrors = list[dict[str, Any]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Turns(Path(config.option.basetemp).parent))
+
+
+class Turns:
+    """Lets the processes that share the tests run side by side, except for what must be alone."""
+
+    def __init__(self, shared: Path) -> None:
+        self._door, self._room = (
+            os.open(shared / name, os.O_CREAT | os.O_RDWR) for name in ("door", "room")
+        )
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        # Whoever wants to be alone keeps newcomers at the door until the room is empty.
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        alone = item.get_closest_marker("alone")
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

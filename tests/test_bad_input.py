@@ -273,6 +273,7 @@ async def test_who_waits_for_drained_while_paused_learns_of_a_reset(link: str) -
 # Handlers
 
 
+@pytest.mark.alone
 @every_stream
 async def test_a_handler_that_blocks_delays_but_loses_nothing(link: str) -> None:
     blocked = []

@@ -237,6 +237,7 @@ async def test_a_name_that_cannot_be_resolved() -> None:
     assert recorder.events == [("connect_error", caught.value)]
 
 
+@pytest.mark.alone
 async def test_the_next_address_follows_a_refusal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawListener() as raw:
         resolve(monkeypatch, ("127.0.0.2", raw.port), ("::1", raw.port), ("127.0.0.1", raw.port))
@@ -248,6 +249,7 @@ async def test_the_next_address_follows_a_refusal_at_once(monkeypatch: pytest.Mo
         assert recorder.names[:1] == ["open"]
 
 
+@pytest.mark.alone
 async def test_a_silent_address_delays_the_next_by_250_ms(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawListener() as raw, FullListener(("127.0.0.2", raw.port)):
         resolve(monkeypatch, ("127.0.0.2", raw.port), ("127.0.0.1", raw.port))
@@ -350,6 +352,7 @@ async def test_a_local_address_that_is_not_ours() -> None:
 # Times
 
 
+@pytest.mark.alone
 async def test_a_black_hole_ends_with_the_connect_timeout() -> None:
     recorder = Recorder()
     with FullListener() as full:
@@ -376,6 +379,7 @@ async def test_resolving_counts_towards_the_connect_timeout(
     assert recorder.events == [("connect_error", caught.value)]
 
 
+@pytest.mark.alone
 async def test_a_silent_connection_is_closed_after_the_idle_timeout() -> None:
     recorder = Recorder()
     async with connected(recorder, idle_timeout=0.15) as (_, peer):
@@ -388,6 +392,7 @@ async def test_a_silent_connection_is_closed_after_the_idle_timeout() -> None:
     assert isinstance(recorder.errors[0], TimeoutError)
 
 
+@pytest.mark.alone
 async def test_a_peer_that_never_finishes_is_cut_after_the_close_timeout() -> None:
     recorder = Recorder()
     async with connected(recorder, close_timeout=0.15) as (socket, peer):

@@ -1,8 +1,10 @@
-"""Every example runs as it stands and does what its docstring says."""
+"""Every example runs as it stands and does what its docstring says, over every link too."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import io
 import os
 import re
 import select
@@ -10,13 +12,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from examples.demo.__main__ import demonstrate
+from examples.demo.narrator import Narrator
+
+from tests.stage import every_link, stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.peers import Peer as StagePeer
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 30.0  # seconds for anything an example does
@@ -208,12 +217,14 @@ def test_starttls() -> None:
     ]
 
 
+IN_ORDER = ["  answers: STEAM, FOLD, BUN", "  answers: KNEAD, REST, EAT", "  the ticker went on"]
+
+
 def test_inside_asyncio() -> None:
     lines = run("examples/inside_asyncio.py").splitlines()
     assert lines[0].startswith("on mantou.")
-    assert lines[3].startswith("on asyncio.")
-    for part in (lines[1:3], lines[4:6]):
-        assert part == ["  answers: STEAM, FOLD, BAKE", "  the ticker went on"]
+    assert lines[4].startswith("on asyncio.")
+    assert lines[1:4] == lines[5:8] == IN_ORDER
 
 
 @pytest.mark.parametrize("size", [1, 48])
@@ -222,3 +233,91 @@ def test_demo(size: int) -> None:
     assert "FAILED" not in output
     assert re.search(r"all \d+ checks passed\s*\Z", output)
     assert len(re.findall(r"throughput over .*\d MB/s", output)) == 2
+
+
+def program(example: str) -> str:
+    return (ROOT / "examples" / f"{example}.py").read_text()
+
+
+async def exchange(peer: StagePeer, *turns: tuple[str, str]) -> None:
+    """Sends lines, if there are any, and expects lines."""
+    for said, expected in turns:
+        await peer.send(said.encode())
+        assert (await peer.receive(len(expected))).decode() == expected
+
+
+@every_link
+async def test_echo_server_over_every_link(link: str) -> None:
+    much = "A client that sends and reads at the same time.\n" * 100_000
+    async with stage(link) as here:
+        await here.perform(program("echo_server"))
+        async with here.visitor(7000) as peer:
+            await exchange(peer, *((f"line {number}\n",) * 2 for number in range(3)))
+            for _ in range(3):
+                await asyncio.gather(peer.send(much.encode()), exchange(peer, ("", much)))
+
+
+@every_link
+async def test_client_over_every_link(
+    link: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"line {number}\n" for number in range(100))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    async with stage(link) as here:
+        await here.perform(program("echo_server"))
+        capsys.readouterr()
+        await here.perform(program("client"))
+    assert "".join(re.findall("line.*\n", capsys.readouterr().out)) == lines
+
+
+@every_link
+async def test_chat_server_over_every_link(link: str) -> None:
+    async with stage(link) as here:
+        await here.perform(program("chat_server"))
+        async with here.visitor(7001) as ann, here.visitor(7001) as bo:
+            await exchange(ann, ("", "Welcome. Your nickname?\n"))
+            await exchange(bo, ("", "Welcome. Your nickname?\n"))
+            await exchange(ann, ("Ann\n", "Here are: nobody else\n"))
+            await exchange(bo, ("Bo\n", "Here are: Ann\n"))
+            await exchange(ann, ("", "* Bo joined\n"))
+            for number in range(3):
+                await bo.send(f"hello {number}\n".encode())
+                await exchange(ann, (f"and {number}\n", f"Bo: hello {number}\n"))
+                await exchange(bo, ("", f"Ann: and {number}\n"))
+            await exchange(bo, ("/quit\n", "Bye.\n"))
+            assert await bo.receive(1) == b""
+            await exchange(ann, ("", "* Bo left\n"))
+
+
+@every_link
+async def test_half_open_over_every_link(link: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async with stage(link) as here:
+        await here.perform(program("half_open"))
+    assert capsys.readouterr().out.splitlines()[-1] == "The sum is 5050."
+
+
+@every_link
+async def test_inside_asyncio_over_every_link(
+    link: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stage(link) as here:
+        await here.perform(program("inside_asyncio"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == lines[5:8] == IN_ORDER
+
+
+@every_link
+async def test_demo_over_every_link(link: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with stage(link):
+            await demonstrate(Narrator(), 1024 * 1024, Path(directory))
+    output = capsys.readouterr().out
+    assert "FAILED" not in output
+    assert re.search(r"all \d+ checks passed\s*\Z", output)
+
+
+async def test_starttls_on_every_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stage("tcp") as here:
+        for _ in range(3):
+            await here.perform(program("starttls"))
+    assert capsys.readouterr().out.count("client: b'you said a secret'\n") == 3

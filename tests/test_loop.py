@@ -474,6 +474,7 @@ async def test_a_handler_wakes_a_task_at_once() -> None:
         assert await came == b"now"
 
 
+@pytest.mark.alone
 async def test_a_handlers_timer_comes_in_time() -> None:
     loop = asyncio.get_running_loop()
     rang: asyncio.Future[float] = loop.create_future()
@@ -490,6 +491,7 @@ async def test_a_handlers_timer_comes_in_time() -> None:
 # Fairness
 
 
+@pytest.mark.alone
 async def test_a_flood_of_echoes_does_not_starve_asyncio() -> None:
     async with busy() as bounced:
         before, started = bounced[0], time.monotonic()
@@ -499,6 +501,7 @@ async def test_a_flood_of_echoes_does_not_starve_asyncio() -> None:
         assert bounced[0] - before > 1000
 
 
+@pytest.mark.alone
 @pytest.mark.loops("mantou")
 @pytest.mark.parametrize("connections", [1, 8])
 async def test_a_flood_of_echoes_does_not_starve_threads(connections: int) -> None:
@@ -520,6 +523,7 @@ async def test_a_flood_of_echoes_does_not_starve_threads(connections: int) -> No
         assert bounced[0] > before
 
 
+@pytest.mark.alone
 async def test_a_flood_of_callbacks_does_not_starve_an_echo() -> None:
     loop = asyncio.get_running_loop()
     running = True
@@ -568,6 +572,7 @@ async def test_the_loop_cannot_be_run_from_a_handler() -> None:
             with pytest.raises(RuntimeError) as caught:
                 run()
             raised.append(caught.value)
+        assert asyncio.get_running_loop() is loop
         socket.write(b"alive")
 
     async with accepted(Recorder(data=on_data)) as (_, peer):

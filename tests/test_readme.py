@@ -1,7 +1,8 @@
-"""The programs in the README run as they are printed."""
+"""The programs in the README run as they are printed, and over every link on every loop."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import select
 import signal
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.stage import every_link, stage
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ECHO, PATIENT_ECHO, CLIENT, CHAT = range(4)
 LIMIT = 20.0
 
 
@@ -53,17 +57,17 @@ def peer(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
 
 
-@pytest.mark.parametrize("server", [0, 1], indirect=True)
+@pytest.mark.parametrize("server", [ECHO, PATIENT_ECHO], indirect=True)
 def test_the_echo_servers_echo(server: int) -> None:
     with peer(server) as sock, sock.makefile("rb") as answers:
         sock.sendall(b"a bun\n")
         assert answers.readline() == b"a bun\n"
 
 
-@pytest.mark.parametrize("server", [1], indirect=True)
+@pytest.mark.parametrize("server", [PATIENT_ECHO], indirect=True)
 def test_the_client_prints_the_answer(server: int) -> None:
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", on_port(PROGRAMS[2], server)],
+        [sys.executable, "-W", "error", "-c", on_port(PROGRAMS[CLIENT], server)],
         capture_output=True,
         timeout=LIMIT,
         check=False,
@@ -71,7 +75,7 @@ def test_the_client_prints_the_answer(server: int) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, b"b'hello'\n", b"")
 
 
-@pytest.mark.parametrize("server", [3], indirect=True)
+@pytest.mark.parametrize("server", [CHAT], indirect=True)
 def test_the_chat_server_passes_lines_on(server: int) -> None:
     with peer(server) as ann, peer(server) as ben, ben.makefile("rb") as lines:
         ben.settimeout(LIMIT)
@@ -80,3 +84,50 @@ def test_the_chat_server_passes_lines_on(server: int) -> None:
         assert ann.recv(100).endswith(b": hello\n")
         ann.sendall(b"and hello to you\n")
         assert lines.readline() == f"guest {port}: and hello to you\n".encode()
+
+
+@every_link
+@pytest.mark.parametrize("program", [ECHO, PATIENT_ECHO], ids=["echo", "patient echo"])
+async def test_the_echo_servers_over_every_link(program: int, link: str) -> None:
+    async with stage(link) as here:
+        await here.perform(PROGRAMS[program])
+        async with here.visitor(7000) as peer:
+            for message in (b"a bun\n", b"another\n", b"a third\n"):
+                await peer.send(message)
+                assert await peer.receive(len(message)) == message
+
+
+@every_link
+async def test_the_patient_echo_server_takes_much_at_once(link: str) -> None:
+    much = bytes(range(256)) * 4096 * 8
+    async with stage(link) as here:
+        await here.perform(PROGRAMS[PATIENT_ECHO])
+        async with here.visitor(7000) as peer:
+            for _ in range(3):
+                _, echo = await asyncio.gather(peer.send(much), peer.receive(len(much)))
+                assert echo == much
+
+
+@every_link
+@pytest.mark.parametrize("server", [ECHO, PATIENT_ECHO], ids=["echo", "patient echo"])
+async def test_the_client_over_every_link(
+    server: int, link: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stage(link) as here:
+        await here.perform(PROGRAMS[server])
+        for _ in range(3):
+            await here.perform(PROGRAMS[CLIENT])
+    assert capsys.readouterr().out == "b'hello'\n" * 3
+
+
+@every_link
+async def test_the_chat_server_over_every_link(link: str) -> None:
+    async with stage(link) as here:
+        await here.perform(PROGRAMS[CHAT])
+        async with here.visitor(7001) as ann, here.visitor(7001) as ben:
+            for number in range(3):
+                for one, other in ((ben, ann), (ann, ben)):
+                    port = one.sock.getsockname()[1] if link != "unix" else None
+                    await one.send(b"hello %d\n" % number)
+                    line = f"guest {port}: hello {number}\n".encode()
+                    assert await other.receive(len(line)) == line

@@ -160,6 +160,7 @@ async def test_a_silent_peer_is_cut_after_close_timeout(link: str) -> None:
     assert client.names == ["open", "close"]
 
 
+@pytest.mark.alone
 @every_stream
 async def test_a_peer_that_goes_on_is_not_cut(link: str) -> None:
     client = Recorder()

@@ -234,6 +234,7 @@ async def test_only_true_keeps_the_socket(link: str, result: object) -> None:
     assert client.names == ["open", "timeout", "close"]
 
 
+@pytest.mark.alone
 @every_stream
 @pytest.mark.parametrize("direction", ["read", "written"])
 async def test_every_byte_begins_the_time_anew(link: str, direction: str) -> None:

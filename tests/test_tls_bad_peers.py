@@ -400,6 +400,7 @@ async def test_a_flood_of_empty_records_before_the_handshake() -> None:
 # A crowd
 
 
+@pytest.mark.alone
 @pytest.mark.loops("mantou")
 @pytest.mark.parametrize("say", ["nothing", "half a hello", "a hello"])
 async def test_a_crowd_that_never_finishes_its_handshake(say: str) -> None:

@@ -9,6 +9,7 @@ import shutil
 import smtplib
 import ssl
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -451,7 +452,7 @@ async def test_starttls_of_aiosmtpd() -> None:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[int]:
+def postgres() -> Iterator[int]:
     """A PostgreSQL server with TLS; yields its port."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = str(binaries[-1]) if binaries else shutil.which("initdb")
@@ -464,12 +465,15 @@ def postgres(tmp_path: Path) -> Iterator[int]:
         except KeyError:
             pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
         user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    data = tmp_path / "data"
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
-    data.mkdir(mode=0o700)
-    if user:
-        shutil.chown(data, user["user"], user["group"])
+    # Not `tmp_path`: another user has no way into it.
+    with tempfile.TemporaryDirectory() as directory:
+        if user:
+            shutil.chown(directory, user["user"], user["group"])
+        yield from serve_postgres(initdb, Path(directory), user)
+
+
+def serve_postgres(initdb: str, data: Path, user: dict[str, Any]) -> Iterator[int]:
+    """Sets up a server in the empty directory and runs it; yields its port."""
     subprocess.run(
         [initdb, "-D", data, "-A", "trust", "-U", "mantou", "--no-sync"],
         check=True,

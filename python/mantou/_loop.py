@@ -41,6 +41,15 @@ class EventLoop(asyncio.SelectorEventLoop):
         """The native engine; for mantou's own use."""
         return self._engine
 
+    def run_forever(self) -> None:
+        """Runs the loop until `stop()`.
+
+        :raises RuntimeError: it runs already, or another loop does in this thread.
+        """
+        # CPython 3.13.0 cleans up after a call that it refused, and so forgets which loop runs.
+        cast("Any", self)._check_running()
+        super().run_forever()
+
     def stop(self) -> None:
         """Stops the loop once the handlers that are due have run."""
         super().stop()
