@@ -38,7 +38,8 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     """Accepts connections at `hostname` and `port`, at a `unix` path, or from a listening `fd`.
 
     Bound when it returns. Inside a running event loop of any kind the listener belongs to that
-    loop; outside, to the next loop that `run()` starts in this thread. Bun: `Bun.listen()`.
+    loop; outside, to the next loop that `run()` starts in this thread, or to one such loop in each
+    process that is forked before that. Bun: `Bun.listen()`.
     The options and their units are those of `TCPSocketListenOptions`, `UnixSocketListenOptions`
     and `FdSocketListenOptions`.
 
