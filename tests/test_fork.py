@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket as kernel
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,23 @@ def test_listen_fork_run(tmp_path: Path) -> None:
         mantou.run()
     assert served == children
     assert statuses == [0, 0, 0]
+
+
+def test_forked_by_another_thread_than_listened() -> None:
+    handlers = {"open": lambda socket: socket.end(f"{os.getpid()}".encode())}
+    listener = mantou.listen(hostname="127.0.0.1", port=0, socket=handlers)
+    children: list[Child] = []
+    thread = threading.Thread(target=lambda: children.append(Child(mantou.run)))
+    thread.start()
+    thread.join()
+    try:
+        with kernel.create_connection(("127.0.0.1", listener.port), timeout=10) as sock:
+            assert int(sock.recv(10)) == children[0].pid
+    finally:
+        os.kill(children[0].pid, signal.SIGKILL)
+        os.waitpid(children[0].pid, 0)
+    listener.stop()
+    mantou.run()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -15,6 +15,7 @@ import pytest
 import mantou
 from tests.conftest import LOOPS
 from tests.support import Recorder, listen
+from tests.test_loop import busy
 
 every_loop = pytest.mark.parametrize("kind", LOOPS)
 
@@ -121,3 +122,17 @@ def test_a_busy_loop_lets_threads_work() -> None:
     seconds, asyncios = mantou.run(beside()), asyncio.run(beside())
     assert seconds is not None
     assert seconds < 0.1 + 10 * asyncios
+
+
+@pytest.mark.loops("mantou")
+async def test_turns_full_of_events_let_threads_work() -> None:
+    def work() -> float:
+        began = time.perf_counter()
+        for _ in range(200):
+            time.sleep(0.0001)
+        return time.perf_counter() - began
+
+    async with busy(50) as bounced:
+        before = bounced[0]
+        assert await asyncio.to_thread(work) < 1
+        assert bounced[0] > before

@@ -125,6 +125,10 @@ def _part_from_parent() -> None:
         except OSError as error:
             # It raises wherever it is used from now on.
             _log.error("an event loop cannot be used in this forked process: %s", error)
+            continue
+        if _waiting.engine is None and not engine.left_behind and engine.referenced:
+            # Listened on by a thread that is not here any more.
+            _waiting.engine = engine
 
 
 os.register_at_fork(after_in_child=_part_from_parent)

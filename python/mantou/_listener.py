@@ -39,9 +39,9 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     """Accepts connections at `hostname` and `port`, at a `unix` path, or from a listening `fd`.
 
     Bound when it returns. Inside a running event loop of any kind the listener belongs to that
-    loop; outside, to the next loop that `run()` starts in this thread, and after `os.fork()` to
-    those of all processes that call `run()`. Each connection has a copy of the context variables
-    in force here, which its handlers share.
+    loop; outside, to the next loop that `run()` starts in this thread, or to one such loop in each
+    process that is forked before that. Each connection has a copy of the context variables in force
+    here, which its handlers share.
 
     Bun: `Bun.listen()`.
 

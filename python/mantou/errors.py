@@ -9,7 +9,7 @@ __all__ = ["HandshakeTimeoutError", "WrongThreadError"]
 
 
 class WrongThreadError(RuntimeError):
-    """A socket or listener was used from a thread other than that of its event loop.
+    """A socket or listener was used beside the thread that runs its event loop.
 
     ``loop.call_soon_threadsafe()`` reaches the right thread. ``repr()`` and what is fixed once a
     socket is open (addresses, ports, listener) answer from any thread. Not in Bun: there an object

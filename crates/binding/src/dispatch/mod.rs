@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::buffers::ReadBuffer;
+use crate::cell::has_company;
 use crate::engine::{Engine, Owner};
 use crate::errors;
 use crate::socket::Socket;
@@ -34,6 +35,9 @@ use reading::{pump, read};
 const ACCEPT_LIMIT: usize = 1024;
 /// After so long a turn leaves the rest of its events to the next, so that asyncio gets its share.
 const SLICE: Duration = Duration::from_millis(1);
+/// After so long a turn offers the interpreter's lock to other threads, if there are any. Who waits
+/// for it is woken by that, mostly too late, so there have to be many offers.
+const OFFER: Duration = Duration::from_micros(50);
 /// Bytes per read.
 const BUFFER_SIZE: usize = 512 * 1024;
 /// Handlers called at the end may make work; more rounds than this they do not get.
@@ -132,6 +136,7 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     let core = &engine.get().core;
     core.with(mantou_engine::Engine::begin_turn)?;
     let start = Instant::now();
+    let mut offer = OFFER;
     while work.has_events() {
         let event = work.events.target(work.next);
         work.next += 1;
@@ -141,8 +146,13 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
         if let Some((Target::Member(token), ready)) = event {
             on_member(engine, work, token, ready)?;
             core.with(mantou_engine::Engine::sync_dirty)?;
-            if start.elapsed() > SLICE {
+            let elapsed = start.elapsed();
+            if elapsed > SLICE {
                 break;
+            }
+            if elapsed > offer && has_company(engine.py()) {
+                offer = elapsed + OFFER;
+                engine.py().detach(std::thread::yield_now);
             }
         }
     }
