@@ -1,6 +1,6 @@
 //! The TLS side of a connection: what is not sealed yet, what is not delivered yet.
 
-use super::Received;
+use super::{CORK_SIZE, Received};
 use crate::buffer::SendQueue;
 use crate::engine::Facts;
 use crate::timers::Millis;
@@ -198,6 +198,11 @@ impl Secure {
 
     pub fn gathered(&self) -> usize {
         self.gathered.len()
+    }
+
+    /// A foreign driver has so much to seal that no more is gathered until it has come to that.
+    pub fn waits_for_driver(&self) -> bool {
+        matches!(self.driver, Driver::Foreign) && self.gathered.len() >= CORK_SIZE
     }
 
     pub fn forget_gathered(&mut self) {

@@ -164,6 +164,8 @@ impl Stream {
                 .min(data.len() - taken);
             if n == 0 && matches!(secure.driver, Driver::Foreign) {
                 self.drain_owed = true;
+                // Has the driver come to it, also under a cork.
+                self.send_queue();
                 break;
             }
             if n == 0 || (n == CORK_SIZE && secure.gathered.is_empty()) {
