@@ -1,4 +1,4 @@
-"""write_limit: what may come together behind a peer that does not read, and what it is not about."""
+"""write_limit: what may come together behind a peer that does not read, and what is not meant."""
 
 from __future__ import annotations
 
