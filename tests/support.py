@@ -12,7 +12,7 @@ import pytest
 
 import mantou
 from tests.peers import Peer, RawListener
-from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, context, secured
 
 __all__ = [
     "Event",
@@ -22,6 +22,7 @@ __all__ = [
     "accepted",
     "connected",
     "dial",
+    "every_engine",
     "every_link",
     "every_stream",
     "fill",
@@ -116,21 +117,26 @@ class Recorder(mantou.SocketHandler[Any]):
 # What a connection runs over. The peer speaks Python's ssl for "tls"; what its tests expect is the
 # same, with `close_notify` and FIN for a FIN.
 every_link = pytest.mark.parametrize("link", ["tcp", "unix", "tls"])
+TLS_LINKS = ("tls", "context")
 # For what only TCP has: a RST, the ports, the listeners below.
 every_stream = pytest.mark.parametrize("link", ["tcp", "tls"])
+# Both engines of TLS on our side: rustls, and an `ssl.SSLContext`.
+every_engine = pytest.mark.parametrize("link", ["tls", "context"])
 
 
 def listen(recorder: Any, link: str = "tcp", **options: Any) -> mantou.TCPSocketListener[Any]:
     """A listener of mantou's, on a port of the kernel's choice."""
     if link == "tls":
         options["tls"] = SERVER_OPTIONS | options.pop("tls", {})
+    elif link == "context":
+        options.setdefault("tls", context(server_side=True))
     return mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, **options)
 
 
 async def dial(listener: mantou.TCPSocketListener[Any], link: str = "tcp") -> Peer:
     """A peer that connects to such a listener. Over TLS it has done its handshake."""
     peer = Peer.connect_at_once(("127.0.0.1", listener.port))
-    return await secured(peer.sock, server_side=False) if link == "tls" else peer
+    return await secured(peer.sock, server_side=False) if link in TLS_LINKS else peer
 
 
 async def reach(
@@ -183,11 +189,13 @@ async def linked(
         options |= {"hostname": "127.0.0.1", "port": raw.port}
     if link == "tls":
         options["tls"] = CLIENT_OPTIONS | options.pop("tls", {})
+    elif link == "context":
+        options["tls"] = context(server_side=False)
     with raw:
         connecting = asyncio.ensure_future(mantou.connect(socket=recorder, **options))
         peer = await raw.accept()
         try:
-            if link == "tls":
+            if link in TLS_LINKS:
                 peer = await secured(peer.sock, server_side=True, version=version)
             yield await connecting, peer
         finally:

@@ -197,11 +197,10 @@ impl Stream {
         if self.refused {
             return self.queued();
         }
-        let gathered = self.gathered();
-        if self.is_handshaking() || gathered > CORK_SIZE {
-            return gathered;
+        match &self.secure {
+            Some(it) if self.is_handshaking() || it.waits_for_driver() => it.gathered(),
+            _ => 0,
         }
-        0
     }
 
     /// Whether a reset would destroy bytes that were accepted and have not even left.

@@ -1,6 +1,6 @@
 //! The TLS side of a connection: what is not sealed yet, what is not delivered yet.
 
-use super::Received;
+use super::{CORK_SIZE, Received};
 use crate::buffer::SendQueue;
 use crate::engine::Facts;
 use crate::timers::Millis;
@@ -159,8 +159,9 @@ impl Secure {
 
     pub fn take_outgoing(&mut self) -> Outgoing {
         self.asked = false;
-        self.wants_pump = false;
-        if !self.established {
+        // Without that somebody only read: what is gathered, under a cork perhaps, is not due yet.
+        let due = std::mem::take(&mut self.wants_pump);
+        if !self.established || !due {
             return Outgoing::default();
         }
         let plaintext = std::mem::take(&mut self.gathered);
@@ -198,6 +199,11 @@ impl Secure {
 
     pub fn gathered(&self) -> usize {
         self.gathered.len()
+    }
+
+    /// A foreign driver has so much to seal that no more is gathered until it has come to that.
+    pub fn waits_for_driver(&self) -> bool {
+        matches!(self.driver, Driver::Foreign) && self.gathered.len() >= CORK_SIZE
     }
 
     pub fn forget_gathered(&mut self) {
@@ -296,14 +302,19 @@ impl Secure {
         Received::Data { n: fits, more }
     }
 
-    /// Puts what the session has to say by itself, and what was gathered, into the queue.
+    /// Puts what the session has to say by itself into the queue.
+    fn speak(&mut self, queue: &mut SendQueue) {
+        if let (true, Driver::Native(session)) = (self.started, &mut self.driver) {
+            queue.append(|out| session.take_output(out));
+        }
+    }
+
+    /// The same, and what was gathered.
     fn seal(&mut self, queue: &mut SendQueue) {
         if !self.started {
             return;
         }
-        if let Driver::Native(session) = &mut self.driver {
-            queue.append(|out| session.take_output(out));
-        }
+        self.speak(queue);
         if !self.established || self.dead || self.gathered.is_empty() {
             return;
         }
