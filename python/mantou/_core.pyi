@@ -29,6 +29,10 @@ __all__ = [
     "TlsConfig",
     "TlsTicket",
     "is_server_name",
+    "pem_certificates",
+    "pem_private_key",
+    "pem_revocation_lists",
+    "pem_trusted",
     "system_trust_size",
 ]
 
@@ -40,9 +44,9 @@ class TlsConfig:
         cls,
         server_side: bool,
         *,
-        identities: Sequence[tuple[bytes, bytes]],
-        ca: bytes | None,
-        crl: bytes | None,
+        identities: Sequence[tuple[Sequence[bytes], bytes]],
+        ca: Sequence[bytes] | None,
+        crl: Sequence[bytes],
         verify: bool,
         request_cert: bool,
         alpn: Sequence[bytes],
@@ -58,6 +62,10 @@ class TlsTicket:
     """A TLS session to resume, from `Socket.get_session()`. Opaque."""
 
 def is_server_name(name: str, /) -> bool: ...
+def pem_certificates(text: bytes, /) -> list[bytes]: ...
+def pem_private_key(text: bytes, /) -> tuple[str, str, bytes]: ...
+def pem_revocation_lists(text: bytes, /) -> list[bytes]: ...
+def pem_trusted(text: bytes, servers: bool, /) -> list[bytes]: ...
 def system_trust_size() -> int: ...
 
 @final

@@ -11,6 +11,7 @@ mod errors;
 mod handlers;
 mod host;
 mod listener;
+mod pem;
 mod settings;
 mod socket;
 mod tls;
@@ -25,6 +26,8 @@ mod _core {
     use crate::handlers::Handlers;
     #[pymodule_export]
     use crate::listener::Listener;
+    #[pymodule_export]
+    use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
     #[pymodule_export]
     use crate::socket::{Cork, Socket};
     #[pymodule_export]
