@@ -33,6 +33,7 @@ __all__ = [
     "pem_private_key",
     "pem_revocation_lists",
     "pem_trusted",
+    "server_end_point",
     "system_trust_size",
 ]
 
@@ -66,6 +67,7 @@ def pem_certificates(text: bytes, /) -> list[bytes]: ...
 def pem_private_key(text: bytes, /) -> tuple[str, str, bytes]: ...
 def pem_revocation_lists(text: bytes, /) -> list[bytes]: ...
 def pem_trusted(text: bytes, servers: bool, /) -> list[bytes]: ...
+def server_end_point(certificate: bytes, /) -> bytes | None: ...
 def system_trust_size() -> int: ...
 
 @final
@@ -273,12 +275,16 @@ class Socket(Generic[D]):
     def get_peer_certificate(self, detailed: bool = False) -> dict[str, Any] | None:
         """The peer's certificate as `ssl.SSLSocket.getpeercert()` has it; {} if there is none.
 
-        Plus `raw` (DER) and `fingerprint256`, and with `detailed` also `issuer_certificate`.
+        Plus `raw` (DER) and `fingerprint256`, and with `detailed` also `issuer_certificate`. Only
+        these if it was taken unverified and cannot be read.
         Bun: `socket.getPeerCertificate()`.
         """
 
     def get_certificate(self) -> dict[str, Any] | None:
-        """Our own certificate, as in `get_peer_certificate()` (Bun: `getCertificate()`)."""
+        """Our own certificate, as in `get_peer_certificate()` (Bun: `getCertificate()`).
+
+        {} if none was shown, and for a client with an `ssl.SSLContext`, which does not tell.
+        """
 
     def get_peer_x509_certificate(self) -> Certificate | None:
         """The peer's certificate as an object (Bun: `socket.getPeerX509Certificate()`).
@@ -298,14 +304,25 @@ class Socket(Generic[D]):
         """Key material that both ends can derive, RFC 5705 (Bun: `exportKeyingMaterial()`).
 
         :param length: in bytes, 1 to 8160.
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection; give TLSOptions.
         :raises ssl.SSLError: the handshake is not done.
         :raises ValueError: the length is out of range.
         """
 
     def channel_binding(
-        self, kind: Literal["tls-exporter", "tls-server-end-point"]
+        self, kind: Literal["tls-exporter", "tls-server-end-point", "tls-unique"]
     ) -> bytes | None:
-        """What ties a login to this very session, RFC 9266 and RFC 5929. Not in Bun."""
+        """What ties a login to this very session, RFC 9266 and RFC 5929. Not in Bun.
+
+        None before the handshake, and where there is none. An `ssl.SSLContext` has "tls-unique"
+        and "tls-server-end-point"; TLSOptions have "tls-exporter" and "tls-server-end-point". Of
+        a server's context the certificate is found by a handshake with itself, within memory,
+        which its `sni_callback` sees.
+
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection, and the ssl module
+            does not tell: "tls-exporter", or a context with several certificates.
+        :raises ValueError: there is no such kind.
+        """
 
     def get_session(self) -> TlsTicket | None:
         """What a later connection to the same server resumes with: `tls={"session": ...}`.

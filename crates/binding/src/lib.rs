@@ -31,5 +31,5 @@ mod _core {
     #[pymodule_export]
     use crate::socket::{Cork, Socket};
     #[pymodule_export]
-    use crate::tls::{TlsConfig, TlsTicket, is_server_name, system_trust_size};
+    use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
 }

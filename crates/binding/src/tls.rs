@@ -101,6 +101,13 @@ pub fn is_server_name(name: &str) -> bool {
     tls::is_server_name(name)
 }
 
+/// The channel binding `tls-server-end-point` of a server with this certificate.
+#[pyfunction]
+#[pyo3(signature = (certificate, /))]
+pub fn server_end_point<'py>(py: Python<'py>, certificate: &[u8]) -> Option<Bound<'py, PyBytes>> {
+    tls::server_end_point(certificate).map(|binding| PyBytes::new(py, &binding))
+}
+
 /// A session to resume, opaque.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct TlsTicket(pub ResumeToken);

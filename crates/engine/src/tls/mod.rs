@@ -23,6 +23,7 @@ mod verify;
 pub use config::{ClientAuth, ClientSpec, Common, Identity, ServerSpec, TlsConfig, Version};
 pub use cover::{covers, is_server_name};
 pub use error::{TlsError, VerifyError, VerifyKind};
+pub use export::server_end_point;
 pub use facts::{Authorization, Binding, Cipher};
 pub use pem::{KeyBlock, PemError, certificates, private_key, revocation_lists, trusted};
 pub use resume::ResumeToken;
