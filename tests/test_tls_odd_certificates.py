@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 import mantou
@@ -361,3 +362,21 @@ async def test_policies_in_ones_own_certificate_are_no_matter() -> None:
         address = ("127.0.0.1", listener.port)
         assert await foreign_client(client_context(), address, exchange) == b"bun"
         await server.until("close")
+
+
+@versions
+async def test_a_key_that_cannot_be_checked_is_refused_and_named(version: str) -> None:
+    small = authority().issue("localhost", key=rsa.generate_private_key(65537, 1024))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = VERSIONS[version]
+    small.load_into(context)
+    async with foreign_server(context, echo_once) as server:
+        with pytest.raises(ssl.SSLCertVerificationError, match="RSA below 2048 bits"):
+            await mantou.connect(
+                hostname="127.0.0.1",
+                port=server.port,
+                socket=Recorder(),
+                tls=client_options(reject_unauthorized=False),
+            )
+        assert isinstance(await server.failure(), ssl.SSLError)
