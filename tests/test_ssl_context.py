@@ -285,6 +285,21 @@ async def test_the_name_is_found_however_it_comes(size: int) -> None:
         await server.until("close")
 
 
+async def test_the_name_is_found_in_what_was_read_before() -> None:
+    secure = Recorder(data=lambda socket, data: socket.end(data))
+
+    def upgrade(socket: mantou.Socket[Any], data: bytes) -> None:
+        socket.upgrade_tls(tls=server_context(), socket=secure, initial=data)
+
+    client = Recorder(open=lambda socket: socket.write("over TLS"))
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder(data=upgrade)) as listener:
+        await connect(listener, client)
+        await client.until("close")
+        await secure.until("close")
+    assert client.received == b"over TLS"
+    assert secure.sockets[0].get_servername() == "localhost"
+
+
 async def test_what_is_no_client_hello_asks_for_nothing() -> None:
     good = await hello("steamed.test")
     too_short = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_HEADER = 5
 _HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
@@ -9,18 +10,44 @@ _LONGEST = 1 << 17
 """What OpenSSL takes for a ClientHello at most, in bytes."""
 
 
-class Incomplete(Exception):
-    """There is more to come."""
+class ClientHello:
+    """The first message of a client, as it comes."""
+
+    def __init__(self) -> None:
+        self.server_name: str | None = None
+        """The name asked for, once all has come."""
+        self._stream = bytearray()
+        self._message = bytearray()
+
+    def feed(self, piece: bytes) -> bool:
+        """Takes the next bytes of the connection; whether all has come that was waited for."""
+        self._stream += piece
+        while len(self._stream) >= _HEADER:
+            end = _HEADER + _number(self._stream[3:_HEADER])
+            if self._stream[0] != _HANDSHAKE:
+                return True
+            if len(self._stream) < end:
+                return False
+            self._message += self._stream[_HEADER:end]
+            del self._stream[:end]
+            if self._is_done():
+                return True
+        return False
+
+    def _is_done(self) -> bool:
+        """Whether the message is whole; or something else, which OpenSSL is to refuse."""
+        if len(self._message) < 4:
+            return False
+        end = 4 + _number(self._message[1:4])
+        if self._message[0] != _CLIENT_HELLO or end > _LONGEST:
+            return True
+        if len(self._message) < end:
+            return False
+        self.server_name = _server_name(bytes(self._message[4:end]))
+        return True
 
 
-def server_name(stream: bytes) -> str | None:
-    """The name in the ClientHello that a client's bytes begin with, if there is one.
-
-    :raises Incomplete: it has not come whole.
-    """
-    hello = _message(stream)
-    if hello is None:
-        return None
+def _server_name(hello: bytes) -> str | None:
     try:
         # The version and a random number; then the session, the ciphers, the compressions.
         rest = hello[2 + 32 :]
@@ -40,25 +67,5 @@ def server_name(stream: bytes) -> str | None:
     return None
 
 
-def _message(stream: bytes) -> bytes | None:
-    """The body of the ClientHello, out of its records; None if it is something else."""
-    message = b""
-    at = 0
-    while len(stream) >= at + 5:
-        if stream[at] != _HANDSHAKE:
-            return None
-        size = _number(stream[at + 3 : at + 5])
-        message += stream[at + 5 : at + 5 + size]
-        at += 5 + size
-        if message[:1] not in (b"", bytes([_CLIENT_HELLO])):
-            return None
-        end = 4 + _number(message[1:4])
-        if len(message) >= max(end, 4):
-            return message[4:end]
-    if len(stream) > _LONGEST:
-        return None
-    raise Incomplete
-
-
-def _number(digits: bytes) -> int:
+def _number(digits: bytes | bytearray) -> int:
     return int.from_bytes(digits, "big")

@@ -11,7 +11,7 @@ import ssl
 import sys
 from typing import Any
 
-from . import _client_hello
+from ._client_hello import ClientHello
 from ._core import server_end_point
 
 _BINDINGS = ("tls-exporter", "tls-server-end-point", *ssl.CHANNEL_BINDING_TYPES)
@@ -39,16 +39,17 @@ class SSLDriver:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._incoming.write(initial)
-        self._server_name: str | None = None if server_side else server_name
-        self._hello: bytes | None = initial if server_side else None
         self._established = False
         self._context = context
+        self._server_name: str | None = None if server_side else server_name
         self._object = context.wrap_bio(
             self._incoming,
             self._outgoing,
             server_side=server_side,
             server_hostname=self._server_name,
         )
+        self._hello = ClientHello() if server_side else None
+        self._look_for_name(initial)
 
     def pump(self, ciphertext: bytes, plaintext: bytes, finish: bool) -> Pumped:
         """Takes what came from the peer and what is to be sent; returns what came of it."""
@@ -79,11 +80,9 @@ class SSLDriver:
 
     def _look_for_name(self, ciphertext: bytes) -> None:
         """Puts down the name that a client asks for: only its first message has it."""
-        if self._hello is not None:
-            self._hello += ciphertext
-            with contextlib.suppress(_client_hello.Incomplete):
-                self._server_name = _client_hello.server_name(self._hello)
-                self._hello = None
+        if self._hello is not None and self._hello.feed(ciphertext):
+            self._server_name = self._hello.server_name
+            self._hello = None
 
     def _read_into(self, opened: list[bytes]) -> bool:
         """Opens what has come; whether the peer said goodbye."""
