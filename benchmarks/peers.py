@@ -96,13 +96,8 @@ PEERS = (
     ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
-ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join([str(SITE), str(HERE / "servers")]),
-    # asyncio allocates 256 KiB for each read, and glibc maps and unmaps memory for that or does
-    # not, by chance: here it never does, which halves asyncio's and aiofastnet's cost.
-    "MALLOC_MMAP_THRESHOLD_": "16777216",
-    "MALLOC_TRIM_THRESHOLD_": "67108864",
-}
+# The allocator is left as it is for everybody: what it costs a program is part of what it costs.
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(SITE), str(HERE / "servers")])}
 
 
 def certificate() -> tuple[str, str]:

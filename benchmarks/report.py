@@ -26,9 +26,10 @@ METHOD = (
     " rounds. CPU time is user and system time of the program under test, all threads, divided by"
     " messages. Ratios are the median of the rounds' ratios (the same round of both), with the"
     " lowest and the highest. The load checks every byte that comes back. Under TLS: 1.3,"
-    " TLS_AES_256_GCM_SHA384, X25519, an EC P-256 certificate; the C floor is OpenSSL. glibc's"
-    " allocator is told, for every program, not to map memory anew for large reads: by default"
-    " that doubles asyncio's cost, by chance. The C server has no idle timeouts; for connects the"
+    " TLS_AES_256_GCM_SHA384, X25519, an EC P-256 certificate; the C floor is OpenSSL."
+    " Where a run says so, glibc's allocator has its defaults; in runs before it was told, for"
+    " every program, not to map memory anew for large reads, which doubles asyncio's cost."
+    " The C server has no idle timeouts; for connects the"
     " load generator is the floor. The numbers of another machine differ; ratios differ less."
 )
 MEMORY = (

@@ -68,7 +68,8 @@ def main() -> int:
 
     result = runs.read(options.output) if options.add else {"scenarios": {}}
     cores = "on different cores" if options.pin else "not pinned"
-    method = f"{options.rounds} rounds of {options.seconds:g} s, program and load {cores}"
+    rounds = f"{options.rounds} rounds of {options.seconds:g} s"
+    method = f"{rounds}, program and load {cores}, the allocator's defaults"
     run = runs.this_run(missing, method)
     runner = Runner(options)
     for number, scenario in enumerate(chosen, 1):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from examples.demo.__main__ import demonstrate
 from examples.demo.narrator import Narrator
-
 from tests.stage import every_link, stage
 
 if TYPE_CHECKING:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import ssl
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import trustme
 
 import mantou
 from tests.support import Peer, Recorder
+from tests.tls import HandshakeRecorder
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1")
@@ -227,6 +231,186 @@ async def test_what_speaks_tls_already_is_not_upgraded() -> None:
         socket = await connect(listener, Recorder())
         with pytest.raises(ValueError, match="TLS already"):
             socket.upgrade_tls(tls=client_context(), socket=Recorder())
+
+
+async def hello(name: str | None) -> bytes:
+    """What a client of OpenSSL says first."""
+    context = client_context()
+    context.check_hostname = False
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name).do_handshake()
+    return outgoing.read()
+
+
+def in_records(handshake: bytes, size: int) -> bytes:
+    """The same handshake message in records of this size."""
+    message = handshake[5:]
+    pieces = [message[i : i + size] for i in range(0, len(message), size)]
+    return b"".join(handshake[:3] + len(one).to_bytes(2, "big") + one for one in pieces)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_server_knows_which_name_was_asked_for(version: ssl.TLSVersion) -> None:
+    context = server_context(version)
+    asked: list[str | None] = []
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    server = Recorder()
+    with listen(server, tls=context) as listener:
+        for host in ("localhost", "127.0.0.1"):
+            client = Recorder()
+            socket = await mantou.connect(
+                hostname=host, port=listener.port, socket=client, tls=client_context()
+            )
+            socket.end()
+            await client.until("close")
+        await server.until("close", 2)
+    assert [socket.get_servername() for socket in server.sockets] == asked == ["localhost", None]
+
+
+@pytest.mark.parametrize("size", [1, 50, 16_384])
+async def test_the_name_is_found_however_it_comes(size: int) -> None:
+    server = HandshakeRecorder()
+    with listen(server) as listener:
+        peer = await Peer.connect(("127.0.0.1", listener.port))
+        wire = in_records(await hello("steamed.test"), size)
+        await peer.send(wire[:77])
+        await server.until("open")
+        assert server.sockets[0].get_servername() is None
+        await peer.send(wire[77:])
+        # The server's answer: it has understood.
+        assert (await peer.receive_some())[0] == 22
+        assert server.sockets[0].get_servername() == "steamed.test"
+        peer.close()
+        await server.until("close")
+
+
+async def test_the_name_is_found_in_what_was_read_before() -> None:
+    secure = Recorder(data=lambda socket, data: socket.end(data))
+
+    def upgrade(socket: mantou.Socket[Any], data: bytes) -> None:
+        socket.upgrade_tls(tls=server_context(), socket=secure, initial=data)
+
+    client = Recorder(open=lambda socket: socket.write("over TLS"))
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder(data=upgrade)) as listener:
+        await connect(listener, client)
+        await client.until("close")
+        await secure.until("close")
+    assert client.received == b"over TLS"
+    assert secure.sockets[0].get_servername() == "localhost"
+
+
+async def test_what_is_no_client_hello_asks_for_nothing() -> None:
+    good = await hello("steamed.test")
+    too_short = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"
+    another = b"\x16\x03\x01\x00\x04\x02\x00\x00\x00"
+    for wire in (too_short, another, good[:5] + good[6:]):
+        server = HandshakeRecorder()
+        with listen(server) as listener:
+            peer = await Peer.connect(("127.0.0.1", listener.port))
+            await peer.send(wire + bytes(100))
+            await server.until("close")
+            assert server.sockets[0].get_servername() is None
+            peer.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("request_cert", [False, True])
+async def test_both_sides_have_the_same_end_point(
+    version: ssl.TLSVersion, request_cert: bool
+) -> None:
+    context = server_context(version)
+    AUTHORITY.configure_trust(context)
+    context.verify_mode = ssl.CERT_OPTIONAL if request_cert else ssl.CERT_NONE
+    der = ssl.PEM_cert_to_DER_cert(CERTIFICATE.cert_chain_pems[0].bytes().decode())
+    server, client, native = Recorder(), Recorder(), Recorder()
+    with listen(server, tls=context) as listener:
+        for recorder, tls in ((client, client_context()), (native, TRUST)):
+            socket = await connect(listener, recorder, tls=tls)
+            binding = socket.channel_binding("tls-server-end-point")
+            assert binding == hashlib.sha256(der).digest()
+            await server.until("open", 1 + (recorder is native))
+            accepted = server.sockets[-1]
+            assert accepted.channel_binding("tls-server-end-point") == binding
+            assert accepted.get_certificate()["raw"] == der
+            socket.end()
+            await recorder.until("close")
+        await server.until("close", 2)
+
+
+async def test_what_the_ssl_module_does_not_tell_is_said_with_the_way_out() -> None:
+    context = server_context()
+    # A second certificate, for those who cannot do with the first.
+    AUTHORITY.issue_cert("localhost", key_type=trustme.KeyType.RSA).configure_cert(context)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    server, client = Recorder(), Recorder()
+    with listen(server, tls=context) as listener:
+        socket = await connect(listener, client)
+        await server.until("open")
+        for each in (socket, server.sockets[0]):
+            with pytest.raises(NotImplementedError, match=r"TLSOptions as 'tls'"):
+                each.export_keying_material(32, "EXPORTER-mantou")
+            with pytest.raises(NotImplementedError, match=r"tls-exporter.*TLSOptions as 'tls'"):
+                each.channel_binding("tls-exporter")
+            with pytest.raises(ValueError, match="tls-steamed"):
+                each.channel_binding("tls-steamed")  # type: ignore[arg-type]
+        with pytest.raises(NotImplementedError, match=r"which of .* TLSOptions as 'tls'"):
+            server.sockets[0].channel_binding("tls-server-end-point")
+        assert server.sockets[0].get_certificate() == {}
+        assert socket.channel_binding("tls-server-end-point") is not None
+        socket.end()
+        await client.until("close")
+        await server.until("close")
+
+
+@pytest.mark.parametrize("size", [64, 16_384])
+async def test_messages_take_no_more_memory_than_they_need(size: int) -> None:
+    missing, arrived = 0, asyncio.Event()
+
+    def count(socket: mantou.Socket[Any], data: bytes) -> None:
+        nonlocal missing
+        missing -= len(data)
+        if missing == 0:
+            arrived.set()
+
+    async def there_and_back(socket: mantou.Socket[Any]) -> None:
+        nonlocal missing
+        missing = size
+        arrived.clear()
+        socket.write(bytes(size))
+        await arrived.wait()
+
+    echo = {"data": lambda socket, data: socket.write(data)}
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=echo, tls=server_context()) as listener:
+        socket = await mantou.connect(
+            hostname="localhost", port=listener.port, socket={"data": count}, tls=client_context()
+        )
+        await there_and_back(socket)
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                tracemalloc.reset_peak()
+                before, _ = tracemalloc.get_traced_memory()
+                await there_and_back(socket)
+                _, peak = tracemalloc.get_traced_memory()
+                # Copies on their way, and no buffers of a size of their own.
+                assert peak - before < 128 * 1024
+        finally:
+            tracemalloc.stop()
+            socket.terminate()
+        listener.stop()
+        await listener.closed()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="the ssl module has no chains")
+async def test_the_chain_of_the_peer_is_known() -> None:
+    with listen(Recorder()) as listener:
+        client = Recorder()
+        socket = await connect(listener, client)
+        described = socket.get_peer_certificate(detailed=True)
+        assert described["issuer_certificate"]["subject"] == described["issuer"]
+        socket.end()
+        await client.until("close")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ssl
 import tempfile
@@ -18,12 +19,15 @@ def describe(chain: Sequence[bytes], detailed: bool) -> CertificateDict:
     """What `ssl.SSLSocket.getpeercert()` returns for the first certificate of a chain (DER).
 
     Plus `raw` (DER), `fingerprint256`, and with `detailed` also `issuer_certificate`, from one
-    certificate of the chain to the next. Empty without a certificate.
+    certificate of the chain to the next. Empty without a certificate. Only these where the ssl
+    module cannot read the certificate, which somebody has chosen to take unverified.
     """
     if not chain:
         return {}
     der = chain[0]
-    described: CertificateDict = dict(_decode(der))
+    described: CertificateDict = {}
+    with contextlib.suppress(ssl.SSLError):
+        described.update(_decode(der))
     digest = hashlib.sha256(der).hexdigest().upper()
     described["raw"] = der
     described["fingerprint256"] = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))

@@ -33,6 +33,11 @@ __all__ = [
     "TlsTicket",
     "can_take",
     "is_server_name",
+    "pem_certificates",
+    "pem_private_key",
+    "pem_revocation_lists",
+    "pem_trusted",
+    "server_end_point",
     "system_trust_size",
 ]
 
@@ -44,9 +49,9 @@ class TlsConfig:
         cls,
         server_side: bool,
         *,
-        identities: Sequence[tuple[bytes, bytes]],
-        ca: bytes | None,
-        crl: bytes | None,
+        identities: Sequence[tuple[Sequence[bytes], bytes]],
+        ca: Sequence[bytes] | None,
+        crl: Sequence[bytes],
         verify: bool,
         request_cert: bool,
         alpn: Sequence[bytes],
@@ -63,6 +68,11 @@ class TlsTicket:
 
 def can_take(callable: Callable[..., object], count: int, /) -> bool: ...
 def is_server_name(name: str, /) -> bool: ...
+def pem_certificates(text: bytes, /) -> list[bytes]: ...
+def pem_private_key(text: bytes, /) -> tuple[str, str, bytes]: ...
+def pem_revocation_lists(text: bytes, /) -> list[bytes]: ...
+def pem_trusted(text: bytes, servers: bool, /) -> list[bytes]: ...
+def server_end_point(certificate: bytes, /) -> bytes | None: ...
 def system_trust_size() -> int: ...
 
 @final
@@ -440,8 +450,8 @@ class Socket(Generic[D]):
 
         Bun: `socket.getCertificate()`.
 
-        :returns: a dict; {} if we have shown none, and with an `ssl.SSLContext`, which does not
-            tell; None without TLS and once closed.
+        :returns: a dict; {} if we have shown none, and for a client with an `ssl.SSLContext`, which
+            does not tell; None without TLS and once closed.
         """
 
     def get_peer_x509_certificate(self) -> Certificate | None:
@@ -471,22 +481,25 @@ class Socket(Generic[D]):
         :param label: what it is for; both ends use the same.
         :param context: bytes that go into it; None is not the same as none.
         :returns: so many bytes; None without TLS and once closed.
-        :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection; give TLSOptions.
         :raises ValueError: the length is out of range.
         :raises ssl.SSLError: the handshake is not done.
         """
 
     def channel_binding(
-        self, kind: Literal["tls-exporter", "tls-server-end-point"]
+        self, kind: Literal["tls-exporter", "tls-server-end-point", "tls-unique"]
     ) -> bytes | None:
         """What ties a login to this very TLS session.
 
         Not in Bun.
 
-        :param kind: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929).
-        :returns: bytes; None without TLS, before the handshake and once closed.
-        :raises NotImplementedError: an `ssl.SSLContext` drives the connection and the `ssl`
-            module does not know the kind.
+        :param kind: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929). With an
+            `ssl.SSLContext`, "tls-server-end-point" or "tls-unique"; a server's certificate is then
+            found by a handshake of the context with itself, within memory, which its
+            `sni_callback` sees.
+        :returns: bytes; None without TLS, before the handshake, once closed, or if there is none.
+        :raises NotImplementedError: an `ssl.SSLContext` drives the connection, and the `ssl`
+            module does not tell: "tls-exporter", or a context with several certificates.
         :raises ValueError: another kind.
         """
 

@@ -6,13 +6,24 @@ OpenSSL here, through two memory BIOs, instead of the engine's own sessions.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import sys
 from typing import Any
+
+from ._client_hello import ClientHello
+from ._core import server_end_point
+
+_BINDINGS = ("tls-exporter", "tls-server-end-point", *ssl.CHANNEL_BINDING_TYPES)
 
 Pumped = tuple[bytes, bytes, bool, bool, BaseException | None]
 """Plaintext, ciphertext to send, whether established, whether the peer said goodbye, what broke."""
 
-_READ_SIZE = 256 * 1024
+_WAY_OUT = "give TLSOptions as 'tls' for that: {'cert': ...} instead of an ssl.SSLContext"
+
+_READ_SIZE = 16 * 1024
+"""A record has no more, and OpenSSL gives no more than one at once: memory for more would be
+allocated for each read and given back."""
 
 
 class SSLDriver:
@@ -28,14 +39,17 @@ class SSLDriver:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._incoming.write(initial)
-        self._server_name: str | None = None if server_side else server_name
         self._established = False
+        self._context = context
+        self._server_name: str | None = None if server_side else server_name
         self._object = context.wrap_bio(
             self._incoming,
             self._outgoing,
             server_side=server_side,
             server_hostname=self._server_name,
         )
+        self._hello = ClientHello() if server_side else None
+        self._look_for_name(initial)
 
     def pump(self, ciphertext: bytes, plaintext: bytes, finish: bool) -> Pumped:
         """Takes what came from the peer and what is to be sent; returns what came of it."""
@@ -46,6 +60,7 @@ class SSLDriver:
             self._incoming.write(ciphertext)
         try:
             if not self._established:
+                self._look_for_name(ciphertext)
                 self._object.do_handshake()
                 self._established = True
             if plaintext:
@@ -62,6 +77,12 @@ class SSLDriver:
         plain = opened[0] if len(opened) == 1 else b"".join(opened)
         sealed = self._outgoing.read() if self._outgoing.pending else b""
         return plain, sealed, self._established, peer_closed, error
+
+    def _look_for_name(self, ciphertext: bytes) -> None:
+        """Puts down the name that a client asks for: only its first message has it."""
+        if self._hello is not None and self._hello.feed(ciphertext):
+            self._server_name = self._hello.server_name
+            self._hello = None
 
     def _read_into(self, opened: list[bytes]) -> bool:
         """Opens what has come; whether the peer said goodbye."""
@@ -109,13 +130,20 @@ class SSLDriver:
         return self._object.version()
 
     def peer_chain(self) -> list[bytes]:
-        """The peer's certificate (DER), if it has shown one."""
+        """The peer's certificate (DER), if it has shown one; from Python 3.13 on its chain, too."""
         der = self._object.getpeercert(True) if self._established else None
-        return [] if der is None else [der]
+        if der is None:
+            return []
+        if sys.version_info >= (3, 13):
+            return self._object.get_unverified_chain()
+        return [der]
 
     def own_chain(self) -> list[bytes]:
-        """Nothing: the ssl module does not tell which certificate it has shown."""
-        return []
+        """The certificate (DER) that a server shows; of a client's the ssl module tells nothing."""
+        if not self._established or not self._object.server_side:
+            return []
+        shown = certificate_for(self._context, self._server_name)
+        return [] if shown is None else [shown]
 
     def is_session_reused(self) -> bool:
         """Whether an earlier session was resumed."""
@@ -126,15 +154,68 @@ class SSLDriver:
         return self._server_name
 
     def channel_binding(self, kind: str) -> bytes | None:
-        """Of the kinds that the ssl module knows.
+        """A binding of the kinds that can be had without the session's secrets.
 
-        :raises NotImplementedError: it does not know this one.
+        :raises NotImplementedError: the ssl module does not tell what it is made of.
+        :raises ValueError: there is no such kind.
         """
-        if kind not in ssl.CHANNEL_BINDING_TYPES:
-            raise NotImplementedError(f"the ssl module has no channel binding {kind!r}")
+        if kind not in _BINDINGS:
+            raise ValueError(f"kind must be one of {', '.join(_BINDINGS)}, got {kind!r}")
+        if not self._established:
+            return None
+        if kind == "tls-exporter":
+            raise NotImplementedError(f"the ssl module has no channel binding {kind!r}; {_WAY_OUT}")
+        if kind == "tls-server-end-point":
+            return server_end_point(self._server_certificate())
         binding: bytes | None = self._object.get_channel_binding(kind)
         return binding
 
+    def _server_certificate(self) -> bytes:
+        shown = (
+            certificate_for(self._context, self._server_name)
+            if self._object.server_side
+            else self._object.getpeercert(True)
+        )
+        if shown is None:
+            raise NotImplementedError(
+                "the ssl module does not tell which of the context's certificates was shown; "
+                + _WAY_OUT
+            )
+        return shown
+
     def export_keying_material(self, *_: Any) -> bytes:
         """:raises NotImplementedError: the ssl module cannot do it."""
-        raise NotImplementedError("the ssl module cannot export keying material")
+        raise NotImplementedError(f"the ssl module cannot export keying material; {_WAY_OUT}")
+
+
+def certificate_for(context: ssl.SSLContext, name: str | None) -> bytes | None:
+    """The certificate (DER) that a server's context shows to those who ask for a name.
+
+    The ssl module does not tell, so somebody who asks for it is made up here. None if it depends
+    on what else a client offers: a context can have one certificate for each kind of key.
+    """
+    found = {_shown(context, name, ciphers) for ciphers in ("aECDSA", "aRSA", None)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _shown(context: ssl.SSLContext, name: str | None, ciphers: str | None) -> bytes | None:
+    """What a client with these ciphers of TLS 1.2, or any client, gets to see."""
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.check_hostname = False
+    asking.verify_mode = ssl.CERT_NONE
+    if ciphers is not None:
+        asking.set_ciphers(ciphers)
+        asking.maximum_version = ssl.TLSVersion.TLSv1_2
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = asking.wrap_bio(back, there, server_hostname=name)
+    server = context.wrap_bio(there, back, server_side=True)
+    for side in (client, server) * 3:
+        # A side that waits for the other says so. With TLS 1.3 a client is done before a server
+        # finds that it shows no certificate.
+        with contextlib.suppress(ssl.SSLError):
+            side.do_handshake()
+    try:
+        return client.getpeercert(True)
+    except ValueError:
+        # They did not come together.
+        return None

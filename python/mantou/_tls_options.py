@@ -12,7 +12,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import Literal, cast
 
 from . import _pem
@@ -98,8 +98,8 @@ def parse_tls(source: object, side: Side) -> TlsSettings:
     config = TlsConfig(
         side == "server",
         identities=identities,
-        ca=_trusted(options),
-        crl=_joined(options, "crl"),
+        ca=_trusted(options, side),
+        crl=_revocation_lists(options),
         verify=flag(options, "reject_unauthorized", default=True),
         request_cert=flag(options, "request_cert", default=False),
         alpn=_alpn_protocols(options),
@@ -124,23 +124,24 @@ def _check_context(context: ssl.SSLContext, side: Side) -> None:
         raise ValueError(f"option 'tls' got an ssl.SSLContext for the wrong side: {wrong.name}")
 
 
-def _identities(options: Options) -> list[tuple[bytes, bytes]]:
-    """Certificate chains and their keys, in PEM.
+def _identities(options: Options) -> list[tuple[list[bytes], bytes]]:
+    """Certificate chains and their keys, in DER.
 
     One key goes with all the certificates, which are one chain; several go with one text each.
     """
-    cert_option, chains = _sources(options, "cert")
-    key_option, texts = _sources(options, "key")
-    if chains is None and texts is None:
+    cert_option, chain_sources = _sources(options, "cert")
+    _, key_sources = _sources(options, "key")
+    if chain_sources is None and key_sources is None:
         return []
-    if chains is None:
+    if chain_sources is None:
         raise ValueError("option 'key' needs 'cert'")
-    if texts is None:
+    if key_sources is None:
         raise ValueError("option 'cert' needs 'key'")
     passphrase = _passphrase(options)
-    keys = [_pem.decrypted_key(text, key_option, passphrase) for text in texts]
+    keys = [source.private_key(passphrase) for source in key_sources]
+    chains = [source.certificates() for source in chain_sources]
     if len(keys) == 1:
-        return [(b"\n".join(chains), keys[0])]
+        return [(list(chain.from_iterable(chains)), keys[0])]
     if len(keys) != len(chains):
         raise ValueError(
             f"option {cert_option!r} must have one certificate chain for each of the {len(keys)} "
@@ -158,21 +159,24 @@ def _passphrase(options: Options) -> bytes | None:
     return value
 
 
-def _trusted(options: Options) -> bytes | None:
-    """The certificates to trust; None for the system's."""
-    given = _joined(options, "ca")
-    if given is None and system_trust_size() == 0:
+def _trusted(options: Options, side: Side) -> list[bytes] | None:
+    """The certificates to trust (DER); None for the system's."""
+    _, sources = _sources(options, "ca")
+    if sources is None and system_trust_size() == 0:
         with contextlib.suppress(ImportError):
-            return Path(importlib.import_module("certifi").where()).read_bytes()
-    return given
+            sources = [_pem.read_file(importlib.import_module("certifi").where(), "ca_file")]
+    if sources is None:
+        return None
+    # A client is to trust servers, and the other way round.
+    return [one for source in sources for one in source.trusted(servers=side == "client")]
 
 
-def _joined(options: Options, name: str) -> bytes | None:
-    _, texts = _sources(options, name)
-    return None if texts is None else b"\n".join(texts)
+def _revocation_lists(options: Options) -> list[bytes]:
+    _, sources = _sources(options, "crl")
+    return [one for source in sources or () for one in source.revocation_lists()]
 
 
-def _sources(options: Options, name: str) -> tuple[str, list[bytes] | None]:
+def _sources(options: Options, name: str) -> tuple[str, list[_pem.Source] | None]:
     """The option that was given, `name` or `name_file`, and its texts."""
     of_file = f"{name}_file"
     value, path = options.get(name), options.get(of_file)
@@ -182,10 +186,10 @@ def _sources(options: Options, name: str) -> tuple[str, list[bytes] | None]:
         return of_file, [_pem.read_file(path, of_file)]
     if value is None:
         return name, None
-    texts = _pem.read_sources(value, name)
-    if not texts:
+    sources = _pem.read_sources(value, name)
+    if not sources:
         raise ValueError(f"option {name!r} must not be an empty list")
-    return name, texts
+    return name, sources
 
 
 def _alpn_protocols(options: Options) -> list[bytes]:

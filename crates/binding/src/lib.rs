@@ -13,6 +13,7 @@ mod errors;
 mod handlers;
 mod host;
 mod listener;
+mod pem;
 mod settings;
 mod socket;
 mod tls;
@@ -30,7 +31,9 @@ mod _core {
     #[pymodule_export]
     use crate::listener::Listener;
     #[pymodule_export]
+    use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
+    #[pymodule_export]
     use crate::socket::{Cork, Socket};
     #[pymodule_export]
-    use crate::tls::{TlsConfig, TlsTicket, is_server_name, system_trust_size};
+    use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
 }

@@ -24,16 +24,16 @@ pub struct TlsConfig {
 
 #[pymethods]
 impl TlsConfig {
-    /// Certificates, keys and revocation lists are PEM texts.
+    /// Certificates, keys and revocation lists are in DER.
     #[new]
     #[pyo3(signature = (server_side, *, identities, ca, crl, verify, request_cert, alpn, ciphers, lowest, highest, key_log_file))]
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
     fn new(
         py: Python<'_>,
         server_side: bool,
-        identities: Vec<(Vec<u8>, Vec<u8>)>,
-        ca: Option<Vec<u8>>,
-        crl: Option<Vec<u8>>,
+        identities: Vec<(Vec<Vec<u8>>, Vec<u8>)>,
+        ca: Option<Vec<Vec<u8>>>,
+        crl: Vec<Vec<u8>>,
         verify: bool,
         request_cert: bool,
         alpn: Vec<Vec<u8>>,
@@ -43,22 +43,21 @@ impl TlsConfig {
         key_log_file: Option<PathBuf>,
     ) -> PyResult<Self> {
         let make = || -> Result<Self, TlsError> {
-            let identity = |(cert, key): &(Vec<u8>, Vec<u8>)| Identity::from_pem(cert, key);
-            let identities: Vec<_> = identities.iter().map(identity).collect::<Result<_, _>>()?;
+            let identities: Vec<_> = identities
+                .into_iter()
+                .map(|(chain, key)| Identity::from_der(chain, key))
+                .collect::<Result<_, _>>()?;
             let leaves = identities
                 .iter()
                 .filter_map(|identity| identity.chain.first().cloned());
             let leaves = leaves.collect();
             let common = Common {
                 trust: match ca {
-                    Some(pem) => Trust::Certificates(tls::certificates("ca", &pem)?),
+                    Some(ca) => Trust::Certificates(ca.into_iter().map(Into::into).collect()),
                     None => Trust::System,
                 },
                 identities,
-                crls: match crl {
-                    Some(pem) => tls::revocation_lists("crl", &pem)?,
-                    None => Vec::new(),
-                },
+                crls: crl.into_iter().map(Into::into).collect(),
                 alpn,
                 min_version: Version::parse("min_version", lowest)?,
                 max_version: Version::parse("max_version", highest)?,
@@ -100,6 +99,13 @@ pub fn system_trust_size() -> usize {
 #[pyo3(signature = (name, /))]
 pub fn is_server_name(name: &str) -> bool {
     tls::is_server_name(name)
+}
+
+/// The channel binding `tls-server-end-point` of a server with this certificate.
+#[pyfunction]
+#[pyo3(signature = (certificate, /))]
+pub fn server_end_point<'py>(py: Python<'py>, certificate: &[u8]) -> Option<Bound<'py, PyBytes>> {
+    tls::server_end_point(certificate).map(|binding| PyBytes::new(py, &binding))
 }
 
 /// A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only.

@@ -191,8 +191,8 @@ impl Socket {
     ///
     /// Bun: `socket.getCertificate()`.
     ///
-    /// :returns: a dict; {} if we have shown none, and with an `ssl.SSLContext`, which does not
-    ///     tell; None without TLS and once closed.
+    /// :returns: a dict; {} if we have shown none, and for a client with an `ssl.SSLContext`, which
+    ///     does not tell; None without TLS and once closed.
     fn get_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.with_chain(py, Whose::Own, "describe", Some(false))
     }
@@ -226,7 +226,7 @@ impl Socket {
     /// :param label: what it is for; both ends use the same.
     /// :param context: bytes that go into it; None is not the same as none.
     /// :returns: so many bytes; None without TLS and once closed.
-    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection.
+    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection; give TLSOptions.
     /// :raises ValueError: the length is out of range.
     /// :raises ssl.SSLError: the handshake is not done.
     #[pyo3(signature = (length, label, context=None))]
@@ -262,10 +262,13 @@ impl Socket {
     ///
     /// Not in Bun.
     ///
-    /// :param kind: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929).
-    /// :returns: bytes; None without TLS, before the handshake and once closed.
-    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection and the `ssl`
-    ///     module does not know the kind.
+    /// :param kind: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929). With an
+    ///     `ssl.SSLContext`, "tls-server-end-point" or "tls-unique"; a server's certificate is then
+    ///     found by a handshake of the context with itself, within memory, which its
+    ///     `sni_callback` sees.
+    /// :returns: bytes; None without TLS, before the handshake, once closed, or if there is none.
+    /// :raises NotImplementedError: an `ssl.SSLContext` drives the connection, and the `ssl`
+    ///     module does not tell: "tls-exporter", or a context with several certificates.
     /// :raises ValueError: another kind.
     fn channel_binding<'py>(
         &self,

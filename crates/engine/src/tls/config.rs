@@ -10,18 +10,16 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
     WebPkiClientVerifier,
 };
-use rustls::sign::CertifiedKey;
-use rustls::{
-    ClientConfig, Error, InconsistentKeys, ServerConfig, SignatureScheme, SupportedProtocolVersion,
-    version,
-};
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 
 use super::capture::{self, Log};
+use super::der;
 use super::error::TlsError;
 use super::names;
-use super::pem;
-use super::verify::{Anchors, ClientVerifier, ServerVerifier, Trust};
+use super::trust::{Anchors, Trust};
+use super::verify::{ClientVerifier, ServerVerifier};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Version {
@@ -54,10 +52,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+    /// Certificates, and a key as PKCS#8, PKCS#1 or SEC1.
+    pub fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, TlsError> {
+        let unusable = |reason| config("key", format!("not usable: {reason}"));
         Ok(Self {
-            chain: pem::certificates("cert", cert)?,
-            key: pem::private_key("key", key)?,
+            chain: chain.into_iter().map(CertificateDer::from).collect(),
+            key: PrivateKeyDer::try_from(key).map_err(unusable)?,
         })
     }
 }
@@ -269,6 +269,9 @@ fn versions(
     Ok(enabled.map(|known| known.1).collect())
 }
 
+/// Half of what extensions can hold together.
+const LONGEST_ALPN: usize = 32_768;
+
 fn checked_alpn(protocols: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, TlsError> {
     if protocols
         .iter()
@@ -277,11 +280,41 @@ fn checked_alpn(protocols: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, TlsError> {
         let reason = "a protocol name has 1 to 255 bytes".into();
         return Err(config("alpn_protocols", reason));
     }
-    if protocols.iter().map(|name| name.len() + 1).sum::<usize>() > 65_535 {
-        let reason = "the names take more than 65535 bytes".into();
+    // They are part of the extensions, and the length of all these has 16 bits.
+    let len: usize = protocols.iter().map(|name| name.len() + 1).sum();
+    if len > LONGEST_ALPN {
+        let reason = format!("the names take {len} bytes, more than {LONGEST_ALPN}");
         return Err(config("alpn_protocols", reason));
     }
     Ok(protocols)
+}
+
+/// Whether a chain can be sent, and the key belongs to it.
+fn check_own(chain: &[CertificateDer<'_>], key: &dyn SigningKey) -> Result<(), TlsError> {
+    /// The list's length has 24 bits; each certificate comes with its own, and with extensions.
+    const LONGEST_CHAIN: usize = (1 << 24) - 1;
+    let refused = |option, reason: &str| Err(config(option, reason.to_owned()));
+    let Some(leaf) = chain.first() else {
+        return refused("cert", "no certificate found");
+    };
+    let Some(shown) = der::public_key(leaf) else {
+        return refused("cert", "not usable: it has no public key");
+    };
+    if key.public_key().is_some_and(|key| key.as_ref() != shown) {
+        return refused("key", "does not belong to the certificate");
+    }
+    if der::is_version_3(leaf) != Some(true) {
+        return refused(
+            "cert",
+            "is of X.509 version 1 or 2, which many peers refuse: make one of version 3 (openssl \
+             x509 with -extfile, or openssl req -x509), or pass an ssl.SSLContext to use it",
+        );
+    }
+    let len: usize = chain.iter().map(|certificate| certificate.len() + 5).sum();
+    if len > LONGEST_CHAIN {
+        return refused("cert", "the chain takes more than 16 MiB");
+    }
+    Ok(())
 }
 
 /// Certificates to choose from, for either side.
@@ -291,9 +324,6 @@ struct Identities(Vec<Arc<CertifiedKey>>);
 impl Identities {
     fn new(identities: Vec<Identity>, provider: &CryptoProvider) -> Result<Self, TlsError> {
         let load = |identity: Identity| {
-            if identity.chain.is_empty() {
-                return Err(config("cert", "no certificate found".into()));
-            }
             let key = provider
                 .key_provider
                 .load_private_key(identity.key)
@@ -304,16 +334,8 @@ impl Identities {
                     );
                     config("key", reason)
                 })?;
-            let certified = CertifiedKey::new(identity.chain, key);
-            match certified.keys_match() {
-                Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-                    Ok(Arc::new(certified))
-                }
-                Err(Error::InconsistentKeys(_)) => {
-                    Err(config("key", "does not belong to the certificate".into()))
-                }
-                Err(error) => Err(config("cert", format!("not usable: {error}"))),
-            }
+            check_own(&identity.chain, &*key)?;
+            Ok(Arc::new(CertifiedKey::new(identity.chain, key)))
         };
         let loaded: Result<_, _> = identities.into_iter().map(load).collect();
         Ok(Self(loaded?))

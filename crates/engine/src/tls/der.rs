@@ -1,12 +1,23 @@
-//! The few fields of a certificate that verification does not report: names, dates, algorithm.
+//! The few fields of a certificate that verification does not report: names, dates, key, extensions.
 
 const SEQUENCE: u8 = 0x30;
+const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
 const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// `[0] EXPLICIT`, which holds the version.
 const VERSION: u8 = 0xa0;
+/// `[3] EXPLICIT`, which holds the extensions.
+const EXTENSIONS: u8 = 0xa3;
+/// `[0] IMPLICIT`, which holds what a trusted certificate is rejected for.
+const REJECTED: u8 = 0xa0;
+
+/// 1.3.6.1.5.5.7.3: serverAuth and clientAuth are 1 and 2 of it.
+const KEY_PURPOSE: [u8; 7] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03];
+const ANY_PURPOSE: [u8; 4] = [0x55, 0x1d, 0x25, 0x00];
 
 /// What was found in a certificate; slices of its encoding.
 #[derive(Debug)]
@@ -57,15 +68,35 @@ impl<'a> Reader<'a> {
         let (found, content) = self.next()?;
         (found == tag).then_some(content)
     }
+
+    /// The whole of the next element, its tag and length included.
+    fn whole(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let before = self.0;
+        self.expect(tag)?;
+        Some(&before[..before.len() - self.0.len()])
+    }
+
+    /// The content, if that is what comes next.
+    fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
+        if self.0.first() == Some(&tag) {
+            self.expect(tag)
+        } else {
+            None
+        }
+    }
+}
+
+/// The sequence at the front of some bytes, and what is behind it.
+pub fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader(bytes);
+    Some((reader.whole(SEQUENCE)?, reader.0))
 }
 
 pub fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
     let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
     let mut inner = Reader(outer.expect(SEQUENCE)?);
     let signature_algorithm = Reader(outer.expect(SEQUENCE)?).expect(OBJECT_ID)?;
-    if inner.0.first() == Some(&VERSION) {
-        inner.next()?;
-    }
+    inner.optional(VERSION);
     inner.expect(INTEGER)?;
     inner.expect(SEQUENCE)?;
     let issuer = inner.expect(SEQUENCE)?;
@@ -78,6 +109,110 @@ pub fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
         not_after: time(validity.next()?)?,
         signature_algorithm,
     })
+}
+
+/// A certificate's `SubjectPublicKeyInfo`, whatever becomes of the rest.
+pub fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    through_key(certificate).map(|(key, _)| key)
+}
+
+/// The algorithm of a `SubjectPublicKeyInfo`, and the key itself.
+pub fn key_parts(public_key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader(Reader(public_key).expect(SEQUENCE)?);
+    let algorithm = reader.expect(SEQUENCE)?;
+    let (unused_bits, key) = reader.expect(BIT_STRING)?.split_first()?;
+    (*unused_bits == 0).then_some((algorithm, key))
+}
+
+/// Whether a certificate is of X.509 version 3: earlier ones have no extensions.
+pub fn is_version_3(certificate: &[u8]) -> Option<bool> {
+    let mut inner = Reader(Reader(Reader(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    let version = inner
+        .optional(VERSION)
+        .and_then(|it| Reader(it).expect(INTEGER));
+    Some(version == Some(&[2]))
+}
+
+/// The object identifiers of a certificate's critical extensions.
+pub fn critical_extensions(certificate: &[u8]) -> Option<Vec<&[u8]>> {
+    let (_, mut behind_key) = through_key(certificate)?;
+    while behind_key.0.first().is_some_and(|tag| *tag != EXTENSIONS) {
+        behind_key.next()?;
+    }
+    let mut critical = Vec::new();
+    let Some(extensions) = behind_key.optional(EXTENSIONS) else {
+        return Some(critical);
+    };
+    let mut extensions = Reader(Reader(extensions).expect(SEQUENCE)?);
+    while !extensions.0.is_empty() {
+        let mut extension = Reader(extensions.expect(SEQUENCE)?);
+        let name = extension.expect(OBJECT_ID)?;
+        if extension.optional(BOOLEAN).is_some_and(|flag| flag != [0]) {
+            critical.push(name);
+        }
+        extension.expect(OCTET_STRING)?;
+    }
+    Some(critical)
+}
+
+/// Whether OpenSSL's settings behind a certificate let it vouch for servers, or for clients.
+pub fn is_trusted(settings: &[u8], servers: bool) -> bool {
+    let Some(settings) = Reader(settings).expect(SEQUENCE) else {
+        // None: nothing is said against it.
+        return settings.is_empty();
+    };
+    let mut settings = Reader(settings);
+    let trusted = settings
+        .optional(SEQUENCE)
+        .map(|it| names_purpose(it, servers));
+    let rejected = settings
+        .optional(REJECTED)
+        .map(|it| names_purpose(it, servers));
+    trusted != Some(false) && rejected != Some(true)
+}
+
+fn names_purpose(identifiers: &[u8], servers: bool) -> bool {
+    let wanted = [&KEY_PURPOSE[..], &[if servers { 1 } else { 2 }]].concat();
+    let mut identifiers = Reader(identifiers);
+    while let Some(purpose) = identifiers.expect(OBJECT_ID) {
+        if purpose == wanted || purpose == ANY_PURPOSE {
+            return true;
+        }
+    }
+    false
+}
+
+/// The `SubjectPublicKeyInfo`, and what is behind it.
+fn through_key(certificate: &[u8]) -> Option<(&[u8], Reader<'_>)> {
+    let mut inner = Reader(Reader(Reader(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    inner.optional(VERSION);
+    inner.expect(INTEGER)?;
+    // The algorithm, the issuer, the dates, the subject.
+    for _ in 0..4 {
+        inner.expect(SEQUENCE)?;
+    }
+    Some((inner.whole(SEQUENCE)?, inner))
+}
+
+/// An object identifier as people write it.
+pub fn dotted(identifier: &[u8]) -> String {
+    let mut numbers: Vec<u64> = Vec::new();
+    let mut number = 0u64;
+    for byte in identifier {
+        number = number.wrapping_shl(7) | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            if numbers.is_empty() {
+                // The first two are one: only below 2 is the second below 40.
+                let first = (number / 40).min(2);
+                numbers.push(first);
+                number -= first * 40;
+            }
+            numbers.push(number);
+            number = 0;
+        }
+    }
+    let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    numbers.join(".")
 }
 
 fn time((tag, text): (u8, &[u8])) -> Option<i64> {
@@ -124,6 +259,8 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::PublicKeyData;
+
     use super::*;
 
     #[test]
@@ -149,8 +286,49 @@ mod tests {
         let der = made.cert.der();
         let found = fields(der).unwrap();
         assert!(found.is_self_issued() && found.not_before < found.not_after);
+        assert_eq!(
+            public_key(der).unwrap(),
+            made.signing_key.subject_public_key_info()
+        );
+        assert_eq!(is_version_3(der), Some(true));
+        assert_eq!(critical_extensions(der), Some(Vec::new()));
         for end in 0..der.len() {
-            assert!(fields(&der[..end]).is_none());
+            let cut = &der[..end];
+            assert!(fields(cut).is_none() && public_key(cut).is_none());
+            assert!(critical_extensions(cut).is_none() && element(cut).is_none());
         }
+    }
+
+    #[test]
+    fn object_identifiers_are_written_as_usual() {
+        assert_eq!(dotted(&[0x55, 0x1d, 0x20]), "2.5.29.32");
+        assert_eq!(
+            dotted(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d]),
+            "1.2.840.113549"
+        );
+        assert_eq!(dotted(&[]), "");
+    }
+
+    #[test]
+    fn settings_of_trust_are_obeyed() {
+        // OpenSSL's: trusted for serverAuth, then rejected for clientAuth, then both.
+        const SERVER: [u8; 10] = [OBJECT_ID, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1];
+        const CLIENT: [u8; 10] = [OBJECT_ID, 8, 0x2b, 6, 1, 5, 5, 7, 3, 2];
+        let listed = |tag: u8, purpose: &[u8]| [&[tag, 10], purpose].concat();
+        let settings = |content: Vec<u8>| {
+            let len = u8::try_from(content.len()).unwrap();
+            [vec![SEQUENCE, len], content].concat()
+        };
+        let only_servers = settings(listed(SEQUENCE, &SERVER));
+        let no_clients = settings(listed(REJECTED, &CLIENT));
+        for given in [&only_servers, &no_clients] {
+            assert!(is_trusted(given, true) && !is_trusted(given, false));
+        }
+        let contradicting = [listed(SEQUENCE, &SERVER), listed(REJECTED, &SERVER)].concat();
+        assert!(!is_trusted(&settings(contradicting), true));
+        for none in [&[][..], &[SEQUENCE, 0]] {
+            assert!(is_trusted(none, true) && is_trusted(none, false));
+        }
+        assert!(!is_trusted(b"nonsense", true));
     }
 }

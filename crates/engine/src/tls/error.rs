@@ -64,7 +64,12 @@ pub enum VerifyKind {
     BadSignature,
     WeakOrUnknownAlgorithm,
     WrongPurpose,
+    /// An authority above it must not vouch for its names.
+    NotPermitted,
+    PathTooLong,
     UnknownCriticalExtension,
+    /// It is of X.509 version 1 or 2 and not trusted as it stands.
+    OldVersion,
     /// Nothing was presented where a certificate is needed.
     Missing,
     Malformed,
@@ -85,12 +90,14 @@ impl VerifyKind {
             Self::SelfSignedInChain => 19,
             Self::UnknownIssuer => 20,
             Self::Revoked => 23,
+            Self::PathTooLong => 25,
             Self::WrongPurpose => 26,
             Self::UnknownCriticalExtension => 34,
+            Self::NotPermitted => 47,
             Self::HostnameMismatch => 62,
             Self::IpAddressMismatch => 64,
             Self::WeakOrUnknownAlgorithm => 76,
-            Self::Missing | Self::Malformed | Self::Other => 1,
+            Self::OldVersion | Self::Missing | Self::Malformed | Self::Other => 1,
         }
     }
 
@@ -109,8 +116,11 @@ impl VerifyKind {
             Self::BadRevocationList => "CRL signature failure",
             Self::BadSignature => "certificate signature failure",
             Self::WeakOrUnknownAlgorithm => "unsupported signature algorithm",
+            Self::NotPermitted => "permitted subtree violation",
+            Self::PathTooLong => "path length constraint exceeded",
             Self::WrongPurpose => "unsuitable certificate purpose",
             Self::UnknownCriticalExtension => "unhandled critical extension",
+            Self::OldVersion => "certificate is of X.509 version 1, which is not verified",
             Self::Missing => "peer did not return a certificate",
             Self::Malformed => "certificate is not correctly encoded",
             Self::Other => "unspecified certificate verification error",
@@ -189,7 +199,6 @@ pub fn verify_kind(error: &Error) -> VerifyKind {
             VerifyKind::NotYetValid
         }
         CertificateError::Revoked => VerifyKind::Revoked,
-        CertificateError::UnhandledCriticalExtension => VerifyKind::UnknownCriticalExtension,
         CertificateError::UnknownIssuer => VerifyKind::UnknownIssuer,
         CertificateError::UnknownRevocationStatus => VerifyKind::NoRevocationList,
         CertificateError::ExpiredRevocationList
@@ -207,6 +216,13 @@ pub fn verify_kind(error: &Error) -> VerifyKind {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             VerifyKind::WrongPurpose
         }
+        // What webpki, which has no other way here, calls it.
+        CertificateError::Other(error) => match error.to_string().as_str() {
+            "NameConstraintViolation" => VerifyKind::NotPermitted,
+            "PathLenConstraintViolated" => VerifyKind::PathTooLong,
+            "UnsupportedCriticalExtension" => VerifyKind::UnknownCriticalExtension,
+            _ => VerifyKind::Other,
+        },
         _ => VerifyKind::Other,
     }
 }

@@ -1,230 +1,21 @@
 //! Whom to trust: verifiers that tell precisely what is wrong and, if they are told to, let it
 //! pass.
 
-use std::env;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 
-use super::capture;
-use super::der;
-use super::error::{TlsError, VerifyError, VerifyKind, verify_kind};
-
-/// The certificates that verification ends at.
-#[derive(Clone, Debug)]
-pub enum Trust {
-    /// What the operating system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-    System,
-    Certificates(Vec<CertificateDer<'static>>),
-}
-
-/// A trust store that is ready for use.
-#[derive(Clone, Debug)]
-pub struct Anchors {
-    pub roots: Arc<RootCertStore>,
-    /// Certificates that are trusted also as the peer's own.
-    exact: Vec<CertificateDer<'static>>,
-    description: String,
-}
-
-impl Anchors {
-    pub fn new(trust: &Trust) -> Result<Self, TlsError> {
-        match trust {
-            Trust::System => {
-                let roots = system_roots();
-                Ok(Self {
-                    description: format!("the system's trust store, {} certificates", roots.len()),
-                    roots,
-                    exact: Vec::new(),
-                })
-            }
-            Trust::Certificates(certificates) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates {
-                    roots
-                        .add(certificate.clone())
-                        .map_err(|error| TlsError::Config {
-                            option: "ca",
-                            reason: format!("not usable as a trusted certificate: {error}"),
-                        })?;
-                }
-                let count = certificates.len();
-                let s = if count == 1 { "" } else { "s" };
-                Ok(Self {
-                    roots: Arc::new(roots),
-                    exact: certificates.clone(),
-                    description: format!("the {count} certificate{s} of ca"),
-                })
-            }
-        }
-    }
-}
-
-/// How many certificates the system's trust store holds.
-pub fn system_trust_size() -> usize {
-    system_roots().len()
-}
-
-/// The system's store, read once for each setting of the variables that name it.
-fn system_roots() -> Arc<RootCertStore> {
-    type Setting = [Option<std::ffi::OsString>; 2];
-    static KNOWN: Mutex<Option<(Setting, Arc<RootCertStore>)>> = Mutex::new(None);
-    let setting = [env::var_os("SSL_CERT_FILE"), env::var_os("SSL_CERT_DIR")];
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*known {
-        Some((of, roots)) if *of == setting => roots.clone(),
-        _ => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            let roots = Arc::new(roots);
-            // An empty store may be filled later.
-            if !roots.is_empty() {
-                *known = Some((setting, roots.clone()));
-            }
-            roots
-        }
-    }
-}
+use super::error::{TlsError, VerifyError, VerifyKind};
+use super::judge::Judge;
+use super::trust::Anchors;
 
 type Crls = Vec<CertificateRevocationListDer<'static>>;
-
-#[derive(Debug)]
-struct Common {
-    anchors: Anchors,
-    strict: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl Common {
-    /// Gives a failure of rustls its precise reason; `None` if the certificate is trusted as it
-    /// stands.
-    fn explain(
-        &self,
-        error: &Error,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        name: Option<&ServerName<'_>>,
-    ) -> Option<VerifyError> {
-        let trust = &self.anchors.description;
-        let is_ca = matches!(error, Error::InvalidCertificate(CertificateError::Other(inner))
-            if inner.to_string().contains("CaUsedAsEndEntity"));
-        let mut kind = verify_kind(error);
-        if is_ca || kind == VerifyKind::UnknownIssuer {
-            if self.anchors.exact.iter().any(|known| known == leaf) {
-                return self.check_exact(leaf, name).err();
-            }
-            let self_issued = |der: &CertificateDer<'_>| {
-                der::fields(der).is_some_and(|fields| fields.is_self_issued())
-            };
-            kind = if self_issued(leaf) {
-                VerifyKind::SelfSigned
-            } else if is_ca {
-                VerifyKind::WrongPurpose
-            } else if chain.iter().any(self_issued) {
-                VerifyKind::SelfSignedInChain
-            } else {
-                VerifyKind::UnknownIssuer
-            };
-        }
-        Some(match (kind, name) {
-            (VerifyKind::HostnameMismatch, Some(name)) => VerifyError::mismatch(name, trust),
-            (VerifyKind::Other, _) => VerifyError {
-                kind,
-                message: error.to_string(),
-                trust: trust.clone(),
-            },
-            _ => VerifyError::new(kind, trust),
-        })
-    }
-
-    /// The certificate is in the trust store itself: it needs no issuer, only its dates and its
-    /// name count.
-    fn check_exact(
-        &self,
-        leaf: &CertificateDer<'_>,
-        name: Option<&ServerName<'_>>,
-    ) -> Result<(), VerifyError> {
-        let trust = &self.anchors.description;
-        let fail = |kind| Err(VerifyError::new(kind, trust));
-        let (Some(fields), Ok(parsed)) = (der::fields(leaf), ParsedCertificate::try_from(leaf))
-        else {
-            return fail(VerifyKind::Malformed);
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        if now < fields.not_before {
-            return fail(VerifyKind::NotYetValid);
-        }
-        if now > fields.not_after {
-            return fail(VerifyKind::Expired);
-        }
-        match name {
-            Some(name) if verify_server_name(&parsed, name).is_err() => {
-                Err(VerifyError::mismatch(name, trust))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Puts the failure down. Lets it pass unless verification is strict.
-    fn judge(&self, checked: Result<(), (Error, VerifyError)>) -> Result<(), Error> {
-        let Err((error, failure)) = checked else {
-            return Ok(());
-        };
-        capture::put(|captured| captured.failure = Some(failure));
-        if !self.strict {
-            return Ok(());
-        }
-        // The alert that is sent follows from this.
-        match error {
-            Error::InvalidCertificate(CertificateError::Other(_)) => {
-                Err(CertificateError::UnknownIssuer.into())
-            }
-            error => Err(error),
-        }
-    }
-
-    fn unknown_issuer() -> Error {
-        CertificateError::UnknownIssuer.into()
-    }
-
-    fn check_signature12(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn check_signature13(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
 
 fn crl_error(error: &impl std::fmt::Display) -> TlsError {
     TlsError::Config {
@@ -236,7 +27,7 @@ fn crl_error(error: &impl std::fmt::Display) -> TlsError {
 /// Verifies servers.
 #[derive(Debug)]
 pub struct ServerVerifier {
-    common: Common,
+    judge: Judge,
     /// `None` where nobody is trusted.
     inner: Option<Arc<WebPkiServerVerifier>>,
 }
@@ -257,7 +48,7 @@ impl ServerVerifier {
             Some(built.build().map_err(|error| crl_error(&error))?)
         };
         Ok(Self {
-            common: Common {
+            judge: Judge {
                 anchors,
                 strict,
                 provider,
@@ -267,11 +58,11 @@ impl ServerVerifier {
     }
 
     pub fn is_strict(&self) -> bool {
-        self.common.strict
+        self.judge.strict
     }
 
     pub fn trust(&self) -> &str {
-        &self.common.anchors.description
+        &self.judge.anchors.description
     }
 
     /// What is wrong with a chain, if anything.
@@ -295,11 +86,11 @@ impl ServerVerifier {
     ) -> Result<(), (Error, VerifyError)> {
         let checked = match &self.inner {
             Some(inner) => inner.verify_server_cert(leaf, chain, name, ocsp, now),
-            None => Err(Common::unknown_issuer()),
+            None => Err(Judge::unknown_issuer()),
         };
         match checked {
             Ok(_) => Ok(()),
-            Err(error) => match self.common.explain(&error, leaf, chain, Some(name)) {
+            Err(error) => match self.judge.explain(&error, leaf, chain, Some(name)) {
                 Some(failure) => Err((error, failure)),
                 None => Ok(()),
             },
@@ -317,7 +108,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let checked = self.check_at(end_entity, intermediates, server_name, ocsp_response, now);
-        self.common.judge(checked)?;
+        self.judge.decide(checked)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -327,7 +118,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.common.check_signature12(message, cert, dss)
+        self.judge.check_signature12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -336,18 +127,18 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.common.check_signature13(message, cert, dss)
+        self.judge.check_signature13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.common.schemes()
+        self.judge.schemes()
     }
 }
 
 /// Verifies clients.
 #[derive(Debug)]
 pub struct ClientVerifier {
-    common: Common,
+    judge: Judge,
     hints: Vec<DistinguishedName>,
     inner: Option<Arc<dyn ClientCertVerifier>>,
 }
@@ -360,12 +151,7 @@ impl ClientVerifier {
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let roots = anchors.roots.clone();
-        // Clients choose by these names. A whole system's store does not fit into the message of
-        // some clients.
-        let hints = match &anchors.exact[..] {
-            [] => Vec::new(),
-            _ => roots.subjects(),
-        };
+        let hints = hints(&anchors);
         let inner = if roots.is_empty() {
             None
         } else {
@@ -374,7 +160,7 @@ impl ClientVerifier {
             Some(built.build().map_err(|error| crl_error(&error))?)
         };
         Ok(Self {
-            common: Common {
+            judge: Judge {
                 anchors,
                 strict,
                 provider,
@@ -385,11 +171,11 @@ impl ClientVerifier {
     }
 
     pub fn is_strict(&self) -> bool {
-        self.common.strict
+        self.judge.strict
     }
 
     pub fn trust(&self) -> &str {
-        &self.common.anchors.description
+        &self.judge.anchors.description
     }
 
     pub fn missing(&self) -> VerifyError {
@@ -411,11 +197,11 @@ impl ClientVerifier {
     ) -> Result<(), (Error, VerifyError)> {
         let checked = match &self.inner {
             Some(inner) => inner.verify_client_cert(leaf, chain, now),
-            None => Err(Common::unknown_issuer()),
+            None => Err(Judge::unknown_issuer()),
         };
         match checked {
             Ok(_) => Ok(()),
-            Err(error) => match self.common.explain(&error, leaf, chain, None) {
+            Err(error) => match self.judge.explain(&error, leaf, chain, None) {
                 Some(failure) => Err((error, failure)),
                 None => Ok(()),
             },
@@ -423,9 +209,23 @@ impl ClientVerifier {
     }
 }
 
+/// The names by which clients choose a certificate; none where they would be too many: then
+/// clients show what they have.
+fn hints(anchors: &Anchors) -> Vec<DistinguishedName> {
+    /// The list's length has 16 bits, and so has that of all the extensions that it is one of.
+    const LONGEST: usize = 60_000;
+    if anchors.exact.is_empty() {
+        // The system's store: its names do not fit into the message of some clients.
+        return Vec::new();
+    }
+    let names = anchors.roots.subjects();
+    let len: usize = names.iter().map(|name| 2 + name.as_ref().len()).sum();
+    if len > LONGEST { Vec::new() } else { names }
+}
+
 impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.common.strict
+        self.judge.strict
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -439,7 +239,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let checked = self.check_at(end_entity, intermediates, now);
-        self.common.judge(checked)?;
+        self.judge.decide(checked)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -449,7 +249,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.common.check_signature12(message, cert, dss)
+        self.judge.check_signature12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -458,10 +258,10 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.common.check_signature13(message, cert, dss)
+        self.judge.check_signature13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.common.schemes()
+        self.judge.schemes()
     }
 }

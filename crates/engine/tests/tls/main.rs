@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
+mod impostors;
 mod keys;
 mod options;
 mod parties;

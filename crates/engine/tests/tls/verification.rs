@@ -33,7 +33,7 @@ fn verdict(
         client.common.trust = trust.clone();
         client.common.max_version = version;
         if !crl.is_empty() {
-            client.common.crls = revocation_lists("crl", crl.as_bytes()).unwrap();
+            client.common.crls = revocation_lists(crl.as_bytes()).unwrap();
         }
         let mut server = ServerSpec::default();
         server.common.identities = vec![identity()];
@@ -240,7 +240,7 @@ fn revocation_lists_are_obeyed() {
     let mut setup = Setup::new();
     setup.client.common.identities = vec![issue(&params, &ca)];
     setup.server.common.trust = trust(&ca);
-    setup.server.common.crls = revocation_lists("crl", revoking(&ca, 7, 3000).as_bytes()).unwrap();
+    setup.server.common.crls = revocation_lists(revoking(&ca, 7, 3000).as_bytes()).unwrap();
     setup.server.client_auth = ClientAuth::Require;
     let (_, server) = setup.pair().carry(usize::MAX);
     assert!(

@@ -16,6 +16,9 @@ pub struct Scratch {
 
 /// Ciphertext per read.
 const CIPHERTEXT_SIZE: usize = 128 * 1024;
+/// The same where a foreign driver gets it, in an object of its own: larger ones would have the
+/// allocator map memory anew for each.
+const FOREIGN_SIZE: usize = 64 * 1024;
 
 impl Default for Scratch {
     fn default() -> Self {

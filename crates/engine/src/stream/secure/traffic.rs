@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{Driver, Pumped, Scratch, Secure};
+use super::{Driver, FOREIGN_SIZE, Pumped, Scratch, Secure};
 use crate::stream::{CORK_SIZE, Received, Stream, Written, would_block};
 use crate::sys::{net, prefetch};
 use crate::tls::TlsError;
@@ -120,7 +120,8 @@ impl Stream {
         }
         let foreign = matches!(secure.driver, Driver::Foreign);
         let target = if foreign {
-            &mut *buffer
+            let size = buffer.len().min(FOREIGN_SIZE);
+            &mut buffer[..size]
         } else {
             &mut scratch.ciphertext
         };
