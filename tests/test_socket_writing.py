@@ -411,6 +411,21 @@ async def test_a_cork_says_how_much_the_kernel_took(link: str) -> None:
     assert client.names.count("drain") == 1
 
 
+@pytest.mark.parametrize("link", ["tcp", "tls", "context"])
+async def test_a_cork_holds_while_the_peer_speaks(link: str) -> None:
+    client = Recorder()
+    async with linked(link, client) as (socket, peer):
+        with socket.cork():
+            assert socket.write(b"one ") == 4
+            await peer.send(b"?")
+            await client.until_received(1)
+            await others_had_their_turn()
+            with pytest.raises(BlockingIOError):
+                peer.receive_now(1)
+            assert socket.write(b"two") == 3
+        assert await peer.receive(7) == b"one two"
+
+
 @every_stream
 async def test_a_cork_is_taken_off_when_its_block_raises(link: str) -> None:
     async with linked(link, Recorder()) as (socket, peer):

@@ -124,6 +124,10 @@ impl Stream {
     /// Sends what the kernel takes of the queue and, behind its last byte, the FIN that is owed.
     pub fn send_queue(&mut self) {
         let may_finish = self.seal();
+        self.send_sealed(may_finish);
+    }
+
+    pub(super) fn send_sealed(&mut self, may_finish: bool) {
         while !self.queue.is_empty() {
             let Some(fd) = &self.fd else { return };
             let (slices, n) = self.queue.slices();

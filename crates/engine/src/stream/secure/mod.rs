@@ -159,8 +159,9 @@ impl Secure {
 
     pub fn take_outgoing(&mut self) -> Outgoing {
         self.asked = false;
-        self.wants_pump = false;
-        if !self.established {
+        // Without that somebody only read: what is gathered, under a cork perhaps, is not due yet.
+        let due = std::mem::take(&mut self.wants_pump);
+        if !self.established || !due {
             return Outgoing::default();
         }
         let plaintext = std::mem::take(&mut self.gathered);
@@ -301,14 +302,19 @@ impl Secure {
         Received::Data { n: fits, more }
     }
 
-    /// Puts what the session has to say by itself, and what was gathered, into the queue.
+    /// Puts what the session has to say by itself into the queue.
+    fn speak(&mut self, queue: &mut SendQueue) {
+        if let (true, Driver::Native(session)) = (self.started, &mut self.driver) {
+            queue.append(|out| session.take_output(out));
+        }
+    }
+
+    /// The same, and what was gathered.
     fn seal(&mut self, queue: &mut SendQueue) {
         if !self.started {
             return;
         }
-        if let Driver::Native(session) = &mut self.driver {
-            queue.append(|out| session.take_output(out));
-        }
+        self.speak(queue);
         if !self.established || self.dead || self.gathered.is_empty() {
             return;
         }

@@ -66,7 +66,7 @@ impl Stream {
         if let Some(secure) = &mut self.secure {
             secure.pumped(pumped, &mut self.queue);
             secure.note_queued(self.sent + self.queue.len() as u64);
-            self.send_queue();
+            self.send_own();
         }
     }
 
@@ -143,9 +143,24 @@ impl Stream {
         secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext);
         let received = secure.deliver(&scratch.plaintext, buffer);
         if secure.session().is_some_and(|session| session.has_output()) {
-            self.send_queue();
+            self.send_own();
         }
         received
+    }
+
+    /// Sends what the session says by itself. What is gathered under a cork is not due yet.
+    fn send_own(&mut self) {
+        match &mut self.secure {
+            Some(secure)
+                if self.corks > 0
+                    && secure.gathered.len() < CORK_SIZE
+                    && !self.state.owes_fin() =>
+            {
+                secure.speak(&mut self.queue);
+                self.send_sealed(false);
+            }
+            _ => self.send_queue(),
+        }
     }
 
     /// Gathers what fits; it is sealed when the turn or the cork ends, or enough has come together.
