@@ -16,6 +16,7 @@ from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, context, secured
 
 __all__ = [
     "Event",
+    "Handshaker",
     "Peer",
     "RawListener",
     "Recorder",
@@ -24,6 +25,7 @@ __all__ = [
     "dial",
     "every_engine",
     "every_link",
+    "every_path",
     "every_stream",
     "fill",
     "linked",
@@ -114,14 +116,23 @@ class Recorder(mantou.SocketHandler[Any]):
         return self._note("connect_error", socket, error)
 
 
+class Handshaker(Recorder):
+    """A recorder that has a `handshake` handler, so that `open` comes before the handshake."""
+
+    def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
+        return self._note("handshake", socket, success, error)
+
+
 # What a connection runs over. The peer speaks Python's ssl for "tls"; what its tests expect is the
 # same, with `close_notify` and FIN for a FIN.
 every_link = pytest.mark.parametrize("link", ["tcp", "unix", "tls"])
 TLS_LINKS = ("tls", "context")
+# All of these: the links above, and an `ssl.SSLContext` that drives TLS on our side.
+every_path = pytest.mark.parametrize("link", ["tcp", "unix", *TLS_LINKS])
 # For what only TCP has: a RST, the ports, the listeners below.
 every_stream = pytest.mark.parametrize("link", ["tcp", "tls"])
 # Both engines of TLS on our side: rustls, and an `ssl.SSLContext`.
-every_engine = pytest.mark.parametrize("link", ["tls", "context"])
+every_engine = pytest.mark.parametrize("link", TLS_LINKS)
 
 
 def listen(recorder: Any, link: str = "tcp", **options: Any) -> mantou.TCPSocketListener[Any]:

@@ -14,14 +14,21 @@ import pytest
 import mantou
 from tests.conftest import LOOPS
 from tests.peers import Peer
-from tests.support import Recorder, fill, linked, listen, others_had_their_turn
+from tests.support import (
+    Handshaker,
+    Recorder,
+    every_path,
+    fill,
+    linked,
+    listen,
+    others_had_their_turn,
+)
 
 MIB = 1 << 20
 
 Left = Callable[[mantou.Socket[Any], Peer], Awaitable[None]]
 
 every_loop = pytest.mark.parametrize("kind", LOOPS)
-every_path = pytest.mark.parametrize("link", ["tcp", "unix", "tls", "context"])
 
 
 def close_after(kind: str, link: str, leave: Left, **options: Any) -> BaseException | None:
@@ -145,11 +152,7 @@ def test_nothing_is_lost_behind_our_fin(kind: str, link: str) -> None:
 @every_loop
 @pytest.mark.parametrize("link", ["tls", "context"])
 def test_what_waits_for_a_handshake_is_lost(kind: str, link: str) -> None:
-    class Handlers(Recorder):
-        def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
-            return self._note("handshake", success, error)
-
-    server = Handlers(open=lambda socket: socket.write_all(b"never sealed"))
+    server = Handshaker(open=lambda socket: socket.write_all(b"never sealed"))
     peers: list[Peer] = []
 
     async def main() -> None:

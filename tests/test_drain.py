@@ -10,11 +10,13 @@ import pytest
 
 import mantou
 from tests.support import (
+    Handshaker,
     Recorder,
     accepted,
     connected,
     dial,
     every_engine,
+    every_path,
     fill,
     linked,
     listen,
@@ -24,15 +26,6 @@ from tests.tls_support import CLIENT_OPTIONS, TlsPeer
 
 KIB = 1024
 MIB = 1024 * KIB
-
-every_path = pytest.mark.parametrize("link", ["tcp", "unix", "tls", "context"])
-
-
-class Secured(Recorder):
-    """With a `handshake` handler: `open` comes before it."""
-
-    def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
-        return self._note("handshake", socket, success, error)
 
 
 def overfill(socket: mantou.Socket[Any]) -> int:
@@ -206,7 +199,7 @@ async def test_what_waits_for_the_handshake_counts(link: str, side: str) -> None
         socket.write_all(b"early")
         seen.append(socket.buffered)
 
-    ours = Secured(open=early)
+    ours = Handshaker(open=early)
     if side == "client":
         async with linked(link, ours) as (socket, peer):
             assert await peer.receive(5) == b"early"
@@ -229,7 +222,7 @@ async def test_more_than_the_kernel_takes_before_the_handshake(link: str, look: 
         overfill(socket)
         assert not look or socket.buffered == 8 * MIB
 
-    client = Secured(open=early)
+    client = Handshaker(open=early)
     async with linked(link, client) as (_, peer):
         assert await peer.receive(8 * MIB) == bytes(8 * MIB)
         await told_once(client)
@@ -239,7 +232,7 @@ async def test_more_than_the_kernel_takes_before_the_handshake(link: str, look: 
 
 
 async def test_a_look_after_an_upgrade_is_a_promise() -> None:
-    clear, secure = Recorder(), Secured()
+    clear, secure = Recorder(), Handshaker()
     async with connected(clear) as (socket, peer):
         size = overfill(socket)
         _, upgraded = socket.upgrade_tls(tls=CLIENT_OPTIONS, socket=secure)

@@ -11,20 +11,21 @@ import pytest
 
 import mantou
 from tests.peers import Peer
-from tests.support import Recorder, dial, every_engine, linked, listen, others_had_their_turn
+from tests.support import (
+    Handshaker,
+    Recorder,
+    dial,
+    every_engine,
+    linked,
+    listen,
+    others_had_their_turn,
+)
 from tests.tls_support import SERVER_OPTIONS, VERSIONS, TlsPeer, context, secured
 
 ROUNDS = 30
 MIB = 1 << 20
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
-
-
-class Handshaker(Recorder):
-    """With a `handshake` handler: `open` comes before it."""
-
-    def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
-        return self._note("handshake", socket, success, error)
 
 
 def listening(link: str, version: str, recorder: Any) -> mantou.TCPSocketListener[Any]:

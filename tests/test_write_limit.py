@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 import mantou
-from tests.support import Recorder, every_engine, fill, linked
+from tests.support import Handshaker, Recorder, every_engine, every_path, fill, linked
 
 KIB = 1024
 LIMIT = 1000
 # More than any kernel takes at once, and much more than the limit.
 LARGE = 8 * KIB * KIB
-
-every_path = pytest.mark.parametrize("link", ["tcp", "unix", "tls", "context"])
 
 
 @every_path
@@ -108,16 +106,12 @@ async def test_what_is_only_gathered_does_not_count(link: str) -> None:
 async def test_before_the_handshake_everything_waits(link: str) -> None:
     refused: list[BufferError] = []
 
-    class Handlers(Recorder):
-        def handshake(self, *_: object) -> None:
-            pass
-
     def early(socket: mantou.Socket[Any]) -> None:
         socket.write_all(bytes(3 * LIMIT))
         with pytest.raises(BufferError, match=f"on top of {3 * LIMIT}") as caught:
             socket.write_all(b"x")
         refused.append(caught.value)
 
-    async with linked(link, Handlers(open=early), write_limit=LIMIT) as (_, peer):
+    async with linked(link, Handshaker(open=early), write_limit=LIMIT) as (_, peer):
         assert await peer.receive(3 * LIMIT) == bytes(3 * LIMIT)
     assert len(refused) == 1
