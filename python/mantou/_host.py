@@ -52,8 +52,10 @@ class Host:
         """Runs an async handler. Its end counts as the handler's end."""
         if not self._runs_tasks:
             coroutine.close()
+            # By its text: a record that is kept must not keep the socket.
             _log.warning(
-                "the loop was closed without shutdown_asyncgens(): %r could not run", coroutine
+                "the loop was closed without shutdown_asyncgens(): %s could not run",
+                repr(coroutine),
             )
             return
         task = self._living_loop().create_task(coroutine)
