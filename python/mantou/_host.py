@@ -58,8 +58,10 @@ class Host:
         """Runs an async handler up to its first wait: its result in a tuple if it has none."""
         if not self._runs_tasks:
             coroutine.close()
+            # By its text: a record that is kept must not keep the socket.
             _log.warning(
-                "the loop was closed without shutdown_asyncgens(): %r could not run", coroutine
+                "the loop was closed without shutdown_asyncgens(): %s could not run",
+                repr(coroutine),
             )
             return (None,)
         try:
