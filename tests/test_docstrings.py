@@ -10,6 +10,7 @@ import re
 import socket as kernel
 import ssl
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -55,7 +56,8 @@ def members() -> Iterator[tuple[str, object]]:
                     yield f"{described.__name__}.{name}", member
 
 
-MEMBERS = [pytest.param(member, id=name) for name, member in members()]
+# Sorted: a native class has its members in another order in each process.
+MEMBERS = [pytest.param(member, id=name) for name, member in sorted(members(), key=itemgetter(0))]
 
 
 def text_of(member: object) -> str:

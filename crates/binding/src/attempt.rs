@@ -5,17 +5,15 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::cell::Guarded;
-use crate::dispatch;
-use crate::engine::{Engine, Owner};
+use crate::engine::Engine;
 use crate::errors;
 use crate::host;
-use crate::socket::Socket;
 
 /// One attempt to connect, which may have succeeded already. Else `follow` it.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Attempt {
-    engine: Py<Engine>,
-    token: Guarded<Token>,
+    pub engine: Py<Engine>,
+    pub token: Guarded<Token>,
     connected: bool,
     future: Guarded<Option<Py<PyAny>>>,
 }
@@ -50,30 +48,6 @@ impl Attempt {
     /// `TimeoutError` without an errno if it took too long.
     fn follow(&self, py: Python<'_>, future: Py<PyAny>) {
         drop(self.future.replace(py, Some(future)));
-    }
-
-    /// Makes the connection the socket's and calls its `open`. Returns a future if there is more to
-    /// wait for: an async `open`, a TLS handshake, the end of a connection whose `open` raised.
-    fn establish(
-        &self,
-        socket: &Bound<'_, Socket>,
-        options: &Bound<'_, PyAny>,
-        tls: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let py = socket.py();
-        let settings = self.engine.get().settings.of(options)?;
-        let driver = socket.get().prepare_tls(py, tls)?;
-        let token = self.token.replace(py, Token::NONE);
-        let engine = self.engine.bind(py);
-        drop(engine.get().take_owner(py, token));
-        let core = &engine.get().core;
-        core.with(|core| core.establish(token, settings, driver))?
-            .map_err(|error| errors::from_io(&error))?;
-        engine
-            .get()
-            .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
-        dispatch::opened(engine, socket, token)?;
-        socket.get().readiness(py)
     }
 
     /// Gives the attempt up; nothing is told any more.

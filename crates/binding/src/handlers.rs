@@ -7,7 +7,7 @@ use pyo3::types::{PyMapping, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arity::can_take;
-use crate::dispatch::Stage;
+use crate::stage::Stage;
 
 /// How incoming bytes are handed over.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod arity;
 mod attempt;
 mod buffers;
 mod cell;
+mod closing;
 mod context;
 mod dispatch;
 mod engine;
@@ -13,10 +14,14 @@ mod errors;
 mod handlers;
 mod host;
 mod listener;
+mod opening;
 mod pem;
 mod settings;
 mod socket;
+mod stage;
 mod tls;
+mod turns;
+mod work;
 
 #[pymodule(gil_used = true)]
 mod _core {

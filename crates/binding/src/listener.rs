@@ -14,7 +14,7 @@ use crate::tls::Way;
 /// The native half of a listener. `owner` is the public object that users see.
 #[pyclass(frozen, weakref, module = "mantou._core")]
 pub struct Listener {
-    engine: Py<Engine>,
+    pub engine: Py<Engine>,
     token: Guarded<Token>,
     handlers: Guarded<Option<Py<Handlers>>>,
     data: Guarded<Option<Py<PyAny>>>,
@@ -26,7 +26,7 @@ pub struct Listener {
     context: Context,
     connections: Guarded<usize>,
     /// Nothing is to stay open, not even what is being accepted this moment.
-    closes_all: Guarded<bool>,
+    pub closes_all: Guarded<bool>,
     /// Futures of those who wait for the last connection to go.
     waiters: Guarded<Vec<Py<PyAny>>>,
 }
@@ -156,22 +156,6 @@ impl Listener {
         let token = self.token.get(py);
         let fd = self.engine.get().core.with(|core| core.raw_fd(token))?;
         Ok(fd.unwrap_or(-1))
-    }
-
-    fn stop(this: &Bound<'_, Self>, close_active_connections: bool) -> PyResult<()> {
-        let py = this.py();
-        let listener = this.get();
-        listener.stop_accepting(py)?;
-        if close_active_connections {
-            listener.closes_all.replace(py, true);
-            for socket in listener.engine.get().sockets(py) {
-                let socket = socket.get();
-                if socket.came_from(py, this) {
-                    socket.close(py)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn reload(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {

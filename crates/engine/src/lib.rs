@@ -24,5 +24,5 @@ pub use listener::{Accepted, Acceptor};
 pub use poller::{Interest, Poller, Ready, Target};
 pub use state::ReadyState;
 pub use stream::{Driver, Endpoints, Outgoing, Pumped, Settings, Written};
-pub use sys::{Events, prefetch};
+pub use sys::{Events, prefetch_at};
 pub use token::Token;

@@ -4,12 +4,16 @@ use mantou_engine::{Accepted, Token};
 use pyo3::prelude::*;
 
 use super::calls::{call, has_handler, leaves_the_loop};
-use super::{ACCEPT_LIMIT, Stage};
-use crate::engine::{Engine, Owner};
+use super::endings::connect_failed;
+use crate::engine::Engine;
 use crate::errors;
 use crate::listener::Listener;
 use crate::socket::Socket;
+use crate::stage::Stage;
 use crate::tls;
+
+/// Connections that one listener gets in one turn.
+const ACCEPT_LIMIT: usize = 1024;
 
 pub(super) fn accept(
     engine: &Bound<'_, Engine>,
@@ -63,9 +67,7 @@ pub(super) fn accepted(
         socket.get().set_driver(py, driver);
     }
     from.add_connection(py);
-    engine
-        .get()
-        .set_owner(py, token, Owner::Socket(socket.clone().unbind()));
+    engine.get().set_owner(py, token, &socket);
     if let Some(factory) = from.data_factory(py) {
         // It may ask who is there.
         socket.get().start(py, token);
@@ -160,14 +162,4 @@ pub(super) fn on_established(
         call(engine, socket, Stage::Handshake, (socket, true, error));
     }
     socket.get().settle_ready(py)
-}
-
-/// The connection never came about.
-pub fn connect_failed(
-    engine: &Bound<'_, Engine>,
-    socket: &Bound<'_, Socket>,
-    error: &Bound<'_, PyAny>,
-) {
-    socket.get().fail(engine.py());
-    call(engine, socket, Stage::ConnectError, (socket, error));
 }

@@ -1,4 +1,8 @@
 //! Calling handlers, and acting on what they return or raise.
+//!
+//! A handler that returns a coroutine has its first step taken at once; the rest is a task. While
+//! it waits its socket is held: no other handler is called but `timeout`, which decides whether to
+//! go on waiting.
 
 use std::time::Instant;
 
@@ -8,10 +12,20 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyInt};
 
-use super::{Stage, Verdict, coroutines};
 use crate::engine::Engine;
 use crate::errors;
 use crate::socket::Socket;
+use crate::stage::Stage;
+
+/// What a handler wants to happen next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Default,
+    /// It returned True: the connection stays.
+    Keep,
+    /// Its coroutine will tell.
+    Later,
+}
 
 pub(super) fn has_handler(socket: &Bound<'_, Socket>, stage: Stage) -> bool {
     let handlers = socket.get().current_handlers(socket.py());
@@ -124,9 +138,7 @@ pub(super) fn weigh(
                 Verdict::Default
             }
         }
-        Ok(result) if is_coroutine(&result) => {
-            coroutines::begin(engine, socket, stage, cause, &result)
-        }
+        Ok(result) if is_coroutine(&result) => begin(engine, socket, stage, cause, &result),
         Ok(_) => Verdict::Default,
         Err(error) => {
             on_raised(engine, socket, stage, &error);
@@ -137,6 +149,48 @@ pub(super) fn weigh(
                 Verdict::Default
             }
         }
+    }
+}
+
+/// Runs an async handler up to its first wait; the rest of it will be a task.
+fn begin(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    cause: Option<&Bound<'_, PyAny>>,
+    coroutine: &Bound<'_, PyAny>,
+) -> Verdict {
+    let py = socket.py();
+    let context = socket.get().context();
+    let host = &engine.get().host;
+    let result = context.enter(py).and_then(|_entered| {
+        let watch = Watch::start(engine);
+        let result = host.begin(socket, stage as u8, cause, coroutine, context.object(py));
+        watch.stop(engine, socket, stage, coroutine);
+        result
+    });
+    match result {
+        Ok(None) => {
+            socket.get().add_coroutine(py, stage.holds());
+            if stage.holds() {
+                hold(socket, true);
+            }
+            Verdict::Later
+        }
+        // It never waited: as if it had been a plain function.
+        Ok(Some(result)) => weigh(engine, socket, stage, cause, Ok(result)),
+        Err(error) if is_cancellation(py, &error) => Verdict::Default,
+        Err(error) => weigh(engine, socket, stage, cause, Err(error)),
+    }
+}
+
+/// While a coroutine waits nothing more is read, and nothing but a broken connection reported.
+pub(super) fn hold(socket: &Bound<'_, Socket>, held: bool) {
+    let set = socket
+        .get()
+        .with(socket.py(), |core, token| core.set_held(token, held));
+    if let Err(error) = set {
+        error.write_unraisable(socket.py(), Some(socket.as_any()));
     }
 }
 

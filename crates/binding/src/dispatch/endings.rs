@@ -1,15 +1,14 @@
-//! How connections end: broken, idle, closed, or with the loop.
+//! How connections end: broken, idle, closed; and what async handlers say when they end.
 
 use mantou_engine::tls::TlsError;
 use mantou_engine::{CloseReason, Token};
 use pyo3::prelude::*;
 
-use super::beginnings::connect_failed;
-use super::calls::call;
-use super::{LAST_ROUNDS, Stage, Verdict, Work, coroutines, handle_notices};
-use crate::engine::{Engine, Owner};
+use super::calls::{Verdict, call, hold, weigh};
+use crate::engine::Engine;
 use crate::errors;
 use crate::socket::{Ending, Socket};
+use crate::stage::Stage;
 use crate::tls;
 
 /// An established TLS session broke: `error` is told, then the connection is closed.
@@ -29,10 +28,10 @@ pub(super) fn on_broken(
 
 pub(super) fn on_idle(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> {
     let py = engine.py();
-    let Some(Owner::Socket(socket)) = engine.get().owner(py, token) else {
+    let Some(socket) = engine.get().owner::<Socket>(py, token) else {
         return Ok(());
     };
-    let socket = socket.bind(py);
+    let socket = &socket;
     // Whoever is still deciding need not be asked again.
     if !socket.get().is_open(py)? || socket.get().is_deciding(py) {
         return Ok(());
@@ -44,7 +43,7 @@ pub(super) fn on_idle(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> 
     Ok(())
 }
 
-pub(super) fn give_up_idle(socket: &Bound<'_, Socket>) -> PyResult<()> {
+fn give_up_idle(socket: &Bound<'_, Socket>) -> PyResult<()> {
     let py = socket.py();
     let error = errors::timed_out("neither a byte was read nor written within the idle timeout");
     socket
@@ -58,14 +57,14 @@ pub(super) fn on_closed(
     reason: &CloseReason,
 ) -> PyResult<()> {
     let py = engine.py();
-    let owner = engine.get().take_owner(py, token);
+    let socket = engine.get().owner::<Socket>(py, token);
+    drop(engine.get().take_owner(py, token));
     let last_look =
         |core: &mut mantou_engine::Engine| (core.is_handshaking(token), core.release(token));
     let (handshaking, farewell) = engine.get().core.with(last_look)?;
-    let Some(Owner::Socket(socket)) = owner else {
+    let Some(socket) = socket else {
         return Ok(());
     };
-    let socket = socket.bind(py);
     let this = socket.get();
     let never_opened = this.is_shaking_hands(py);
     let failure = this.finish(py, farewell);
@@ -78,11 +77,31 @@ pub(super) fn on_closed(
         never_opened,
         handshaking,
     };
-    coroutines::end(engine, socket, ending)
+    end(engine, &socket, ending)
+}
+
+/// The connection is gone: says so, once its coroutines and those of the socket that it was upgraded
+/// from have ended. They are cancelled.
+fn end(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: Ending) -> PyResult<()> {
+    let py = engine.py();
+    let raw = busy_raw(socket);
+    if raw.is_none() && !socket.get().has_coroutines(py) {
+        say_goodbye(engine, socket, &ending);
+        return Ok(());
+    }
+    engine.get().core.with(mantou_engine::Engine::hold)?;
+    socket.get().set_ending(py, ending);
+    if let Some(raw) = raw {
+        let with = Ending::With(socket.clone().unbind());
+        raw.get().set_ending(py, with);
+        engine.get().host.cancel(&raw);
+    }
+    engine.get().host.cancel(socket);
+    Ok(())
 }
 
 /// The last events of a connection.
-pub(super) fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &Ending) {
+fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &Ending) {
     let Ending::Own {
         error,
         is_ours,
@@ -125,6 +144,16 @@ pub(super) fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>
     }
 }
 
+/// The connection never came about.
+pub fn connect_failed(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    error: &Bound<'_, PyAny>,
+) {
+    socket.get().fail(engine.py());
+    call(engine, socket, Stage::ConnectError, (socket, error));
+}
+
 /// Tells at once of an end that would be told of in the next turn.
 pub fn conclude_end(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> {
     if let Some(reason) = engine.get().core.with(|core| core.take_end(token))? {
@@ -133,39 +162,63 @@ pub fn conclude_end(engine: &Bound<'_, Engine>, token: Token) -> PyResult<()> {
     engine.get().check_fatal(engine.py())
 }
 
-/// The loop ends: nothing is left open, and everybody is told.
-pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
+/// An async handler has come to its end; what it says counts as if it had said so at once.
+pub fn finished(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    stage: Stage,
+    cause: Option<&Bound<'_, PyAny>>,
+    outcome: PyResult<Bound<'_, PyAny>>,
+) -> PyResult<()> {
     let py = engine.py();
-    let this = engine.get();
-    let mut work = Work::default();
-    for token in this.core.with(|core| core.tokens())? {
-        match this.owner(py, token) {
-            Some(Owner::Listener(listener)) => {
-                let owner = listener.get().owner(py);
-                let stopped = match owner {
-                    Some(owner) => owner.call_method0(py, "stop").map(drop),
-                    None => listener.get().stop_accepting(py),
-                };
-                if let Err(error) = stopped {
-                    error.write_unraisable(py, Some(listener.bind(py).as_any()));
-                }
-            }
-            Some(Owner::Attempt(_)) => {
-                drop(this.take_owner(py, token));
-                this.core.with(|core| core.cancel_attempt(token))?;
-            }
-            Some(Owner::Socket(_)) | None => {
-                this.core
-                    .with(|core| core.abandon(token, work.buffer.memory()))?;
-            }
+    let this = socket.get();
+    let verdict = weigh(engine, socket, stage, cause, outcome);
+    match (stage, verdict, cause) {
+        (Stage::Timeout, Verdict::Default, _) => give_up_idle(socket)?,
+        (Stage::Error, Verdict::Default, Some(cause)) => {
+            this.close_for(py, cause.clone().unbind())?;
         }
+        _ => {}
     }
-    for _ in 0..LAST_ROUNDS {
-        let count = this.core.with(|core| core.notices())?;
-        if count == 0 {
-            break;
+    this.remove_coroutine(py, stage.holds());
+    if stage.holds() && !this.is_held(py) {
+        hold(socket, false);
+        this.settle_ready(py)?;
+    }
+    conclude(engine, socket)
+}
+
+/// The connection broke while a coroutine waits.
+pub(super) fn on_lost(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) {
+    engine.get().host.cancel(socket);
+}
+
+/// Has those whose coroutines do not end, though they were cancelled, told all the same.
+pub fn end_without_waiting(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) -> PyResult<()> {
+    socket.get().forget_coroutines(engine.py());
+    conclude(engine, socket)
+}
+
+/// Says what had to wait for coroutines, if there are none any more.
+fn conclude(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) -> PyResult<()> {
+    let py = engine.py();
+    if socket.get().has_coroutines(py) || busy_raw(socket).is_some() {
+        return Ok(());
+    }
+    match socket.get().take_ending(py) {
+        Some(Ending::With(other)) => conclude(engine, other.bind(py)),
+        Some(ending) => {
+            engine.get().core.with(mantou_engine::Engine::unhold)?;
+            say_goodbye(engine, socket, &ending);
+            Ok(())
         }
-        handle_notices(engine, &mut work, count)?;
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The socket that this one was upgraded from, if coroutines of its handlers still wait.
+fn busy_raw<'py>(socket: &Bound<'py, Socket>) -> Option<Bound<'py, Socket>> {
+    let py = socket.py();
+    let raw = socket.get().raw(py)?.into_bound(py);
+    raw.get().has_coroutines(py).then_some(raw)
 }

@@ -7,13 +7,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use super::beginnings::on_established;
-use super::calls::{conclude, invoke};
+use super::calls::{call, conclude, invoke};
 use super::endings::on_broken;
-use super::{BUFFER_SIZE, Stage, Work, on_end};
 use crate::buffers::Draft;
 use crate::engine::Engine;
 use crate::handlers::BinaryType;
 use crate::socket::Socket;
+use crate::stage::Stage;
+use crate::work::{BUFFER_SIZE, Work};
 
 /// Bytes that one socket gets in one turn.
 const READ_LIMIT: usize = 512 * 1024;
@@ -52,7 +53,7 @@ pub(super) fn read(
                 }
             }
             Read::End => {
-                on_end(engine, socket);
+                call(engine, socket, Stage::End, (socket,));
                 return core.with(|core| core.end_handled(token));
             }
             Read::Ciphertext(n) => {

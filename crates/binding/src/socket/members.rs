@@ -11,7 +11,6 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::waiters::{Goal, lost_bytes};
 use super::{Cork, Ending, Phase, Socket};
 use crate::buffers::Outgoing;
-use crate::dispatch;
 use crate::errors;
 use crate::handlers::Handlers;
 use crate::host;
@@ -430,23 +429,6 @@ impl Socket {
             self.settle_closed(py, None);
         }
         Ok(future)
-    }
-
-    /// Gives up a connection whose `connect()` was cancelled. If it was opened, `close` is called
-    /// now; else nobody was told of it, and nobody will be.
-    fn _abandon(this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let socket = this.get();
-        let token = socket.token.get(py);
-        socket.with(py, core::Engine::terminate)?;
-        if !socket.is_shaking_hands(py) {
-            return dispatch::conclude_end(socket.engine.bind(py), token);
-        }
-        let farewell = socket.with(py, core::Engine::release)?;
-        drop(socket.engine.get().take_owner(py, token));
-        socket.finish(py, farewell);
-        socket.fail(py);
-        Ok(())
     }
 
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -193,6 +193,10 @@ impl Socket {
         self.phase.get(py) == Phase::Connecting
     }
 
+    pub fn token(&self, py: Python<'_>) -> Token {
+        self.token.get(py)
+    }
+
     pub fn owns(&self, py: Python<'_>, token: Token) -> bool {
         self.token.get(py) == token
     }

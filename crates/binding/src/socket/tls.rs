@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::Socket;
-use crate::engine::Owner;
 use crate::handlers::Handlers;
 use crate::tls::{self, Start, TlsTicket};
 
@@ -514,7 +513,7 @@ impl Socket {
         let secure = Bound::new(py, secure)?;
         let engine = raw.engine().get();
         drop(engine.take_owner(py, token));
-        engine.set_owner(py, token, Owner::Socket(secure.clone().unbind()));
+        engine.set_owner(py, token, &secure);
         secure.get().inherit(py, token, raw);
         engine
             .core

@@ -21,7 +21,7 @@ pub mod net;
 #[cfg(target_os = "linux")]
 pub use epoll::{Events, Selector};
 
-pub use cache::prefetch;
+pub use cache::{prefetch, prefetch_at};
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("mantou runs on Linux; another system needs a Selector beside sys/epoll.rs");

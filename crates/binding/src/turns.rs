@@ -4,16 +4,19 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use mantou_engine::{self as core, Interest, Target};
+use mantou_engine::{Interest, Target, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{Engine, Owner};
 use crate::cell::has_company;
-use crate::dispatch::{self, Stage, Work};
+use crate::dispatch;
+use crate::engine::Engine;
 use crate::errors;
+use crate::listener::Listener;
 use crate::settings;
 use crate::socket::Socket;
+use crate::stage::Stage;
+use crate::work::Work;
 
 /// The selector's bits, as Python's `selectors` has them.
 const EVENT_READ: u32 = 1;
@@ -32,14 +35,16 @@ impl Engine {
     /// The error of whoever wants to watch a descriptor of ours; in asyncio's words.
     fn in_use(&self, py: Python<'_>, fd: RawFd) -> PyResult<PyErr> {
         let token = self.core.with(|core| core.holder(fd))?;
-        let user = match token.and_then(|token| self.owner(py, token)) {
-            Some(Owner::Socket(socket)) => Some(socket.into_any()),
-            Some(Owner::Listener(listener)) => listener.get().owner(py),
-            Some(Owner::Attempt(_)) | None => None,
-        };
-        let user = match user {
-            Some(user) => user.bind(py).repr()?.to_string(),
-            None => "that is opening or closing".to_owned(),
+        let token = token.unwrap_or(Token::NONE);
+        let user = if let Some(socket) = self.owner::<Socket>(py, token) {
+            socket.repr()?.to_string()
+        } else if let Some(owner) = self
+            .owner::<Listener>(py, token)
+            .and_then(|it| it.get().owner(py))
+        {
+            owner.bind(py).repr()?.to_string()
+        } else {
+            "that is opening or closing".to_owned()
         };
         Ok(PyRuntimeError::new_err(format!(
             "File descriptor {fd} is used by transport {user}"
@@ -160,25 +165,6 @@ impl Engine {
         result.and_then(|()| engine.check_fatal(py))
     }
 
-    /// Makes `select()` return after the turn that is running.
-    fn interrupt(&self, py: Python<'_>) {
-        self.interrupted.replace(py, true);
-    }
-
-    /// Keeps the loop alive, until as many calls of `unhold()`.
-    fn hold(&self) -> PyResult<()> {
-        self.core.with(core::Engine::hold)
-    }
-
-    fn unhold(&self) -> PyResult<()> {
-        self.core.with(core::Engine::unhold)
-    }
-
-    #[getter]
-    fn referenced(&self) -> PyResult<bool> {
-        self.core.with(|core| core.is_referenced())
-    }
-
     /// An async handler's task is done: with a result, or with the exception that it raised.
     fn handler_finished(
         this: &Bound<'_, Self>,
@@ -191,20 +177,6 @@ impl Engine {
         let outcome = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
         dispatch::finished(this, socket, Stage::from_number(stage)?, cause, outcome)?;
         this.get().check_fatal(this.py())
-    }
-
-    /// The coroutines of a closed socket do not end: it is told of its end all the same.
-    fn end_without_waiting(this: &Bound<'_, Self>, socket: &Bound<'_, Socket>) -> PyResult<()> {
-        dispatch::end_without_waiting(this, socket)?;
-        this.get().check_fatal(this.py())
-    }
-
-    /// Ends everything: listeners stop, what is open is terminated and told so.
-    fn end(this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        this.get().ended.replace(py, true);
-        dispatch::end_all(this)?;
-        this.get().check_fatal(py)
     }
 }
 

@@ -1,0 +1,220 @@
+//! The engine object: all sockets of an event loop, and who owns which member.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use mantou_engine::{self as core, Poller, Token};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi::PyObject;
+use pyo3::prelude::*;
+use pyo3::{PyClass, PyTraverseError, PyVisit};
+
+use crate::cell::{Guarded, ThreadBound};
+use crate::errors;
+use crate::host::Host;
+use crate::settings::LastSettings;
+use crate::work::Work;
+
+/// All sockets of one thread's event loop, and the queue that they are polled with.
+#[pyclass(frozen, weakref, module = "mantou._core")]
+pub struct Engine {
+    pub core: ThreadBound<core::Engine>,
+    pub host: Host,
+    pub settings: LastSettings,
+    pub poller: Arc<Poller>,
+    /// Strong references: what is open stays alive.
+    owners: Guarded<Vec<Option<(Token, Py<PyAny>)>>>,
+    /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
+    pub work: Guarded<Option<Box<Work>>>,
+    pub interrupted: Guarded<bool>,
+    /// A `KeyboardInterrupt` or `SystemExit` on its way out of the loop.
+    fatal: Guarded<Option<PyErr>>,
+    pub ended: Guarded<bool>,
+    /// The loop is in debug mode: handlers that take long are named.
+    debugged: Guarded<bool>,
+}
+
+impl Engine {
+    /// The owner of a member: a socket, a listener or an attempt, which is told of its events.
+    /// `None` as well if it is one of the others.
+    #[inline]
+    pub fn owner<'py, T: PyClass>(&self, py: Python<'py>, token: Token) -> Option<Bound<'py, T>> {
+        let owner = self
+            .owners
+            .with(py, |owners| match owners.get(token.index()) {
+                Some(Some((member, owner))) if *member == token => Some(owner.clone_ref(py)),
+                _ => None,
+            });
+        owner?.into_bound(py).cast_into_exact().ok()
+    }
+
+    /// Has what the next event needs fetched from memory while this one is handled, its owner
+    /// being one of these.
+    #[inline]
+    pub fn prefetch<T>(&self, py: Python<'_>, token: Token) -> PyResult<()> {
+        self.core.with(|core| core.prefetch(token))?;
+        self.owners.with(py, |owners| {
+            if let Some(Some((_, owner))) = owners.get(token.index()) {
+                let size = size_of::<PyObject>() + size_of::<T>();
+                core::prefetch_at(owner.as_ptr().cast(), size);
+            }
+        });
+        Ok(())
+    }
+
+    pub fn set_owner<T>(&self, py: Python<'_>, token: Token, owner: &Bound<'_, T>) {
+        let owner = owner.as_any().clone().unbind();
+        let before = self.owners.with(py, |owners| {
+            if owners.len() <= token.index() {
+                owners.resize_with(token.index() + 1, || None);
+            }
+            owners[token.index()].replace((token, owner))
+        });
+        drop(before);
+    }
+
+    pub fn take_owner(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
+        self.owners
+            .with(py, |owners| match owners.get_mut(token.index()) {
+                Some(place) if place.as_ref().is_some_and(|(owned, _)| *owned == token) => {
+                    place.take().map(|(_, owner)| owner)
+                }
+                _ => None,
+            })
+    }
+
+    /// Everybody of that kind who owns something.
+    pub fn owners<'py, T: PyClass>(&self, py: Python<'py>) -> Vec<Bound<'py, T>> {
+        let all: Vec<Py<PyAny>> = self.owners.with(py, |owners| {
+            let owners = owners.iter().flatten();
+            owners.map(|(_, owner)| owner.clone_ref(py)).collect()
+        });
+        let cast = |owner: Py<PyAny>| owner.into_bound(py).cast_into_exact().ok();
+        all.into_iter().filter_map(cast).collect()
+    }
+
+    pub fn set_fatal(&self, py: Python<'_>, error: PyErr) {
+        drop(self.fatal.replace(py, Some(error)));
+    }
+
+    pub fn check_fatal(&self, py: Python<'_>) -> PyResult<()> {
+        self.fatal.replace(py, None).map_or(Ok(()), Err)
+    }
+
+    #[inline]
+    pub fn is_debugged(&self, py: Python<'_>) -> bool {
+        self.debugged.get(py)
+    }
+
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        if self.ended.get(py) {
+            return Err(PyRuntimeError::new_err(
+                "the event loop of this thread is closed",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let core = core::Engine::new().map_err(|error| errors::from_io(&error))?;
+        Ok(Self {
+            poller: Arc::clone(core.poller()),
+            core: ThreadBound::new(core),
+            host: Host::default(),
+            settings: LastSettings::default(),
+            owners: Guarded::new(Vec::new()),
+            work: Guarded::new(Some(Box::default())),
+            interrupted: Guarded::new(false),
+            fatal: Guarded::new(None),
+            ended: Guarded::new(false),
+            debugged: Guarded::new(false),
+        })
+    }
+
+    /// From now on this object stands for the event loop; None parts the two.
+    fn attach(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
+        let doorkeeper = host.as_ref().map(|host| host.clone_ref(py));
+        self.core.set_host(py, doorkeeper);
+        self.host.attach(py, host);
+    }
+
+    /// Whether handlers that take long are to be named.
+    fn set_debug(&self, py: Python<'_>, debug: bool) {
+        self.debugged.replace(py, debug);
+    }
+
+    /// In a forked child: parts from the parent's queue and connections. An engine that no loop
+    /// has run keeps its listeners; any other is the parent's. True if that leaves listeners behind.
+    fn begin_anew(&self, py: Python<'_>) -> PyResult<bool> {
+        let waits = self.host.is_awaited(py);
+        let begun = self.core.with(|core| {
+            let leaves = !waits && core.has_listeners();
+            core.begin_anew(waits).map(|()| leaves)
+        });
+        if !waits || !matches!(begun, Ok(Ok(_))) {
+            self.core.leave_behind();
+        }
+        begun?.map_err(|error| errors::from_io(&error))
+    }
+
+    /// `RuntimeError` if it belongs to the process that this one was forked from.
+    fn check_process(&self) -> PyResult<()> {
+        if self.core.is_left_behind() {
+            return Err(errors::left_behind());
+        }
+        Ok(())
+    }
+
+    /// It belongs to the process that this one was forked from.
+    #[getter]
+    fn left_behind(&self) -> bool {
+        self.core.is_left_behind()
+    }
+
+    /// The queue's own descriptor, readable whenever `turn()` has something to do.
+    fn fileno(&self) -> RawFd {
+        self.poller.as_raw_fd()
+    }
+
+    fn watch_from_outside(&self) -> PyResult<()> {
+        self.core.with(core::Engine::watch_from_outside)
+    }
+
+    /// Keeps the loop alive, until as many calls of `unhold()`.
+    fn hold(&self) -> PyResult<()> {
+        self.core.with(core::Engine::hold)
+    }
+
+    fn unhold(&self) -> PyResult<()> {
+        self.core.with(core::Engine::unhold)
+    }
+
+    #[getter]
+    fn referenced(&self) -> PyResult<bool> {
+        self.core.with(|core| core.is_referenced())
+    }
+
+    /// Makes `select()` return after the turn that is running.
+    fn interrupt(&self, py: Python<'_>) {
+        self.interrupted.replace(py, true);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.core.traverse(&visit)?;
+        self.host.traverse(&visit)?;
+        self.owners.traverse(&visit, |owners, visit| {
+            let mut owners = owners.iter().flatten();
+            owners.try_for_each(|(_, owner)| visit.call(owner))
+        })
+    }
+
+    fn __clear__(&self) {
+        self.core.clear();
+        self.host.clear();
+        drop(self.owners.take());
+    }
+}

@@ -1,0 +1,182 @@
+//! How Python opens things: sockets, attempts to connect, listeners.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::RawFd;
+
+use mantou_engine::{self as core, Token};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::attempt::Attempt;
+use crate::context::Context;
+use crate::dispatch;
+use crate::engine::Engine;
+use crate::errors;
+use crate::handlers::Handlers;
+use crate::listener::Listener;
+use crate::settings;
+use crate::socket::Socket;
+use crate::tls::Way;
+
+#[pymethods]
+impl Engine {
+    /// A socket that is not connected yet.
+    fn socket(
+        this: &Bound<'_, Self>,
+        handlers: Py<Handlers>,
+        data: Py<PyAny>,
+        hostname: &str,
+    ) -> PyResult<Py<Socket>> {
+        this.get().check_open(this.py())?;
+        Py::new(
+            this.py(),
+            Socket::new(
+                this.clone().unbind(),
+                Some(handlers),
+                None,
+                data,
+                hostname,
+                Context::current(this.py())?,
+            ),
+        )
+    }
+
+    /// Starts to connect to a socket address (a tuple) or a unix path (bytes), for so many seconds
+    /// at most. `bound` is a descriptor that has its local address already, or -1; it is the
+    /// engine's from now on.
+    fn connect(
+        this: &Bound<'_, Self>,
+        address: &Bound<'_, PyAny>,
+        bound: RawFd,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<Attempt>> {
+        let py = this.py();
+        let engine = this.get();
+        let started = match address.cast::<PyBytes>() {
+            Ok(path) => core::Attempt::unix(path.as_bytes()),
+            Err(_) => core::Attempt::tcp(socket_address(address)?, (bound >= 0).then_some(bound)),
+        };
+        let timeout = timeout.map(settings::duration);
+        let add = |attempt| engine.core.with(|core| core.add_attempt(attempt, timeout));
+        let added = match started.map(add) {
+            Ok(added) => added?,
+            Err(error) => Err(error),
+        };
+        let (token, connected) = added.map_err(|error| errors::from_io(&error))?;
+        let attempt = Py::new(py, Attempt::new(this.clone().unbind(), token, connected))?;
+        if !connected {
+            engine.set_owner(py, token, attempt.bind(py));
+        }
+        Ok(attempt)
+    }
+
+    /// Makes a connected descriptor the socket's and calls its `open`. Returns as
+    /// `Attempt.establish()` does.
+    fn adopt(
+        this: &Bound<'_, Self>,
+        fd: RawFd,
+        socket: &Bound<'_, Socket>,
+        options: &Bound<'_, PyAny>,
+        tls: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = this.py();
+        let engine = this.get();
+        engine.check_open(py)?;
+        let settings = engine.settings.of(options)?;
+        let driver = socket.get().prepare_tls(py, tls)?;
+        let token = engine
+            .core
+            .with(|core| core.adopt(fd, settings, driver))?
+            .map_err(|error| errors::from_io(&error))?;
+        engine.set_owner(py, token, socket);
+        dispatch::opened(this, socket, token)?;
+        socket.get().readiness(py)
+    }
+
+    /// Tells a socket that was never opened why.
+    fn connect_failed(
+        this: &Bound<'_, Self>,
+        socket: &Bound<'_, Socket>,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        dispatch::connect_failed(this, socket, error);
+        this.get().check_fatal(this.py())
+    }
+
+    /// Accepts connections from a descriptor that is bound and listening.
+    fn listen(
+        this: &Bound<'_, Self>,
+        fd: RawFd,
+        options: &Bound<'_, PyAny>,
+        handlers: Py<Handlers>,
+        data: Py<PyAny>,
+        data_factory: Option<Py<PyAny>>,
+        tls: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Listener>> {
+        let py = this.py();
+        let engine = this.get();
+        engine.check_open(py)?;
+        let settings = engine.settings.of(options)?;
+        let way = tls.map(Way::of).transpose()?;
+        let acceptor = way.as_ref().map(Way::acceptor);
+        let token = engine
+            .core
+            .with(|core| core.add_listener(fd, settings, acceptor))?
+            .map_err(|error| errors::from_io(&error))?;
+        let listener = Listener::new(
+            this.clone().unbind(),
+            token,
+            handlers,
+            data,
+            data_factory,
+            tls.map(|tls| tls.clone().unbind()),
+            Context::current(py)?,
+        );
+        let listener = Py::new(py, listener)?;
+        engine.set_owner(py, token, listener.bind(py));
+        Ok(listener)
+    }
+}
+
+#[pymethods]
+impl Attempt {
+    /// Makes the connection the socket's and calls its `open`. Returns a future if there is more to
+    /// wait for: an async `open`, a TLS handshake, the end of a connection whose `open` raised.
+    fn establish(
+        &self,
+        socket: &Bound<'_, Socket>,
+        options: &Bound<'_, PyAny>,
+        tls: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = socket.py();
+        let settings = self.engine.get().settings.of(options)?;
+        let driver = socket.get().prepare_tls(py, tls)?;
+        let token = self.token.replace(py, Token::NONE);
+        let engine = self.engine.bind(py);
+        drop(engine.get().take_owner(py, token));
+        let core = &engine.get().core;
+        core.with(|core| core.establish(token, settings, driver))?
+            .map_err(|error| errors::from_io(&error))?;
+        engine.get().set_owner(py, token, socket);
+        dispatch::opened(engine, socket, token)?;
+        socket.get().readiness(py)
+    }
+}
+
+/// `(host, port)` or `(host, port, flowinfo, scope_id)`, as `getaddrinfo` returns them.
+fn socket_address(address: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
+    let address = address.cast::<PyTuple>()?;
+    let host: String = address.get_item(0)?.extract()?;
+    let port: u16 = address.get_item(1)?.extract()?;
+    let number = |index: usize| match address.get_item(index) {
+        Ok(value) => value.extract::<u32>(),
+        Err(_) => Ok(0),
+    };
+    let literal = host.split('%').next().unwrap_or_default();
+    match literal.parse() {
+        Ok(IpAddr::V4(ip)) => Ok(SocketAddrV4::new(ip, port).into()),
+        Ok(IpAddr::V6(ip)) => Ok(SocketAddrV6::new(ip, port, number(2)?, number(3)?).into()),
+        Err(_) => Err(PyValueError::new_err(format!("not an address: {host}"))),
+    }
+}

@@ -1,0 +1,38 @@
+//! What the turns of one engine work with, kept from one to the next.
+
+use mantou_engine::Events;
+
+use crate::buffers::ReadBuffer;
+
+/// Bytes per read.
+pub const BUFFER_SIZE: usize = 512 * 1024;
+
+/// What a turn works with.
+pub struct Work {
+    pub events: Events,
+    /// The first event that is not handled yet.
+    pub next: usize,
+    pub buffer: ReadBuffer,
+    /// Bytes that the last read brought; the next is likely to bring about as many.
+    pub last_read: usize,
+    /// The last question for events came back empty.
+    pub was_idle: bool,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            events: Events::default(),
+            next: 0,
+            buffer: ReadBuffer::new(BUFFER_SIZE),
+            last_read: 0,
+            was_idle: false,
+        }
+    }
+}
+
+impl Work {
+    pub fn has_events(&self) -> bool {
+        self.next < self.events.len()
+    }
+}
