@@ -43,12 +43,14 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
             on_member(engine, work, token, ready)?;
             core.with(mantou_engine::Engine::sync_dirty)?;
             let elapsed = start.elapsed();
-            if elapsed > SLICE {
-                break;
-            }
-            if elapsed > offer && has_company(engine.py()) {
+            if elapsed > offer {
+                if elapsed > SLICE {
+                    break;
+                }
                 offer = elapsed + OFFER;
-                engine.py().detach(std::thread::yield_now);
+                if has_company(engine.py()) {
+                    engine.py().detach(std::thread::yield_now);
+                }
             }
         }
     }
