@@ -17,7 +17,7 @@ import pytest
 
 import mantou
 from tests.kernel import TIME_WAIT, FullListener, intruders, option, tcp_states, unused_port
-from tests.support import Peer, Recorder, accepted
+from tests.support import Peer, Recorder, accepted, fill
 
 V6 = kernel.AF_INET6
 
@@ -234,9 +234,13 @@ async def test_accepted_sockets_have_the_settings(no_delay: bool) -> None:
 
 async def test_accepted_sockets_have_the_limits() -> None:
     recorder = Recorder()
-    async with accepted(recorder, write_limit=10, idle_timeout=0.1) as (socket, peer):
+    async with accepted(recorder, write_limit=10) as (socket, peer):
+        fill(socket)
         with pytest.raises(BufferError):
             socket.write_all(b"12345678901")
+        socket.terminate()
+    recorder = Recorder()
+    async with accepted(recorder, idle_timeout=0.1) as (socket, peer):
         assert await peer.receive_until_fin() == b""
         await recorder.until("close")
     assert recorder.names == ["open", "timeout", "close"]

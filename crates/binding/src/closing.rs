@@ -1,4 +1,4 @@
-//! How Python closes things: all at once, a listener with its connections, a connect() given up.
+//! How Python closes things: all at once, a listener with its connections, an attempt given up.
 
 use mantou_engine as core;
 use pyo3::prelude::*;

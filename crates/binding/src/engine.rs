@@ -15,6 +15,9 @@ use crate::host::Host;
 use crate::settings::LastSettings;
 use crate::work::Work;
 
+/// A member and its owner. The reference is strong: what is open stays alive.
+type Owned = (Token, Py<PyAny>);
+
 /// All sockets of one thread's event loop, and the queue that they are polled with.
 #[pyclass(frozen, weakref, module = "mantou._core")]
 pub struct Engine {
@@ -22,8 +25,7 @@ pub struct Engine {
     pub host: Host,
     pub settings: LastSettings,
     pub poller: Arc<Poller>,
-    /// Strong references: what is open stays alive.
-    owners: Guarded<Vec<Option<(Token, Py<PyAny>)>>>,
+    owners: Guarded<Vec<Option<Owned>>>,
     /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
     pub work: Guarded<Option<Box<Work>>>,
     pub interrupted: Guarded<bool>,
