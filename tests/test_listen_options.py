@@ -236,8 +236,9 @@ async def test_accepted_sockets_have_the_limits() -> None:
     recorder = Recorder()
     async with accepted(recorder, write_limit=10) as (socket, peer):
         fill(socket)
-        with pytest.raises(BufferError):
-            socket.write_all(b"12345678901")
+        socket.write_all(b"1")
+        with pytest.raises(BufferError, match="write_limit=10"):
+            socket.write_all(b"2345678901")
         socket.terminate()
     recorder = Recorder()
     async with accepted(recorder, idle_timeout=0.1) as (socket, peer):
