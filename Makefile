@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint types rust-test build debug-test bench bench-suite docstrings \
+.PHONY: help demo test versions lint types rust-test build debug-test bench bench-suite bench-builds docstrings \
 	format clean
 
 help: ## List these targets
@@ -70,6 +70,9 @@ bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 
 bench-suite: $(BUILT) ## Compare with C, Bun, Node and asyncio's kin (ARGS="--list", "--scenarios 'echo-*'")
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
+
+bench-builds: $(BUILT) ## Compare with another build (ARGS="../before", a checkout where make build ran)
+	@$(BIN)/python benchmarks/builds.py $(ARGS)
 
 docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
 	$(BIN)/python -m tools.docstrings

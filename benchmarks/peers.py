@@ -38,6 +38,8 @@ class Peer:
     tls: frozenset[str] = ALL_ROLES
     limits: str = ""
     """Why it does not take part in everything."""
+    root: Path = ROOT
+    """The checkout whose build of mantou it runs on."""
 
     def roles(self, tls: bool) -> frozenset[str]:
         return self.tls if tls else self.plain
@@ -120,7 +122,8 @@ def server_command(peer: Peer, role: str, files: tuple[str, ...]) -> list[str]:
         script = str(HERE / "servers" / f"{peer.program}_server.mjs")
         return [program(peer.program), script, role, *files]
     arguments = [peer.loop] if peer.loop else []
-    return [sys.executable, str(HERE / "servers" / peer.program), *arguments, role, *files]
+    server = str(HERE / "servers" / peer.program)
+    return [str(interpreter(peer.root)), server, *arguments, role, *files]
 
 
 def client_command(
@@ -136,7 +139,17 @@ def client_command(
         script = str(HERE / "clients" / f"{peer.program}_client.mjs")
         return [program(peer.program), script, *arguments]
     script = "mantou_client.py" if peer.program.startswith("mantou") else "stream_client.py"
-    return [sys.executable, str(HERE / "clients" / script), peer.loop, *arguments]
+    client = str(HERE / "clients" / script)
+    return [str(interpreter(peer.root)), client, peer.loop, *arguments]
+
+
+def interpreter(root: Path) -> Path:
+    """Return the Python of a checkout; of our own, the one that runs this."""
+    return Path(sys.executable) if root == ROOT else root / ".venv" / "bin" / "python"
+
+
+def commit(root: Path) -> str:
+    return run(["git", "-C", str(root), "describe", "--always", "--dirty"])
 
 
 def program(name: str) -> str:
