@@ -16,6 +16,7 @@ from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, context, secured
 
 __all__ = [
     "Event",
+    "Gate",
     "Handshaker",
     "Peer",
     "RawListener",
@@ -121,6 +122,23 @@ class Handshaker(Recorder):
 
     def handshake(self, socket: mantou.Socket[Any], success: bool, error: Any) -> object:
         return self._note("handshake", socket, success, error)
+
+
+class Gate:
+    """Something that coroutines wait for, and what became of them."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.entered = 0
+        self.cancelled = 0
+
+    async def wait(self) -> None:
+        self.entered += 1
+        try:
+            await self.opened.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
 
 
 # What a connection runs over. The peer speaks Python's ssl for "tls"; what its tests expect is the

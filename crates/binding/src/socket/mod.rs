@@ -4,7 +4,7 @@
 #![allow(clippy::doc_markdown)]
 
 use mantou_engine::{self as core, Farewell, ReadyState, Token};
-use pyo3::exceptions::{PyConnectionError, PyValueError};
+
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -15,10 +15,14 @@ use crate::handlers::Handlers;
 use crate::listener::Listener;
 use crate::tls::Start;
 
+mod handling;
 mod members;
+mod securing;
 mod tls;
 mod waiters;
 
+use handling::Coroutines;
+pub use handling::Ending;
 use waiters::Goal;
 
 /// Bun's numbers for what the engine does not know of.
@@ -40,27 +44,6 @@ enum Phase {
     Failed,
     /// A TLS socket took the connection over; `close` is called with its own.
     Detached,
-}
-
-/// What is to be said of a connection that is gone, when nobody is busy with it any more.
-pub enum Ending {
-    Own {
-        error: Option<Py<PyAny>>,
-        /// The error is a handler's own, or that of a limit which the owner has set.
-        is_ours: bool,
-        never_opened: bool,
-        handshaking: bool,
-    },
-    /// It comes with that of the socket that took the connection over.
-    With(Py<Socket>),
-}
-
-/// Coroutines of async handlers that wait.
-#[derive(Clone, Copy, Default)]
-struct Coroutines {
-    /// Those that keep the other handlers waiting.
-    holders: u16,
-    others: u16,
 }
 
 /// A connection. Made by `connect()`, by listeners and by `upgrade_tls()`.
@@ -250,202 +233,12 @@ impl Socket {
         self.phase.replace(py, Phase::Failed);
     }
 
-    // TLS that begins, at once or later
-
     pub fn hostname(&self) -> &str {
         &self.hostname
     }
 
     pub fn engine(&self) -> &Py<Engine> {
         &self.engine
-    }
-
-    /// The session of a client that connects with these `TlsSettings`.
-    pub fn prepare_tls(
-        &self,
-        py: Python<'_>,
-        settings: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<core::Driver>> {
-        let Some(settings) = settings else {
-            return Ok(None);
-        };
-        let start = Start::new(settings, false, &self.hostname)?;
-        self.begin_with(py, start).map(Some)
-    }
-
-    /// Keeps how TLS begins until it has begun, and returns the engine's part of it.
-    pub fn begin_with(&self, py: Python<'_>, start: Start) -> PyResult<core::Driver> {
-        let (driver, foreign) = start.driver(py)?;
-        self.tls_start.replace(py, Some(Box::new(start)));
-        self.set_driver(py, foreign);
-        Ok(driver)
-    }
-
-    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
-        drop(self.driver.replace(py, driver));
-    }
-
-    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.driver.cloned(py)
-    }
-
-    pub fn set_driver_error(&self, py: Python<'_>, error: Py<PyAny>) {
-        drop(self.driver_error.replace(py, Some(error)));
-    }
-
-    pub fn take_driver_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.driver_error.replace(py, None)
-    }
-
-    /// TLS has begun; how cannot be changed any more.
-    pub fn forget_tls_start(&self, py: Python<'_>) {
-        drop(self.tls_start.replace(py, None));
-    }
-
-    /// Changes how TLS begins, as long as it has not.
-    pub fn restart(
-        &self,
-        py: Python<'_>,
-        what: &str,
-        change: impl FnOnce(&mut Start) -> PyResult<()>,
-    ) -> PyResult<()> {
-        let late =
-            || PyValueError::new_err(format!("{what} is only possible before the handshake"));
-        if !self.with(py, |core, token| core.can_restart(token))? {
-            return Err(late());
-        }
-        let mut start = match self.tls_start.replace(py, None) {
-            Some(start) => *start,
-            None => self.accepted_start(py)?.ok_or_else(late)?,
-        };
-        change(&mut start)?;
-        if let core::Driver::Native(session) = self.begin_with(py, start)? {
-            self.with(py, |core, token| core.replace_session(token, session))?;
-        }
-        Ok(())
-    }
-
-    /// How an accepted socket begins TLS.
-    fn accepted_start(&self, py: Python<'_>) -> PyResult<Option<Start>> {
-        let listener = self.listener.as_ref().map(Py::get);
-        let settings = listener.and_then(|listener| listener.tls(py));
-        let start = settings.map(|settings| Start::new(settings.bind(py), true, &self.hostname));
-        start.transpose()
-    }
-
-    /// Lets go of its connection, for a TLS socket to take it over.
-    pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
-        let token = self.token.get(py);
-        let state = |core: &mut core::Engine| (core.can_upgrade(token), core.is_secure(token));
-        let (open, secure) = self.engine.get().core.with(state)?;
-        if !open || self.phase.get(py) != Phase::Open {
-            return Err(PyConnectionError::new_err((
-                libc::ENOTCONN,
-                "only an open socket can be upgraded to TLS",
-            )));
-        }
-        if secure {
-            return Err(PyValueError::new_err("the socket speaks TLS already"));
-        }
-        let last_look = |core: &mut core::Engine| (core.farewell(token), core.queued(token));
-        let (mut farewell, queued) = self.engine.get().core.with(last_look)?;
-        // What waits still leaves in clear, as this socket's.
-        farewell.bytes_written += queued as u64;
-        self.farewell.replace(py, farewell);
-        self.token.replace(py, Token::NONE);
-        self.phase.replace(py, Phase::Detached);
-        Ok(token)
-    }
-
-    /// The TLS socket for the connection that `begin_upgrade` let go of.
-    pub fn successor(
-        &self,
-        py: Python<'_>,
-        this: &Bound<'_, Self>,
-        handlers: Py<Handlers>,
-        data: Py<PyAny>,
-    ) -> Self {
-        let listener = self
-            .listener
-            .as_ref()
-            .map(|listener| listener.clone_ref(py));
-        let engine = self.engine.clone_ref(py);
-        let context = self.context.share(py);
-        let socket = Self::new(
-            engine,
-            Some(handlers),
-            listener,
-            data,
-            &self.hostname,
-            context,
-        );
-        socket.raw.replace(py, Some(this.clone().unbind()));
-        socket
-    }
-
-    /// Takes over a connection, and those who wait for its bytes to be sent.
-    pub fn inherit(&self, py: Python<'_>, token: Token, from: &Self) {
-        self.token.replace(py, token);
-        let waiting = from.waiters.with(py, |waiters| {
-            let sent = |(goal, _): &(Goal, _)| matches!(goal, Goal::Sent(_));
-            let (waiting, rest) = std::mem::take(waiters).into_iter().partition(sent);
-            *waiters = rest;
-            let waiting: Vec<(Goal, Py<PyAny>)> = waiting;
-            waiting
-        });
-        drop(self.waiters.replace(py, waiting));
-    }
-
-    pub fn take_raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
-        self.raw.replace(py, None)
-    }
-
-    pub fn raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
-        self.raw.cloned(py)
-    }
-
-    // Its handlers
-
-    pub fn context(&self) -> &Context {
-        &self.context
-    }
-
-    pub fn add_coroutine(&self, py: Python<'_>, holds: bool) {
-        self.coroutines.with(py, |all| *all.counter(holds) += 1);
-    }
-
-    pub fn remove_coroutine(&self, py: Python<'_>, holds: bool) {
-        let less = |all: &mut Coroutines| {
-            let counter = all.counter(holds);
-            *counter = counter.saturating_sub(1);
-        };
-        self.coroutines.with(py, less);
-    }
-
-    pub fn forget_coroutines(&self, py: Python<'_>) {
-        self.coroutines.replace(py, Coroutines::default());
-    }
-
-    /// A coroutine keeps its other handlers waiting.
-    pub fn is_held(&self, py: Python<'_>) -> bool {
-        self.coroutines.get(py).holders > 0
-    }
-
-    /// The coroutine of its `timeout` handler waits.
-    pub fn is_deciding(&self, py: Python<'_>) -> bool {
-        self.coroutines.get(py).others > 0
-    }
-
-    pub fn has_coroutines(&self, py: Python<'_>) -> bool {
-        self.is_held(py) || self.is_deciding(py)
-    }
-
-    pub fn set_ending(&self, py: Python<'_>, ending: Ending) {
-        drop(self.ending.replace(py, Some(Box::new(ending))));
-    }
-
-    pub fn take_ending(&self, py: Python<'_>) -> Option<Ending> {
-        self.ending.replace(py, None).map(|ending| *ending)
     }
 
     pub fn last_facts<R: Default>(
@@ -480,16 +273,6 @@ impl Socket {
             Phase::Leaving | Phase::Closed => ReadyState::Closed as i8,
             Phase::Open => self.look(py, |core, token| core.ready_state(token))? as i8,
         })
-    }
-}
-
-impl Coroutines {
-    fn counter(&mut self, holds: bool) -> &mut u16 {
-        if holds {
-            &mut self.holders
-        } else {
-            &mut self.others
-        }
     }
 }
 

@@ -1,0 +1,156 @@
+//! How TLS begins on it: at once, changed before the handshake, or by an upgrade.
+
+use mantou_engine::{self as core, Token};
+use pyo3::exceptions::{PyConnectionError, PyValueError};
+use pyo3::prelude::*;
+
+use super::waiters::Goal;
+use super::{Phase, Socket};
+use crate::handlers::Handlers;
+use crate::tls::Start;
+
+impl Socket {
+    /// The session of a client that connects with these `TlsSettings`.
+    pub fn prepare_tls(
+        &self,
+        py: Python<'_>,
+        settings: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<core::Driver>> {
+        let Some(settings) = settings else {
+            return Ok(None);
+        };
+        let start = Start::new(settings, false, &self.hostname)?;
+        self.begin_with(py, start).map(Some)
+    }
+
+    /// Keeps how TLS begins until it has begun, and returns the engine's part of it.
+    pub fn begin_with(&self, py: Python<'_>, start: Start) -> PyResult<core::Driver> {
+        let (driver, foreign) = start.driver(py)?;
+        self.tls_start.replace(py, Some(Box::new(start)));
+        self.set_driver(py, foreign);
+        Ok(driver)
+    }
+
+    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
+        drop(self.driver.replace(py, driver));
+    }
+
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.driver.cloned(py)
+    }
+
+    pub fn set_driver_error(&self, py: Python<'_>, error: Py<PyAny>) {
+        drop(self.driver_error.replace(py, Some(error)));
+    }
+
+    pub fn take_driver_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.driver_error.replace(py, None)
+    }
+
+    /// TLS has begun; how cannot be changed any more.
+    pub fn forget_tls_start(&self, py: Python<'_>) {
+        drop(self.tls_start.replace(py, None));
+    }
+
+    /// Changes how TLS begins, as long as it has not.
+    pub fn restart(
+        &self,
+        py: Python<'_>,
+        what: &str,
+        change: impl FnOnce(&mut Start) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let late =
+            || PyValueError::new_err(format!("{what} is only possible before the handshake"));
+        if !self.with(py, |core, token| core.can_restart(token))? {
+            return Err(late());
+        }
+        let mut start = match self.tls_start.replace(py, None) {
+            Some(start) => *start,
+            None => self.accepted_start(py)?.ok_or_else(late)?,
+        };
+        change(&mut start)?;
+        if let core::Driver::Native(session) = self.begin_with(py, start)? {
+            self.with(py, |core, token| core.replace_session(token, session))?;
+        }
+        Ok(())
+    }
+
+    /// How an accepted socket begins TLS.
+    fn accepted_start(&self, py: Python<'_>) -> PyResult<Option<Start>> {
+        let listener = self.listener.as_ref().map(Py::get);
+        let settings = listener.and_then(|listener| listener.tls(py));
+        let start = settings.map(|settings| Start::new(settings.bind(py), true, &self.hostname));
+        start.transpose()
+    }
+
+    /// Lets go of its connection, for a TLS socket to take it over.
+    pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
+        let token = self.token.get(py);
+        let state = |core: &mut core::Engine| (core.can_upgrade(token), core.is_secure(token));
+        let (open, secure) = self.engine.get().core.with(state)?;
+        if !open || self.phase.get(py) != Phase::Open {
+            return Err(PyConnectionError::new_err((
+                libc::ENOTCONN,
+                "only an open socket can be upgraded to TLS",
+            )));
+        }
+        if secure {
+            return Err(PyValueError::new_err("the socket speaks TLS already"));
+        }
+        let last_look = |core: &mut core::Engine| (core.farewell(token), core.queued(token));
+        let (mut farewell, queued) = self.engine.get().core.with(last_look)?;
+        // What waits still leaves in clear, as this socket's.
+        farewell.bytes_written += queued as u64;
+        self.farewell.replace(py, farewell);
+        self.token.replace(py, Token::NONE);
+        self.phase.replace(py, Phase::Detached);
+        Ok(token)
+    }
+
+    /// The TLS socket for the connection that `begin_upgrade` let go of.
+    pub fn successor(
+        &self,
+        py: Python<'_>,
+        this: &Bound<'_, Self>,
+        handlers: Py<Handlers>,
+        data: Py<PyAny>,
+    ) -> Self {
+        let listener = self
+            .listener
+            .as_ref()
+            .map(|listener| listener.clone_ref(py));
+        let engine = self.engine.clone_ref(py);
+        let context = self.context.share(py);
+        let socket = Self::new(
+            engine,
+            Some(handlers),
+            listener,
+            data,
+            &self.hostname,
+            context,
+        );
+        socket.raw.replace(py, Some(this.clone().unbind()));
+        socket
+    }
+
+    /// Takes over a connection, and those who wait for its bytes to be sent.
+    pub fn inherit(&self, py: Python<'_>, token: Token, from: &Self) {
+        self.token.replace(py, token);
+        let waiting = from.waiters.with(py, |waiters| {
+            let sent = |(goal, _): &(Goal, _)| matches!(goal, Goal::Sent(_));
+            let (waiting, rest) = std::mem::take(waiters).into_iter().partition(sent);
+            *waiters = rest;
+            let waiting: Vec<(Goal, Py<PyAny>)> = waiting;
+            waiting
+        });
+        drop(self.waiters.replace(py, waiting));
+    }
+
+    pub fn take_raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
+        self.raw.replace(py, None)
+    }
+
+    pub fn raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
+        self.raw.cloned(py)
+    }
+}
