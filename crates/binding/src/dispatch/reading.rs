@@ -58,8 +58,11 @@ pub(super) fn read(
             }
             Read::Ciphertext(n) => {
                 let ciphertext = received(engine.py(), work, draft, n)?;
-                pump(engine, socket, token, &ciphertext)?;
+                pump(engine, work, socket, token, &ciphertext)?;
                 left = left.saturating_sub(n);
+                if !socket.get().owns(socket.py(), token) {
+                    return Ok(());
+                }
             }
             Read::Established => on_established(engine, socket, token)?,
             Read::Broken(error) => return on_broken(engine, socket, &error),
@@ -97,9 +100,11 @@ fn received<'py>(
     }
 }
 
-/// Has the socket's own driver of TLS open `ciphertext`, and seal what waits to be sent.
+/// Has the socket's own driver of TLS open `ciphertext`, and seal what waits to be sent. What it
+/// opened is delivered, if its turn has come.
 pub(super) fn pump(
     engine: &Bound<'_, Engine>,
+    work: &mut Work,
     socket: &Bound<'_, Socket>,
     token: Token,
     ciphertext: &Bound<'_, PyBytes>,
@@ -140,7 +145,29 @@ pub(super) fn pump(
         peer_closed,
         broken,
     };
-    core.with(|core| core.pumped(token, &pumped))
+    if core.with(|core| core.pumped(token, &pumped))? {
+        on_plaintext(engine, work, socket, plaintext);
+    }
+    Ok(())
+}
+
+/// As `on_data`, for what is bytes already.
+fn on_plaintext<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &mut Work,
+    socket: &Bound<'py, Socket>,
+    bytes: Bound<'py, PyBytes>,
+) {
+    let handlers = socket.get().current_handlers(socket.py());
+    let binary_type = handlers.map(|handlers| handlers.get().binary_type);
+    if binary_type == Some(BinaryType::Bytes) {
+        call(engine, socket, Stage::Data, (socket, bytes));
+        return;
+    }
+    for piece in bytes.as_bytes().chunks(BUFFER_SIZE) {
+        work.buffer.memory()[..piece.len()].copy_from_slice(piece);
+        on_data(engine, work, None, socket, piece.len());
+    }
 }
 
 #[inline]

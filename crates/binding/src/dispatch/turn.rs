@@ -79,8 +79,13 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
             Some(Notice::Pump(token)) => {
                 if let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) {
-                    pump(engine, &socket, token, &PyBytes::new(engine.py(), b""))?;
-                    read(engine, work, &socket, token)?;
+                    let nothing = PyBytes::new(engine.py(), b"");
+                    pump(engine, work, &socket, token, &nothing)?;
+                    // The kernel tells of what has come; of what was opened nobody else does.
+                    let core = &engine.get().core;
+                    if core.with(|core| core.has_unread(token))? {
+                        read(engine, work, &socket, token)?;
+                    }
                 }
             }
             Some(Notice::Unread(token)) => {

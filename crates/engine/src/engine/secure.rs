@@ -46,14 +46,29 @@ impl Engine {
         secure.map(Secure::take_outgoing).unwrap_or_default()
     }
 
-    /// What came of ciphertext, or of `take_outgoing`.
-    pub fn pumped(&mut self, token: Token, pumped: &Pumped<'_>) {
-        if let Some(stream) = self.stream_mut(token)
-            && !stream.state.is_closed()
-        {
-            stream.pumped(pumped);
-            self.settle(token);
+    /// What came of ciphertext, or of `take_outgoing`. True if the plaintext is to be delivered
+    /// now; else it is read later.
+    pub fn pumped(&mut self, token: Token, pumped: &Pumped<'_>) -> bool {
+        let now = self.timers.now();
+        let Some(stream) = self.stream_mut(token) else {
+            return false;
+        };
+        if stream.state.is_closed() {
+            return false;
         }
+        let at_once = stream.pumped(pumped);
+        if at_once {
+            stream.bytes_read += pumped.plaintext.len() as u64;
+            if stream.is_timed() {
+                stream.date(now);
+            }
+        }
+        self.settle(token);
+        at_once
+    }
+
+    pub fn has_unread(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::has_unread)
     }
 
     /// Whether TLS can begin: both directions are open, and nothing is lost.
@@ -85,7 +100,7 @@ impl Engine {
     }
 
     pub fn remind_if_unread(&mut self, token: Token) {
-        if self.stream(token).is_some_and(Stream::has_unread) {
+        if self.has_unread(token) {
             self.remind(token);
         }
     }

@@ -174,9 +174,15 @@ impl Secure {
         Outgoing { plaintext, finish }
     }
 
-    fn pumped(&mut self, pumped: &Pumped<'_>, queue: &mut SendQueue) {
-        queue.push(pumped.output);
-        self.unread.extend_from_slice(pumped.plaintext);
+    /// Whether plaintext that has just come of a read may be delivered right away.
+    fn delivers_at_once(&self) -> bool {
+        self.established && !self.has_unread()
+    }
+
+    fn pumped(&mut self, pumped: &Pumped<'_>, keeps_plaintext: bool) {
+        if keeps_plaintext {
+            self.unread.extend_from_slice(pumped.plaintext);
+        }
         if pumped.established && !self.established {
             self.established = true;
             self.news = true;

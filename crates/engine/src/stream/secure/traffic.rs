@@ -61,13 +61,27 @@ impl Stream {
         }
     }
 
-    /// What a foreign driver has done.
-    pub fn pumped(&mut self, pumped: &Pumped<'_>) {
-        if let Some(secure) = &mut self.secure {
-            secure.pumped(pumped, &mut self.queue);
-            secure.note_queued(self.sent + self.queue.len() as u64);
-            self.send_own();
+    /// What a foreign driver has done. True if its plaintext is the caller's to deliver now: then
+    /// it was not kept here.
+    pub fn pumped(&mut self, pumped: &Pumped<'_>) -> bool {
+        let wanted = self.state.delivers() && self.state.wants_input();
+        let Some(secure) = &mut self.secure else {
+            return false;
+        };
+        let at_once = wanted && !pumped.plaintext.is_empty() && secure.delivers_at_once();
+        secure.pumped(pumped, !at_once);
+        let output = pumped.output;
+        secure.note_queued(self.sent + (self.queue.len() + output.len()) as u64);
+        let sent = if self.queue.is_empty() && !output.is_empty() {
+            self.send(output)
+        } else {
+            0
+        };
+        if self.broken.is_none() {
+            self.queue.push(&output[sent..]);
         }
+        self.send_own();
+        at_once
     }
 
     pub fn secure(&mut self) -> Option<&mut Secure> {
