@@ -14,6 +14,8 @@ import signal
 
 import mantou
 
+SIGNALS = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
+
 
 class Echo(mantou.SocketHandler[None]):
     def open(self, socket: mantou.Socket[None]) -> None:
@@ -32,13 +34,18 @@ def start_process() -> int:
     """Forks a process that serves until it is told to stop; returns its number."""
     process = os.fork()
     if process == 0:
-        # Ctrl-C reaches every process of a terminal; the first one decides.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, and the first decides.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGINT})
         try:
             mantou.run()
         finally:
             os._exit(0)
     return process
+
+
+def take_ended() -> int:
+    """The number of a process that has ended, or 0."""
+    return os.waitpid(-1, os.WNOHANG)[0]
 
 
 def main() -> None:
@@ -50,19 +57,19 @@ def main() -> None:
 
     listener = mantou.listen(hostname=options.hostname, port=options.port, socket=Echo())
     print(f"listening on {listener.hostname}:{listener.port}", flush=True)
+    # Blocked, they come one at a time, when they are asked for: never between a fork and its note.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     processes = {start_process() for _ in range(options.processes)}
-    try:
-        while True:
-            process, _ = os.wait()
-            processes.remove(process)
-            processes.add(start_process())  # in place of one that died
-    except KeyboardInterrupt:
-        for process in processes:
-            os.kill(process, signal.SIGTERM)
-        for process in processes:
-            os.waitpid(process, 0)
-        listener.stop()
-        print("bye")
+    while signal.sigwait(SIGNALS) == signal.SIGCHLD:
+        while ended := take_ended():
+            processes.remove(ended)
+            processes.add(start_process())
+    for process in processes:
+        os.kill(process, signal.SIGTERM)
+    for process in processes:
+        os.waitpid(process, 0)
+    listener.stop()
+    print("bye")
 
 
 if __name__ == "__main__":
