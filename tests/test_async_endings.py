@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mantou
+from tests.conftest import LOOPS
 from tests.support import (
     Handshaker,
     Peer,
@@ -206,3 +207,38 @@ async def test_a_connect_that_is_cancelled_again_still_waits_for_close(link: str
         with pytest.raises(asyncio.CancelledError):
             await connecting
         assert client.names == ["open", "close"]
+
+
+# Leaving
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_what_leaves_the_loop_leaves_it_once(kind: str, exception: type[BaseException]) -> None:
+    """Raised by a coroutine that had waited: `main()` and all sockets still have their end."""
+    order: list[str] = []
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        await asyncio.sleep(0)
+        raise exception
+
+    async def on_close(socket: Socket, error: BaseException | None) -> None:
+        await asyncio.sleep(0)
+        order.append("closed")
+
+    async def main() -> None:
+        recorder = Recorder(data=on_data, close=on_close)
+        listener = mantou.listen(hostname="127.0.0.1", port=0, socket=recorder)
+        peers = [Peer.connect_at_once(("127.0.0.1", listener.port)) for _ in range(2)]
+        try:
+            await recorder.until("open", 2)
+            await peers[0].send(b"x")
+            await asyncio.Event().wait()
+        finally:
+            order.append("main ends")
+            for peer in peers:
+                peer.close()
+
+    with pytest.raises(exception), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(main())
+    assert order == ["main ends", "closed", "closed"]

@@ -96,6 +96,9 @@ class Host:
         if not task.cancelled():
             error = task.exception()
             result = task.result() if error is None else None
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                # The task has let it out of the loop already, which may be cleaning up by now.
+                error = None
         self._engine.handler_finished(socket, stage, cause, result, error)
 
     def cancel(self, socket: Socket[Any]) -> None:
