@@ -209,7 +209,30 @@ async def test_a_connect_that_is_cancelled_again_still_waits_for_close(link: str
         assert client.names == ["open", "close"]
 
 
-# Leaving
+# Beginning and leaving
+
+
+async def test_a_first_step_that_gives_way_lets_others_go_first() -> None:
+    """Also where no task stood by and it got the one that was just made."""
+    order: list[str] = []
+
+    async def child() -> None:
+        order.append("child")
+
+    async def on_data(socket: Socket, data: bytes) -> None:
+        task = asyncio.create_task(child())
+        asyncio.get_running_loop().call_soon(order.append, "callback")
+        await asyncio.sleep(0)
+        order.append("handler")
+        await task
+
+    recorder = Recorder(data=on_data)
+    async with accepted(recorder) as (_, peer):
+        for count in (1, 2):
+            await peer.send(b"x")
+            while order.count("handler") < count:
+                await others_had_their_turn()
+    assert order == ["child", "callback", "handler"] * 2
 
 
 @pytest.mark.parametrize("kind", LOOPS)
