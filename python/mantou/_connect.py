@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket as kernel
 from collections.abc import Iterable
@@ -150,8 +151,7 @@ async def connect(**options: Any) -> Socket[Any]:
             failure = await waiting
         except asyncio.CancelledError:
             socket._abandon()
-            # It may be that the coroutine of an async `open` has to end first.
-            await socket._closed()
+            await _seen_out(socket)
             raise
         except OSError as error:
             locate(error, request.target.where)
@@ -159,6 +159,17 @@ async def connect(**options: Any) -> Socket[Any]:
         if failure is not None:
             raise failure
     return socket
+
+
+async def _seen_out(socket: Socket[Any]) -> None:
+    """Returns when `close` was called, however often it is cancelled meanwhile.
+
+    The coroutine of an async `open` may have to end first.
+    """
+    closed = socket._closed()
+    while not closed.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(closed)
 
 
 async def _open(

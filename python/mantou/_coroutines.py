@@ -59,6 +59,10 @@ class Runner:
         return self._reserve
 
 
+# What a coroutine waits for is not known, or the task waits for it already.
+_NOTHING = object()
+
+
 class _Rest(Coroutine[Any, Any, object]):
     """What is left of a coroutine after its first step; until there is one, it waits for that."""
 
@@ -68,19 +72,24 @@ class _Rest(Coroutine[Any, Any, object]):
         self._coroutine: AnyCoroutine | None = None
         self._context: Context | None = None
         # What the coroutine waits for since its first step, until the task waits for it.
-        self._awaited: Any = None
+        self._awaited: Any = _NOTHING
 
     def take(self, coroutine: AnyCoroutine, context: Context, awaited: object) -> None:
         self._coroutine, self._context, self._awaited = coroutine, context, awaited
-        if self._begun is not None and not self._begun.done():
+        if self._begun is None:
+            return
+        if awaited is None:
+            # It gives way, as in sleep(0): to whatever was to run before the task wakes up.
+            self._awaited = _NOTHING
+        if not self._begun.done():
             self._begun.set_result(None)
 
     def send(self, value: object) -> Any:
         if self._coroutine is None or self._context is None:
             self._begun = self._loop.create_future()
             return next(iter(self._begun))
-        awaited, self._awaited = self._awaited, None
-        if awaited is not None:
+        awaited, self._awaited = self._awaited, _NOTHING
+        if awaited is not _NOTHING:
             return awaited
         return self._context.run(self._coroutine.send, value)
 
@@ -88,8 +97,8 @@ class _Rest(Coroutine[Any, Any, object]):
         # Tasks give the exception itself, and nothing else.
         if self._coroutine is None or self._context is None:
             raise error
-        awaited, self._awaited = self._awaited, None
-        if awaited is not None and awaited.cancel():
+        awaited, self._awaited = self._awaited, _NOTHING
+        if awaited not in (None, _NOTHING) and awaited.cancel():
             # The task would have cancelled it, had it waited for it already.
             return awaited
         return self._context.run(self._coroutine.throw, error)

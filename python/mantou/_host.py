@@ -32,6 +32,8 @@ class Host:
         self._coroutines = Runner()
         # The coroutines that wait, of each socket.
         self._tasks: dict[Socket[Any], set[asyncio.Task[object]]] = {}
+        # Those of them that were told that the connection is gone.
+        self._cancelled: set[asyncio.Task[object]] = set()
         self._runs_tasks = True
         # On a loop that is not ours: the generator whose end is the end of the engine.
         self.guard: AsyncGenerator[None, None] | None = None
@@ -81,6 +83,7 @@ class Host:
         task: asyncio.Task[object],
     ) -> None:
         tasks = self._tasks.get(socket, set())
+        self._cancelled.discard(task)
         if task not in tasks:
             # It comes too late: the loop has ended, and the socket was told of its end.
             return
@@ -93,11 +96,19 @@ class Host:
         if not task.cancelled():
             error = task.exception()
             result = task.result() if error is None else None
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                # The task has let it out of the loop already, which may be cleaning up by now.
+                error = None
         self._engine.handler_finished(socket, stage, cause, result, error)
 
     def cancel(self, socket: Socket[Any]) -> None:
-        """Cancels the coroutines of a socket whose connection is gone."""
-        for task in self._tasks.get(socket, ()):
+        """Cancels the coroutines of a socket whose connection is gone.
+
+        Each of them once, whatever becomes of the connection then: it may be cleaning up.
+        """
+        waiting = self._tasks.get(socket, set()) - self._cancelled
+        self._cancelled |= waiting
+        for task in waiting:
             task.cancel()
 
     def called(self, handler: object, name: str, socket: Socket[Any], seconds: float) -> None:

@@ -44,7 +44,7 @@ pub fn from_write_all(error: &WriteAllError, given: usize) -> PyErr {
 /// The `error` argument of the `close` handler.
 pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
     let error = match reason {
-        CloseReason::Clean => return None,
+        CloseReason::Finished | CloseReason::Clean => return None,
         CloseReason::Io(error) => from_io(error),
         CloseReason::Tls(error) => tls::to_exception(py, error),
         CloseReason::HandshakeTimedOut => tls::handshake_timeout(py),

@@ -7,7 +7,9 @@ use crate::tls::TlsError;
 /// Why a connection ended.
 #[derive(Debug)]
 pub enum CloseReason {
-    /// Both sides finished, or we gave it up ourselves.
+    /// Both sides finished.
+    Finished,
+    /// We gave it up ourselves.
     Clean,
     /// The connection broke.
     Io(io::Error),

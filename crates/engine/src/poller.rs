@@ -35,12 +35,14 @@ impl Interest {
     };
 }
 
-/// What the kernel says of a member. `broken` (an error or a full hang-up) comes unasked.
+/// What the kernel says of a member. `broken` (an error or a full hang-up) comes unasked; `failed`
+/// are the errors among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ready {
     pub readable: bool,
     pub writable: bool,
     pub broken: bool,
+    pub failed: bool,
 }
 
 /// Who an event is for.

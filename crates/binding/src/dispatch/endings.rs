@@ -77,26 +77,23 @@ pub(super) fn on_closed(
         never_opened,
         handshaking,
     };
-    end(engine, &socket, ending)
-}
-
-/// The connection is gone: says so, once its coroutines and those of the socket that it was upgraded
-/// from have ended. They are cancelled.
-fn end(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: Ending) -> PyResult<()> {
-    let py = engine.py();
-    let raw = busy_raw(socket);
-    if raw.is_none() && !socket.get().has_coroutines(py) {
-        say_goodbye(engine, socket, &ending);
+    let raw = busy_raw(&socket);
+    if raw.is_none() && !this.has_coroutines(py) {
+        say_goodbye(engine, &socket, &ending);
         return Ok(());
     }
+    // It is told once its coroutines and those of the socket that it was upgraded from have ended.
     engine.get().core.with(mantou_engine::Engine::hold)?;
-    socket.get().set_ending(py, ending);
+    this.set_ending(py, ending);
     if let Some(raw) = raw {
         let with = Ending::With(socket.clone().unbind());
         raw.get().set_ending(py, with);
         engine.get().host.cancel(&raw);
     }
-    engine.get().host.cancel(socket);
+    // Where both sides have finished nothing was lost, and whoever had the last word may go on.
+    if !matches!(reason, CloseReason::Finished) {
+        engine.get().host.cancel(&socket);
+    }
     Ok(())
 }
 
@@ -125,7 +122,7 @@ fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &
     } else if *handshaking {
         call(engine, socket, Stage::Handshake, (socket, false, &why()));
     }
-    if this.is_awaited(py) {
+    if this.is_awaited(py) && (error.is_some() || *never_opened || *handshaking) {
         this.settle_unready(py, &why(), *is_ours);
     }
     if let Some(raw) = this.take_raw(py) {

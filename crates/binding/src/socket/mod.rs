@@ -209,10 +209,13 @@ impl Socket {
     /// `open` and `handshake` have been called, and the connection goes on.
     pub fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
         let fails = self.failure.with(py, |failure| failure.is_some());
-        if fails || self.is_held(py) || self.phase.get(py) == Phase::ShakingHands {
+        let ends = self.ending.with(py, |ending| ending.is_some());
+        if fails || ends || self.is_held(py) || self.phase.get(py) == Phase::ShakingHands {
             return Ok(false);
         }
-        self.with(py, |core, token| !core.is_handshaking(token))
+        self.with(py, |core, token| {
+            !core.is_handshaking(token) && !core.is_doomed(token)
+        })
     }
 
     /// Its connection is gone. Returns why it was closed, where that is known here.

@@ -38,7 +38,7 @@ impl Engine {
                 self.close_broken(token, error);
                 return Event::Nothing;
             }
-            if stream.state.held {
+            if stream.state.held && stream.note_hang_up(ready.failed) {
                 self.settle(token);
                 return Event::Lost;
             }

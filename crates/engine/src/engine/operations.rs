@@ -181,6 +181,11 @@ impl Engine {
             .is_some_and(|stream| stream.state.is_open())
     }
 
+    /// Whether it broke while its owner was busy.
+    pub fn is_doomed(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::is_doomed)
+    }
+
     pub fn delivers(&self, token: Token) -> bool {
         self.stream(token)
             .is_some_and(|stream| stream.state.delivers() && !stream.state.paused)

@@ -55,7 +55,12 @@ impl Engine {
             return self.ask_for_pump(token);
         }
         if stream.state.is_over() {
-            return self.close(token, false, CloseReason::Clean);
+            let reason = if stream.state.is_open() {
+                CloseReason::Finished
+            } else {
+                CloseReason::Clean
+            };
+            return self.close(token, false, reason);
         }
         if let Some(error) = stream.take_broken() {
             return self.close_broken(token, error);
@@ -126,7 +131,7 @@ impl Engine {
     pub(super) fn close_broken(&mut self, token: Token, error: io::Error) {
         let had_ended = self.stream(token).is_some_and(Stream::had_ended);
         let reason = if had_ended {
-            CloseReason::Clean
+            CloseReason::Finished
         } else {
             CloseReason::Io(error)
         };

@@ -104,6 +104,8 @@ pub struct Stream {
     pub watch_sends: bool,
     /// The kernel reports a hang-up that is not to be acted on yet.
     hung: bool,
+    /// It broke while the owner was busy, who was told that.
+    lost: bool,
     /// Bytes moved since the engine last looked.
     active: bool,
     /// The close timeout is running.
@@ -150,6 +152,7 @@ impl Stream {
             drain_if_refused: false,
             watch_sends: false,
             hung: false,
+            lost: false,
             active: true,
             ending: false,
             idle: settings.idle_timeout.map_or(0, millis),
@@ -304,6 +307,19 @@ impl Stream {
         }
         let known = self.borrow_fd().and_then(net::take_error);
         Some(known.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ECONNRESET)))
+    }
+
+    /// The same while the owner is busy. Whether the connection is lost: it is not where a read is
+    /// going to meet that, nor where both sides have just finished.
+    pub fn note_hang_up(&mut self, failed: bool) -> bool {
+        let lost = self.hung && (failed || !self.state.fin_sent());
+        self.lost |= lost;
+        lost
+    }
+
+    /// Whether all that its owner will hear of it is that it broke.
+    pub fn is_doomed(&self) -> bool {
+        self.lost && !self.state.paused
     }
 }
 

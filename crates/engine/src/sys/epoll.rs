@@ -168,6 +168,7 @@ impl Events {
                 readable: has(libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR),
                 writable: has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
                 broken: has(libc::EPOLLHUP | libc::EPOLLERR),
+                failed: has(libc::EPOLLERR),
             };
             (key, ready)
         })
