@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket as kernel
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 import mantou
 from mantou._attach import running_engine
-from tests.support import Recorder, accepted, every_stream, listen
+from tests.support import Recorder, accepted, every_link, every_stream, listen
 from tests.test_loop import run_script
 
 # Said by Python 3.12 and later of a process with threads. The children here run nothing of theirs.
@@ -90,6 +91,34 @@ async def test_a_worker_does_not_keep_connections_open(link: str) -> None:
             assert await peer.receive(1) == b""
             await server.until("close")
         assert server.errors == [None]
+
+
+async def test_a_thread_beside_the_loop_may_fork() -> None:
+    server = echo()
+    with contextlib.ExitStack() as stack:
+        async with accepted(server) as (socket, peer):
+            assert socket.listener is not None
+            inodes = [os.fstat(it.fileno()).st_ino for it in (socket, socket.listener)]
+            worker = await asyncio.to_thread(stack.enter_context, idle_worker())
+            assert not any(worker.holds(inode) for inode in inodes)
+            await peer.send(b"still here")
+            assert await peer.receive(10) == b"still here"
+
+
+async def test_a_child_may_fork_again() -> None:
+    def is_heard() -> None:
+        with listen(echo()) as listener:
+            kernel.create_connection(("127.0.0.1", listener.port)).close()
+
+    def act() -> None:
+        # What the hooks raise goes nowhere else.
+        sys.unraisablehook = lambda _: os._exit(2)
+        grandchild = Child(is_heard)
+        _, status = os.waitpid(grandchild.pid, 0)
+        assert status == 0
+
+    async with accepted(echo()):
+        assert await Child(act).succeeded()
 
 
 async def test_a_worker_does_not_keep_a_reset_back() -> None:
@@ -174,6 +203,28 @@ async def test_what_is_inherited_from_a_loop_cannot_be_used() -> None:
         assert await peer.receive(10) == b"still here"
         assert server.names == ["open", "data"]
         assert server.sockets[0] is socket
+
+
+@every_link
+async def test_what_is_inherited_from_a_loop_can_be_looked_at(link: str) -> None:
+    async with accepted(echo(), link) as (socket, _):
+
+        def known() -> list[object]:
+            ends = [socket.local_address, socket.local_port, socket.local_family]
+            return [*ends, socket.remote_address, socket.remote_port, socket.remote_family]
+
+        before, listener = known(), socket.listener
+        shown = repr(socket)
+        assert "established" in shown
+
+        def act() -> None:
+            assert (known(), socket.listener) == (before, listener)
+            # Ours is closed, whatever the parent's is.
+            assert repr(socket) == shown.replace("established", "closed")
+            assert "stopped" in repr(listener)
+
+        assert await Child(act).succeeded()
+        assert (repr(socket), known()) == (shown, before)
 
 
 def test_a_loop_that_was_made_before_cannot_be_run() -> None:
