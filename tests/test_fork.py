@@ -296,6 +296,66 @@ def test_a_child_that_goes_on_in_the_loop_is_stopped(place: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("place", ["handler", "coroutine"])
+def test_a_child_may_exit_from_within_the_loop(place: str) -> None:
+    result = run_script(f"""
+        import asyncio, os, sys, mantou
+
+        child = None
+
+        def fork():
+            global child
+            child = os.fork()
+            if child == 0:
+                sys.exit(7)
+
+        class Server(mantou.SocketHandler):
+            def data(self, socket, data):
+                if data == b"fork" and {place == "handler"}:
+                    fork()
+                socket.write(data)
+
+        async def main():
+            listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Server())
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            if {place == "coroutine"}:
+                fork()
+            writer.write(b"fork")
+            assert await reader.readexactly(4) == b"fork"
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            writer.close()
+            await writer.wait_closed()
+            listener.stop()
+            return os.waitstatus_to_exitcode(status)
+
+        sys.exit(mantou.run(main()))
+    """)
+    assert result.returncode == 7, result.stderr
+    # The parent's loop is not what the child failed at.
+    assert "belong to the process" not in result.stderr
+
+
+@pytest.mark.parametrize("runner", ["asyncio.run", "uvloop.run"])
+def test_a_child_that_exits_from_within_a_foreign_loop_says_nothing(runner: str) -> None:
+    result = run_script(f"""
+        import asyncio, os, sys, mantou, uvloop
+
+        async def main():
+            mantou.listen(hostname="127.0.0.1", port=0, socket={{"open": print}})
+            child = os.fork()
+            if child == 0:
+                sys.exit(7)
+            # The child has taken the loop's own descriptors out of the queue that they share.
+            _, status = os.waitpid(child, 0)
+            os._exit(os.waitstatus_to_exitcode(status))
+
+        {runner}(main())
+    """)
+    assert result.returncode == 7, result.stderr
+    assert "mantou" not in result.stderr
+    assert "_end_with" not in result.stderr
+
+
 # Listeners that no loop has run yet are everybody's
 
 

@@ -136,8 +136,10 @@ class Host:
         # Those who do not even listen to that are left behind.
         self._leave_behind()
 
-    def end_at_once(self) -> None:
+    def end_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
         """Terminates what is open. The loop does not run, so neither do async handlers."""
+        # The garbage collector clears weak references before it has a loop closed.
+        self._loop = weakref.ref(loop)
         self._runs_tasks = False
         self._engine.end()
         self._leave_behind()

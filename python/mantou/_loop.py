@@ -105,7 +105,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         try:
             if not (self._ended or self.is_running() or self._engine.left_behind):
                 self._ended = True
-                self._host.end_at_once()
+                self._host.end_at_once(self)
         finally:
             super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
@@ -166,7 +166,7 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
         raise RuntimeError("mantou.run() cannot be called from a running event loop")
     if main is not None and not inspect.iscoroutine(main):
         raise TypeError(f"run() needs a coroutine, got {main!r}")
-    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+    with _Runner(debug=debug, loop_factory=new_event_loop) as runner:
         if main is not None:
             return cast("T", runner.run(main))
         loop = cast("EventLoop", runner.get_loop())
@@ -177,6 +177,15 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
             )
         runner.run(loop.until_idle())
         return None
+
+
+class _Runner(asyncio.Runner):
+    def close(self) -> None:
+        loop = cast("EventLoop", self.get_loop())
+        # In a forked child there is nothing to run, and what ends it shall be told as it is.
+        forked = loop.engine.left_behind
+        with contextlib.suppress(RuntimeError) if forked else contextlib.nullcontext():
+            super().close()
 
 
 class _EngineSelector(selectors.BaseSelector):
