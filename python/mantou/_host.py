@@ -93,6 +93,9 @@ class Host:
         if not task.cancelled():
             error = task.exception()
             result = task.result() if error is None else None
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            # Raised out of the loop by the task's step already: not a second time, into its end.
+            error = None
         self._engine.handler_finished(socket, stage, cause, result, error)
 
     def cancel(self, socket: Socket[Any]) -> None:
