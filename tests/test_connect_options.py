@@ -237,6 +237,48 @@ async def test_a_name_that_cannot_be_resolved() -> None:
     assert recorder.events == [("connect_error", caught.value)]
 
 
+async def test_a_resolver_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        raise LookupError("no resolver is configured")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    recorder = Recorder()
+    with pytest.raises(LookupError) as caught:
+        await mantou.connect(hostname="some.test", port=80, socket=recorder)
+    assert recorder.events == [("connect_error", caught.value)]
+
+
+async def test_a_resolver_that_answers_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FullListener() as silent:
+        # Noticed while the first attempt is under way.
+        resolve(monkeypatch, ("127.0.0.1", silent.port), ("another.test", silent.port))
+        before = tcp_states(silent.port).count(SYN_SENT)
+        recorder = Recorder()
+        with pytest.raises(ValueError, match="not an address") as caught:
+            await mantou.connect(hostname="some.test", port=silent.port, socket=recorder)
+        assert recorder.events == [("connect_error", caught.value)]
+        assert tcp_states(silent.port).count(SYN_SENT) == before
+
+
+async def test_a_resolver_that_answers_with_other_families(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        return found
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    found: list[Any] = [(kernel.AF_UNIX, kernel.SOCK_STREAM, 0, "", "/run/some")]
+    recorder = Recorder()
+    with pytest.raises(kernel.gaierror) as caught:
+        await mantou.connect(hostname="some.test", port=80, socket=recorder)
+    assert recorder.events == [("connect_error", caught.value)]
+    with RawListener() as raw:
+        address = ("127.0.0.1", raw.port)
+        found.append((kernel.AF_INET, kernel.SOCK_STREAM, 6, "", address))
+        async with joined(Recorder(), raw, hostname="some.test") as (socket, _):
+            assert (socket.remote_address, socket.remote_port) == address
+
+
 @pytest.mark.alone
 async def test_the_next_address_follows_a_refusal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawListener() as raw:

@@ -90,6 +90,21 @@ def test_every_event_is_watched(
     assert len(named) == int(debug)
 
 
+def test_a_data_factory_is_watched(complaints: Callable[[], list[str]]) -> None:
+    class Factory:
+        def make(self, socket: Socket) -> None:
+            block()
+
+    async def main() -> None:
+        asyncio.get_running_loop().slow_callback_duration = SLOW / 2
+        async with accepted(Recorder(), data_factory=Factory().make):
+            pass
+
+    mantou.run(main(), debug=True)
+    (message,) = complaints()
+    assert "Factory.data_factory of <mantou.Socket" in message
+
+
 @pytest.mark.loops("asyncio", "uvloop")
 async def test_on_other_loops_too(complaints: Callable[[], list[str]]) -> None:
     """If their debug mode was on when the first socket was made."""

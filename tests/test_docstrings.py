@@ -11,12 +11,13 @@ import socket as kernel
 import ssl
 from collections.abc import Callable, Iterator
 from operator import itemgetter
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import mantou
 from mantou import errors
+from mantou._handlers import D
 from mantou._options import parse_connect, parse_listen
 from tests.support import Recorder, connected
 from tools.docstrings import __main__ as docstrings
@@ -38,6 +39,11 @@ FUNCTIONS = [mantou.connect, mantou.listen, mantou.run, mantou.new_event_loop]
 OPTIONS = options.described(ast.parse((docstrings.PACKAGE / "_option_types.py").read_text()))
 DICTIONARIES = [name for name in OPTIONS if not name.startswith("_")]
 INTERNAL = {"engine", "until_idle"}
+HANDLERS = [
+    name
+    for name in vars(mantou.SocketHandler)
+    if inspect.isfunction(getattr(mantou.SocketHandler, name))
+]
 
 
 def members() -> Iterator[tuple[str, object]]:
@@ -111,6 +117,18 @@ def test_every_member_is_described(member: object) -> None:
 )
 def test_every_member_says_what_bun_calls_it(member: object) -> None:
     assert re.search(r"\bBun: `|\bNot in Bun\b", text_of(member))
+
+
+@pytest.mark.parametrize("dictionary", DICTIONARIES)
+def test_the_types_of_options_can_be_asked_for(dictionary: str) -> None:
+    """As validators and generators of documentation do."""
+    hints = get_type_hints(getattr(mantou, dictionary))
+    assert set(hints) == set(OPTIONS[dictionary])
+
+
+def test_the_types_of_handlers_can_be_asked_for() -> None:
+    for name in HANDLERS:
+        assert get_type_hints(getattr(mantou.SocketHandler, name))["socket"] == mantou.Socket[D]
 
 
 @pytest.mark.parametrize("dictionary", DICTIONARIES)

@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket as kernel
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 import mantou
 from mantou._attach import running_engine
-from tests.support import Recorder, accepted, every_stream, listen
+from tests.support import Recorder, accepted, every_link, every_stream, listen
 from tests.test_loop import run_script
 
 # Said by Python 3.12 and later of a process with threads. The children here run nothing of theirs.
@@ -90,6 +91,34 @@ async def test_a_worker_does_not_keep_connections_open(link: str) -> None:
             assert await peer.receive(1) == b""
             await server.until("close")
         assert server.errors == [None]
+
+
+async def test_a_thread_beside_the_loop_may_fork() -> None:
+    server = echo()
+    with contextlib.ExitStack() as stack:
+        async with accepted(server) as (socket, peer):
+            assert socket.listener is not None
+            inodes = [os.fstat(it.fileno()).st_ino for it in (socket, socket.listener)]
+            worker = await asyncio.to_thread(stack.enter_context, idle_worker())
+            assert not any(worker.holds(inode) for inode in inodes)
+            await peer.send(b"still here")
+            assert await peer.receive(10) == b"still here"
+
+
+async def test_a_child_may_fork_again() -> None:
+    def is_heard() -> None:
+        with listen(echo()) as listener:
+            kernel.create_connection(("127.0.0.1", listener.port)).close()
+
+    def act() -> None:
+        # What the hooks raise goes nowhere else.
+        sys.unraisablehook = lambda _: os._exit(2)
+        grandchild = Child(is_heard)
+        _, status = os.waitpid(grandchild.pid, 0)
+        assert status == 0
+
+    async with accepted(echo()):
+        assert await Child(act).succeeded()
 
 
 async def test_a_worker_does_not_keep_a_reset_back() -> None:
@@ -176,6 +205,28 @@ async def test_what_is_inherited_from_a_loop_cannot_be_used() -> None:
         assert server.sockets[0] is socket
 
 
+@every_link
+async def test_what_is_inherited_from_a_loop_can_be_looked_at(link: str) -> None:
+    async with accepted(echo(), link) as (socket, _):
+
+        def known() -> list[object]:
+            ends = [socket.local_address, socket.local_port, socket.local_family]
+            return [*ends, socket.remote_address, socket.remote_port, socket.remote_family]
+
+        before, listener = known(), socket.listener
+        shown = repr(socket)
+        assert "established" in shown
+
+        def act() -> None:
+            assert (known(), socket.listener) == (before, listener)
+            # Ours is closed, whatever the parent's is.
+            assert repr(socket) == shown.replace("established", "closed")
+            assert "stopped" in repr(listener)
+
+        assert await Child(act).succeeded()
+        assert (repr(socket), known()) == (shown, before)
+
+
 def test_a_loop_that_was_made_before_cannot_be_run() -> None:
     loop = mantou.new_event_loop()
     # Its queue has to be the parent's alone.
@@ -243,6 +294,66 @@ def test_a_child_that_goes_on_in_the_loop_is_stopped(place: str) -> None:
         os._exit(5 if child == 0 else 0)
     """)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("place", ["handler", "coroutine"])
+def test_a_child_may_exit_from_within_the_loop(place: str) -> None:
+    result = run_script(f"""
+        import asyncio, os, sys, mantou
+
+        child = None
+
+        def fork():
+            global child
+            child = os.fork()
+            if child == 0:
+                sys.exit(7)
+
+        class Server(mantou.SocketHandler):
+            def data(self, socket, data):
+                if data == b"fork" and {place == "handler"}:
+                    fork()
+                socket.write(data)
+
+        async def main():
+            listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Server())
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            if {place == "coroutine"}:
+                fork()
+            writer.write(b"fork")
+            assert await reader.readexactly(4) == b"fork"
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            writer.close()
+            await writer.wait_closed()
+            listener.stop()
+            return os.waitstatus_to_exitcode(status)
+
+        sys.exit(mantou.run(main()))
+    """)
+    assert result.returncode == 7, result.stderr
+    # The parent's loop is not what the child failed at.
+    assert "belong to the process" not in result.stderr
+
+
+@pytest.mark.parametrize("runner", ["asyncio.run", "uvloop.run"])
+def test_a_child_that_exits_from_within_a_foreign_loop_says_nothing(runner: str) -> None:
+    result = run_script(f"""
+        import asyncio, os, sys, mantou, uvloop
+
+        async def main():
+            mantou.listen(hostname="127.0.0.1", port=0, socket={{"open": print}})
+            child = os.fork()
+            if child == 0:
+                sys.exit(7)
+            # The child has taken the loop's own descriptors out of the queue that they share.
+            _, status = os.waitpid(child, 0)
+            os._exit(os.waitstatus_to_exitcode(status))
+
+        {runner}(main())
+    """)
+    assert result.returncode == 7, result.stderr
+    assert "mantou" not in result.stderr
+    assert "_end_with" not in result.stderr
 
 
 # Listeners that no loop has run yet are everybody's

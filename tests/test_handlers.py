@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mantou
-from tests.conftest import LoopErrors
+from tests.conftest import LOOPS, LoopErrors
 from tests.support import (
     Peer,
     RawListener,
@@ -527,8 +527,9 @@ async def test_reload_checks_what_it_gets(link: str) -> None:
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("stage", ["open", "data", "end", "close", "timeout", "error", "factory"])
 @pytest.mark.parametrize("wrap", [False, True], ids=["plain", "async"])
+@pytest.mark.parametrize("kind", LOOPS)
 def test_what_means_to_leave_leaves(
-    exception: type[BaseException], stage: str, wrap: bool, loop_errors: LoopErrors
+    exception: type[BaseException], stage: str, wrap: bool, kind: str, loop_errors: LoopErrors
 ) -> None:
     def leave(socket: object, *_: object) -> None:
         raise exception
@@ -555,6 +556,6 @@ def test_what_means_to_leave_leaves(
         finally:
             peer.close()
 
-    with pytest.raises(exception):
-        mantou.run(main())
+    with pytest.raises(exception), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(main())
     assert recorder.names.count("close") == (0 if stage == "factory" else 1)

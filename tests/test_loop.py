@@ -309,6 +309,25 @@ async def test_dropping_another_loop_inside_a_running_one() -> None:
     peer.close()
 
 
+def test_a_loop_that_is_dropped_still_hears_of_errors() -> None:
+    """Also of slow handlers, in debug mode."""
+    told: list[dict[str, Any]] = []
+
+    def fail(*_: object) -> None:
+        raise LookupError("no such member")
+
+    recorder = Recorder(close=fail)
+    loop, peer = loop_with_a_connection(recorder)
+    loop.set_debug(True)
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    del loop
+    recorder.sockets.clear()
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    peer.close()
+    assert [str(context["exception"]) for context in told] == ["no such member"]
+
+
 def test_an_async_close_handler_cannot_run_in_a_closed_loop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -98,7 +98,8 @@ def _end_with(loop: asyncio.AbstractEventLoop, engine: Engine, host: Host) -> No
         try:
             yield
         finally:
-            await host.end()
+            if not engine.left_behind:
+                await host.end()
             if (loop := loop_reference()) is not None:
                 loop.remove_reader(engine.fileno())
             host.guard = None

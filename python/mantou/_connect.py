@@ -25,6 +25,8 @@ from .errors import locate
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1
 
+_IP_FAMILIES = (kernel.AF_INET, kernel.AF_INET6)
+
 
 @overload
 async def connect(**options: Unpack[TCPSocketConnectOptions[D]]) -> Socket[D]: ...
@@ -141,7 +143,8 @@ async def connect(**options: Any) -> Socket[Any]:
     engine.hold()
     try:
         waiting = await _open(engine, socket, request, tls)
-    except OSError as error:
+    except Exception as error:
+        # Not only the system's: a resolver may be anybody's.
         engine.connect_failed(socket, error)
         raise
     finally:
@@ -234,10 +237,12 @@ async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candid
     found = await asyncio.get_running_loop().getaddrinfo(
         str(target.host), target.port, family=family, type=kernel.SOCK_STREAM
     )
-    if not found:
-        raise no_address(target.host)
     # A hosts file may well name an address twice.
-    unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    unique = dict.fromkeys(
+        (family, address) for family, _, _, _, address in found or () if family in _IP_FAMILIES
+    )
+    if not unique:
+        raise no_address(target.host)
     return interleave(cast("Iterable[Candidate]", unique))
 
 

@@ -6,12 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict
 
+from ._core import Socket
 from ._validate import shown, signature_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
-
-    from ._core import Socket
 
     # The default lets the generic classes be named without [...] under strict checking. Type
     # checkers know typing_extensions by themselves; at run time it is not needed.

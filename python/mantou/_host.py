@@ -96,9 +96,9 @@ class Host:
         if not task.cancelled():
             error = task.exception()
             result = task.result() if error is None else None
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                # The task has let it out of the loop already, which may be cleaning up by now.
-                error = None
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            # Raised out of the loop by the task's step already: not a second time, into its end.
+            error = None
         self._engine.handler_finished(socket, stage, cause, result, error)
 
     def cancel(self, socket: Socket[Any]) -> None:
@@ -147,8 +147,10 @@ class Host:
         # Those who do not even listen to that are left behind.
         self._leave_behind()
 
-    def end_at_once(self) -> None:
+    def end_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
         """Terminates what is open. The loop does not run, so neither do async handlers."""
+        # The garbage collector clears weak references before it has a loop closed.
+        self._loop = weakref.ref(loop)
         self._runs_tasks = False
         self._engine.end()
         self._leave_behind()

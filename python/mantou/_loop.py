@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import new_engine, take_waiting_engine, were_listeners_left_behind
@@ -105,7 +105,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         try:
             if not (self._ended or self.is_running() or self._engine.left_behind):
                 self._ended = True
-                self._host.end_at_once()
+                self._host.end_at_once(self)
         finally:
             super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
@@ -166,10 +166,9 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
         raise RuntimeError("mantou.run() cannot be called from a running event loop")
     if main is not None and not inspect.iscoroutine(main):
         raise TypeError(f"run() needs a coroutine, got {main!r}")
-    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+    with _runner(debug) as (runner, loop):
         if main is not None:
             return cast("T", runner.run(main))
-        loop = cast("EventLoop", runner.get_loop())
         if were_listeners_left_behind() and not loop.engine.referenced:
             raise RuntimeError(
                 "mantou.run() has nothing to serve: listeners of an event loop stay with the "
@@ -177,6 +176,19 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
             )
         runner.run(loop.until_idle())
         return None
+
+
+@contextlib.contextmanager
+def _runner(debug: bool | None) -> Generator[tuple[asyncio.Runner, EventLoop]]:
+    runner = asyncio.Runner(debug=debug, loop_factory=new_event_loop)
+    loop = cast("EventLoop", runner.get_loop())
+    try:
+        yield runner, loop
+    finally:
+        # A forked child cannot run its parent's loop; what ends the child is told as it is.
+        forked = loop.engine.left_behind
+        with contextlib.suppress(RuntimeError) if forked else contextlib.nullcontext():
+            runner.close()
 
 
 class _EngineSelector(selectors.BaseSelector):

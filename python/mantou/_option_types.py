@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, Literal, Required, TypedDict
+from typing import Generic, Literal, Required, TypedDict
 
+from ._core import Socket
 from ._handlers import D, Handlers
-
-if TYPE_CHECKING:
-    from ._core import Socket
 
 StrPath = str | os.PathLike[str]
 UnixPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -71,6 +71,10 @@ class Race:
             except OSError as error:
                 self._record(candidate, started, error)
                 continue
+            except Exception as error:
+                # The resolver's answer was none; whoever waits is told, not the timer.
+                self._lose(error)
+                return
             if attempt.connected:
                 self._win(attempt)
                 return
@@ -81,10 +85,10 @@ class Race:
             if self._waiting and not self._takes_turns():
                 self._next_start = self._loop.call_later(STAGGER, self._start_next)
             return
-        if not self._running and not self._winner.done():
+        if not self._running:
             failure = self._failures[0]
             self.annotate(failure)
-            self._winner.set_exception(failure)
+            self._lose(failure)
 
     def _takes_turns(self) -> bool:
         """A local port that is ours alone can be used by one attempt at a time."""
@@ -107,6 +111,10 @@ class Race:
             attempt.cancel()
         else:
             self._winner.set_result(attempt)
+
+    def _lose(self, error: Exception) -> None:
+        if not self._winner.done():
+            self._winner.set_exception(error)
 
     def _record(self, candidate: Candidate, started: float, error: OSError) -> None:
         locate(error, shown_address(*candidate[1][:2]))

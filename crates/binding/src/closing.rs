@@ -1,10 +1,12 @@
-//! How Python closes things: all at once, a listener with its connections, an attempt given up.
+//! How Python closes things: all at once, in a forked child, a listener with its connections, an
+//! attempt given up.
 
 use mantou_engine as core;
 use pyo3::prelude::*;
 
 use crate::dispatch;
 use crate::engine::Engine;
+use crate::errors;
 use crate::listener::Listener;
 use crate::socket::Socket;
 
@@ -22,6 +24,27 @@ impl Engine {
         this.get().ended.replace(py, true);
         dispatch::end_all(this)?;
         this.get().check_fatal(py)
+    }
+
+    /// In a forked child: parts from the parent's queue and connections. An engine that no loop
+    /// has run keeps its listeners; any other is the parent's. True if that leaves listeners behind.
+    fn begin_anew(&self, py: Python<'_>) -> PyResult<bool> {
+        let waits = self.host.is_awaited(py);
+        // Whichever thread ran the loop: the one that forked is the only one here.
+        for socket in self.owners::<Socket>(py) {
+            let socket = socket.get();
+            let token = socket.token(py);
+            let farewell = self.core.ask(py, |core| core.farewell(token))?;
+            socket.finish(py, farewell);
+        }
+        let begun = self.core.ask(py, |core| {
+            let leaves = !waits && core.has_listeners();
+            core.begin_anew(waits).map(|()| leaves)
+        });
+        if !waits || !matches!(begun, Ok(Ok(_))) {
+            self.core.leave_behind();
+        }
+        begun?.map_err(|error| errors::from_io(&error))
     }
 }
 

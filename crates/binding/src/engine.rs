@@ -149,20 +149,6 @@ impl Engine {
         self.debugged.replace(py, debug);
     }
 
-    /// In a forked child: parts from the parent's queue and connections. An engine that no loop
-    /// has run keeps its listeners; any other is the parent's. True if that leaves listeners behind.
-    fn begin_anew(&self, py: Python<'_>) -> PyResult<bool> {
-        let waits = self.host.is_awaited(py);
-        let begun = self.core.with(|core| {
-            let leaves = !waits && core.has_listeners();
-            core.begin_anew(waits).map(|()| leaves)
-        });
-        if !waits || !matches!(begun, Ok(Ok(_))) {
-            self.core.leave_behind();
-        }
-        begun?.map_err(|error| errors::from_io(&error))
-    }
-
     /// `RuntimeError` if it belongs to the process that this one was forked from.
     fn check_process(&self) -> PyResult<()> {
         if self.core.is_left_behind() {

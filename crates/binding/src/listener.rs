@@ -146,10 +146,10 @@ impl Listener {
         self.connections.get(py)
     }
 
-    /// It accepts no more.
+    /// It accepts no more, not in this process at least.
     #[getter]
     fn stopped(&self, py: Python<'_>) -> bool {
-        self.is_stopped(py)
+        self.is_stopped(py) || self.engine.get().core.is_left_behind()
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {

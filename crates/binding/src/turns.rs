@@ -134,8 +134,9 @@ impl Engine {
                 let own = engine.core.with(|core| core.patience())?;
                 engine.poll(py, work, shorter(rest, own))?;
                 let foreign = foreign_events(work);
-                dispatch::turn(this, work)?;
+                let turned = dispatch::turn(this, work);
                 engine.check_fatal(py)?;
+                turned?;
                 py.check_signals()?;
                 let called = !foreign.is_empty() || engine.interrupted.replace(py, false);
                 let late = deadline.is_some_and(|end| end <= Instant::now());
@@ -162,7 +163,8 @@ impl Engine {
             // The loop's own queue is the parent's, too, and would have it run again without end.
             engine.host.stop(py);
         }
-        result.and_then(|()| engine.check_fatal(py))
+        engine.check_fatal(py)?;
+        result
     }
 
     /// An async handler's task is done: with a result, or with the exception that it raised.

@@ -3,7 +3,7 @@
 use mantou_engine::{Accepted, Token};
 use pyo3::prelude::*;
 
-use super::calls::{call, has_handler, leaves_the_loop};
+use super::calls::{Watch, call, has_handler, leaves_the_loop};
 use super::endings::connect_failed;
 use crate::engine::Engine;
 use crate::errors;
@@ -71,11 +71,13 @@ pub(super) fn accepted(
     if let Some(factory) = from.data_factory(py) {
         // It may ask who is there.
         socket.get().start(py, token);
-        let made = socket
-            .get()
-            .context()
-            .enter(py)
-            .and_then(|_entered| factory.bind(py).call1((&socket,)));
+        let made = socket.get().context().enter(py).and_then(|_entered| {
+            let factory = factory.bind(py);
+            let watch = Watch::start(engine);
+            let made = factory.call1((&socket,));
+            watch.stop(engine, &socket, "data_factory", factory);
+            made
+        });
         match made {
             Ok(data) => socket.get().set_data(py, data.unbind()),
             Err(error) => return refuse(engine, &socket, token, &error),

@@ -69,7 +69,7 @@ where
     let _entered = socket.get().context().enter(py)?;
     let watch = Watch::start(engine);
     let outcome = handler.call1(arguments);
-    watch.stop(engine, socket, stage, handler);
+    watch.stop(engine, socket, stage.name(), handler);
     outcome
 }
 
@@ -77,15 +77,15 @@ where
 fn tell(
     engine: &Bound<'_, Engine>,
     socket: &Bound<'_, Socket>,
-    stage: Stage,
+    name: &str,
     what: &Bound<'_, PyAny>,
     start: Instant,
 ) {
     let host = &engine.get().host;
-    host.called(what, stage.name(), socket, start.elapsed());
+    host.called(what, name, socket, start.elapsed());
 }
 
-/// In debug mode: has handlers named that take long.
+/// In debug mode: has handlers, and what else of the user's is called, named if they take long.
 pub(super) struct Watch(Option<Instant>);
 
 impl Watch {
@@ -100,11 +100,11 @@ impl Watch {
         self,
         engine: &Bound<'_, Engine>,
         socket: &Bound<'_, Socket>,
-        stage: Stage,
+        name: &str,
         what: &Bound<'_, PyAny>,
     ) {
         if let Some(start) = self.0 {
-            tell(engine, socket, stage, what, start);
+            tell(engine, socket, name, what, start);
         }
     }
 }
@@ -166,7 +166,7 @@ fn begin(
     let result = context.enter(py).and_then(|_entered| {
         let watch = Watch::start(engine);
         let result = host.begin(socket, stage as u8, cause, coroutine, context.object(py));
-        watch.stop(engine, socket, stage, coroutine);
+        watch.stop(engine, socket, stage.name(), coroutine);
         result
     });
     match result {
