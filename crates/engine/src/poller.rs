@@ -38,6 +38,7 @@ impl Interest {
 /// What the kernel says of a member. `broken` (an error or a full hang-up) comes unasked; `failed`
 /// are the errors among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Ready {
     pub readable: bool,
     pub writable: bool,
