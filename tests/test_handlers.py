@@ -16,6 +16,7 @@ from tests.support import (
     RawListener,
     Recorder,
     accepted,
+    every_path,
     every_stream,
     linked,
     others_had_their_turn,
@@ -222,6 +223,22 @@ async def test_a_slice_that_is_kept_stays_what_it_was(link: str) -> None:
             assert await peer.receive(6) == b"got it"
     gc.collect()
     assert [bytes(view) for view in kept] == [bytes([letter]) * 999 for letter in b"abc"]
+
+
+@every_path
+async def test_a_view_is_there_for_the_first_step_of_a_coroutine(link: str) -> None:
+    async def on_data(socket: mantou.Socket[Any], data: memoryview) -> None:
+        first = bytes(data)
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match="released"):
+            bytes(data)
+        socket.write_all(first)
+
+    handlers: Any = {"binary_type": "memoryview", "data": on_data}
+    async with linked(link, handlers) as (_, peer):
+        for word in (b"steamed", b"bun"):
+            await peer.send(word)
+            assert await peer.receive(len(word)) == word
 
 
 @every_stream

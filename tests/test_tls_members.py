@@ -127,6 +127,61 @@ async def test_members_before_during_and_after(version: str) -> None:
         assert socket.set_max_send_fragment(1024) is False
 
 
+async def test_members_after_a_context_are_those_after_a_session() -> None:
+    server, client = Recorder(), Recorder()
+    context = server_context(server_credential())
+    async with pair(server, client, context, client_context()) as both:
+        for socket in both:
+            assert socket.get_cipher() is not None
+    for socket in both:
+        assert snapshot(socket) == {name: value for name, (_, value) in IDLE.items()}
+        assert socket.alpn_protocol is False
+        for kind in ("tls-exporter", "tls-server-end-point", "tls-unique"):
+            assert socket.channel_binding(kind) is None  # type: ignore[arg-type]
+        assert socket.export_keying_material(32, "EXPORTER-x") is None
+
+
+@pytest.mark.parametrize("engine", ["rustls", "ssl"])
+async def test_what_only_a_beginning_can_change_does_nothing_at_the_end(engine: str) -> None:
+    def change(socket: mantou.Socket[Any], *_: object) -> None:
+        assert socket.set_servername("localhost") is None
+        assert socket.set_verify_mode(True, True) is None
+
+    server, client = Recorder(close=change), Recorder(close=change)
+    context = None if engine == "rustls" else server_context(server_credential())
+    async with pair(server, client, context) as both:
+        pass
+    for socket in both:
+        change(socket)
+
+
+async def test_a_change_that_is_refused_leaves_the_beginning_as_it_is() -> None:
+    """Also that of a connection that is upgraded, which no listener knows."""
+    done: list[str] = []
+
+    def on_open(socket: mantou.Socket[Any]) -> None:
+        with pytest.raises(ValueError, match="server"):
+            socket.set_servername("localhost")
+        socket.set_verify_mode(False, False)
+        done.append("set")
+
+    secure = HandshakeRecorder(open=on_open)
+    plain = Recorder(
+        data=lambda socket, data: socket.upgrade_tls(tls=SERVER_OPTIONS, socket=secure)
+    )
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=plain) as listener:
+        client = Recorder()
+        raw = await mantou.connect(hostname="localhost", port=listener.port, socket=Recorder())
+        raw.write(b"STARTTLS")
+        await plain.until("data")
+        _, socket = raw.upgrade_tls(tls=CLIENT_OPTIONS, socket=client)
+        await client.until("open")
+        socket.end()
+        await client.until("close")
+        await secure.until("close")
+    assert done == ["set"]
+
+
 async def test_plain_sockets_know_nothing_of_tls() -> None:
     server, client = Recorder(), Recorder()
     async with pair(server, client, False, False) as (_, connected):

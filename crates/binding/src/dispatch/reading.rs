@@ -194,9 +194,18 @@ fn on_data<'py>(
             let bytes = PyByteArray::new(py, work.buffer.filled(n));
             invoke(engine, socket, Stage::Data, handler, (socket, bytes))
         }
-        BinaryType::Memoryview => work.buffer.lend(py, n, |view| {
-            invoke(engine, socket, Stage::Data, handler, (socket, view))
-        }),
+        BinaryType::Memoryview => {
+            // An async handler takes its first step while the view is there, too.
+            let lent = work.buffer.lend(py, n, |view| {
+                let outcome = invoke(engine, socket, Stage::Data, handler, (socket, view));
+                conclude(engine, socket, Stage::Data, outcome);
+                Ok(())
+            });
+            match lent {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            }
+        }
     };
     conclude(engine, socket, Stage::Data, outcome);
 }

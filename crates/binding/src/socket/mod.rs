@@ -176,6 +176,14 @@ impl Socket {
         self.phase.get(py) == Phase::Connecting
     }
 
+    /// Its connection is gone, and there will be no other.
+    pub fn is_gone(&self, py: Python<'_>) -> bool {
+        matches!(
+            self.phase.get(py),
+            Phase::Leaving | Phase::Closed | Phase::Failed
+        )
+    }
+
     pub fn token(&self, py: Python<'_>) -> Token {
         self.token.get(py)
     }

@@ -52,13 +52,16 @@ impl Socket {
         drop(self.tls_start.replace(py, None));
     }
 
-    /// Changes how TLS begins, as long as it has not.
+    /// Changes how TLS begins, as long as it has not. Does nothing once the connection is gone.
     pub fn restart(
         &self,
         py: Python<'_>,
         what: &str,
         change: impl FnOnce(&mut Start) -> PyResult<()>,
     ) -> PyResult<()> {
+        if self.is_gone(py) {
+            return Ok(());
+        }
         let late =
             || PyValueError::new_err(format!("{what} is only possible before the handshake"));
         if !self.with(py, |core, token| core.can_restart(token))? {
@@ -68,7 +71,10 @@ impl Socket {
             Some(start) => *start,
             None => self.accepted_start(py)?.ok_or_else(late)?,
         };
-        change(&mut start)?;
+        if let Err(error) = change(&mut start) {
+            self.tls_start.replace(py, Some(Box::new(start)));
+            return Err(error);
+        }
         if let core::Driver::Native(session) = self.begin_with(py, start)? {
             self.with(py, |core, token| core.replace_session(token, session))?;
         }

@@ -20,8 +20,22 @@ impl Socket {
         self.with(py, |core, token| core.session(token).map(look))
     }
 
-    /// Asks the driver that is not the engine's, if there is one.
+    /// Asks the driver that is not the engine's, if there is one. Like a session of the engine's, it
+    /// tells nothing any more once the connection is gone.
     fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        question: &str,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.is_gone(py) {
+            return Ok(None);
+        }
+        self.recall(py, question, arguments)
+    }
+
+    /// The same for what is known for ever.
+    fn recall<'py>(
         &self,
         py: Python<'py>,
         question: &str,
@@ -96,7 +110,7 @@ impl Socket {
     /// Bun: `socket.authorized`.
     #[getter]
     fn authorized(&self, py: Python<'_>) -> PyResult<bool> {
-        if let Some(answer) = self.ask(py, "is_authorized", ())? {
+        if let Some(answer) = self.recall(py, "is_authorized", ())? {
             return answer.extract();
         }
         let passed = |session: &mut Session| session.authorization() == Authorization::Passed;
@@ -111,7 +125,7 @@ impl Socket {
     /// Bun: `socket.alpnProtocol`.
     #[getter]
     fn alpn_protocol(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if let Some(answer) = self.ask(py, "alpn_protocol", ())? {
+        if let Some(answer) = self.recall(py, "alpn_protocol", ())? {
             return Ok(answer.unbind());
         }
         let known = self.session(py, |session| {
@@ -274,6 +288,9 @@ impl Socket {
         py: Python<'py>,
         kind: &str,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        if self.is_gone(py) {
+            return Ok(None);
+        }
         if let Some(answer) = self.ask(py, "channel_binding", (kind,))? {
             return Ok(answer.extract()?);
         }
@@ -364,7 +381,7 @@ impl Socket {
     ///
     /// Bun: `socket.getServername()`.
     fn get_servername(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        if let Some(answer) = self.ask(py, "server_name", ())? {
+        if let Some(answer) = self.recall(py, "server_name", ())? {
             return answer.extract();
         }
         let name = self.session(py, |session| session.server_name().map(str::to_owned))?;

@@ -215,8 +215,12 @@ impl Stream {
             taken += n;
         }
         if self.hung {
-            // The connection is gone; sending is how to learn that.
+            // The connection is gone; sending is how to learn that. A foreign driver has nothing to
+            // send yet, but for that nothing is enough.
             self.send_queue();
+            if self.broken.is_none() {
+                self.send(&[]);
+            }
         }
         Written::Accepted(taken)
     }
