@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import selectors
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import new_engine, take_waiting_engine, were_listeners_left_behind
@@ -261,7 +261,7 @@ class _EngineSelector(selectors.BaseSelector):
         return self._keys[self._fd_of(fileobj)]
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return cast("Mapping[FileDescriptorLike, selectors.SelectorKey]", self._keys)
+        return _KeysByFile(self._keys, self._fd_of)
 
     def close(self) -> None:
         self._keys.clear()
@@ -279,6 +279,25 @@ class _EngineSelector(selectors.BaseSelector):
         if fd not in self._keys:
             raise KeyError(f"{fileobj!r} is not registered")
         return fd
+
+
+class _KeysByFile(Mapping["FileDescriptorLike", selectors.SelectorKey]):
+    """What is registered, by descriptor or, as asyncio asks since Python 3.13, by file object."""
+
+    def __init__(
+        self, keys: dict[int, selectors.SelectorKey], fd_of: Callable[[FileDescriptorLike], int]
+    ) -> None:
+        self._keys = keys
+        self._fd_of = fd_of
+
+    def __getitem__(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        return self._keys[self._fd_of(fileobj)]
+
+    def __iter__(self) -> Iterator[FileDescriptorLike]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def _fileno(fileobj: FileDescriptorLike) -> int:
