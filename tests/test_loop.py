@@ -644,6 +644,25 @@ def test_each_thread_has_a_loop_of_its_own(kind: str) -> None:
         assert [task.result() for task in [pool.submit(run) for _ in range(3)]] == [5050] * 3
 
 
+def test_run_says_that_another_thread_listens() -> None:
+    listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder())
+    raised: list[str] = []
+
+    def run() -> None:
+        try:
+            mantou.run()
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1
+    assert "another thread" in raised[0]
+    listener.stop()
+    mantou.run()
+
+
 async def test_descriptors_go_by_their_file_objects_too() -> None:
     loop = asyncio.get_running_loop()
     ours, other = kernel.socketpair()
