@@ -644,6 +644,44 @@ def test_each_thread_has_a_loop_of_its_own(kind: str) -> None:
         assert [task.result() for task in [pool.submit(run) for _ in range(3)]] == [5050] * 3
 
 
+def test_run_says_that_another_thread_listens() -> None:
+    listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder())
+    raised: list[str] = []
+
+    def run() -> None:
+        try:
+            mantou.run()
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1
+    assert "another thread" in raised[0]
+    listener.stop()
+    mantou.run()
+
+
+async def test_descriptors_go_by_their_file_objects_too() -> None:
+    loop = asyncio.get_running_loop()
+    ours, other = kernel.socketpair()
+    with ours, other:
+        for _ in range(2):
+            readable, writable = loop.create_future(), loop.create_future()
+            loop.add_reader(ours, lambda it: it.done() or it.set_result(None), readable)
+            loop.add_writer(ours, lambda it: it.done() or it.set_result(None), writable)
+            await writable
+            # uvloop tells nothing of it, so the second one has to.
+            loop.remove_writer(ours)
+            assert not loop.remove_writer(ours.fileno())
+            other.send(b"x")
+            await readable
+            loop.remove_reader(ours)
+            assert not loop.remove_reader(ours.fileno())
+            assert ours.recv(2) == b"x"
+
+
 @pytest.mark.loops("mantou")
 @pytest.mark.parametrize("late", ["reader", "writer", "both"])
 async def test_a_descriptor_that_became_a_socket_of_ours(late: str) -> None:

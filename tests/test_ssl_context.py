@@ -404,7 +404,10 @@ async def test_messages_take_no_more_memory_than_they_need(size: int) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="the ssl module has no chains")
 async def test_the_chain_of_the_peer_is_known() -> None:
-    with listen(Recorder()) as listener:
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Of a chain, what the peer shows: the root is not part of that.
+    AUTHORITY.create_child_ca().issue_cert("localhost").configure_cert(shown)
+    with listen(Recorder(), tls=shown) as listener:
         client = Recorder()
         socket = await connect(listener, client)
         described = socket.get_peer_certificate(detailed=True)

@@ -112,9 +112,16 @@ def _end_with(loop: asyncio.AbstractEventLoop, engine: Engine, host: Host) -> No
     host.guard = guard
 
 
-def were_listeners_left_behind() -> bool:
-    """Whether this process was forked from a loop that listened."""
-    return _left_behind.listeners
+def listeners_out_of_reach() -> str | None:
+    """Why the listeners of this process cannot be served by a loop that has none; else None."""
+    if _left_behind.listeners:
+        return (
+            "listeners of an event loop stay with the process that was forked; listen() in the "
+            "child, or fork before there is a loop"
+        )
+    if any(engine.awaits_loop and engine.referenced for engine in list(_engines)):
+        return "what another thread listens on waits for a loop in that thread; call run() there"
+    return None
 
 
 def _part_from_parent() -> None:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import inspect
 import selectors
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from ._attach import new_engine, take_waiting_engine, were_listeners_left_behind
+from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
 from ._core import Engine
 from ._host import Host
 
@@ -152,8 +152,9 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     Not in Bun, where a process is one loop.
 
     :param debug: asyncio's debug mode; None leaves it as it is.
-    :raises RuntimeError: inside a running event loop; or without `main`, in a process that was
-        forked from a loop with listeners and has none of its own.
+    :raises RuntimeError: inside a running event loop; or without `main` and with nothing to serve,
+        while another thread listens and runs no loop yet, or in a process that was forked from a
+        loop with listeners.
     :raises TypeError: `main` is not a coroutine.
     """
     try:
@@ -169,11 +170,8 @@ def run(main: Coroutine[Any, Any, T] | None = None, *, debug: bool | None = None
     with _runner(debug) as (runner, loop):
         if main is not None:
             return cast("T", runner.run(main))
-        if were_listeners_left_behind() and not loop.engine.referenced:
-            raise RuntimeError(
-                "mantou.run() has nothing to serve: listeners of an event loop stay with the "
-                "process that was forked; listen() in the child, or fork before there is a loop"
-            )
+        if not loop.engine.referenced and (why := listeners_out_of_reach()):
+            raise RuntimeError(f"mantou.run() has nothing to serve: {why}")
         runner.run(loop.until_idle())
         return None
 
@@ -261,7 +259,7 @@ class _EngineSelector(selectors.BaseSelector):
         return self._keys[self._fd_of(fileobj)]
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return cast("Mapping[FileDescriptorLike, selectors.SelectorKey]", self._keys)
+        return _KeysByFile(self._keys, self._fd_of)
 
     def close(self) -> None:
         self._keys.clear()
@@ -279,6 +277,25 @@ class _EngineSelector(selectors.BaseSelector):
         if fd not in self._keys:
             raise KeyError(f"{fileobj!r} is not registered")
         return fd
+
+
+class _KeysByFile(Mapping["FileDescriptorLike", selectors.SelectorKey]):
+    """What is registered, by descriptor or, as asyncio asks since Python 3.13, by file object."""
+
+    def __init__(
+        self, keys: dict[int, selectors.SelectorKey], fd_of: Callable[[FileDescriptorLike], int]
+    ) -> None:
+        self._keys = keys
+        self._fd_of = fd_of
+
+    def __getitem__(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        return self._keys[self._fd_of(fileobj)]
+
+    def __iter__(self) -> Iterator[FileDescriptorLike]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def _fileno(fileobj: FileDescriptorLike) -> int:

@@ -163,6 +163,12 @@ impl Engine {
         self.core.is_left_behind()
     }
 
+    /// No loop has run it yet.
+    #[getter]
+    fn awaits_loop(&self, py: Python<'_>) -> bool {
+        self.host.is_awaited(py)
+    }
+
     /// The queue's own descriptor, readable whenever `turn()` has something to do.
     fn fileno(&self) -> RawFd {
         self.poller.as_raw_fd()
