@@ -122,7 +122,7 @@ fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &
     } else if *handshaking {
         call(engine, socket, Stage::Handshake, (socket, false, &why()));
     }
-    if this.is_awaited(py) && (error.is_some() || *never_opened || *handshaking) {
+    if this.is_awaited(py) {
         this.settle_unready(py, &why(), *is_ours);
     }
     if let Some(raw) = this.take_raw(py) {

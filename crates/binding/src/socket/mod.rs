@@ -217,8 +217,11 @@ impl Socket {
     /// `open` and `handshake` have been called, and the connection goes on.
     pub fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
         let fails = self.failure.with(py, |failure| failure.is_some());
-        let ends = self.ending.with(py, |ending| ending.is_some());
-        if fails || ends || self.is_held(py) || self.phase.get(py) == Phase::ShakingHands {
+        if fails
+            || self.ends_for_a_reason(py)
+            || self.is_held(py)
+            || self.phase.get(py) == Phase::ShakingHands
+        {
             return Ok(false);
         }
         self.with(py, |core, token| {

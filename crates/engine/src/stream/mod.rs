@@ -312,9 +312,8 @@ impl Stream {
     /// The same while the owner is busy. Whether the connection is lost: it is not where a read is
     /// going to meet that, nor where both sides have just finished.
     pub fn note_hang_up(&mut self, failed: bool) -> bool {
-        let lost = self.hung && (failed || !self.state.fin_sent());
-        self.lost |= lost;
-        lost
+        self.lost |= self.hung && failed;
+        self.hung && (failed || !self.state.fin_sent())
     }
 
     /// Whether all that its owner will hear of it is that it broke.
