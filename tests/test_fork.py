@@ -298,6 +298,8 @@ def test_a_child_that_goes_on_in_the_loop_is_stopped(place: str) -> None:
 
 @pytest.mark.parametrize("place", ["handler", "coroutine"])
 def test_a_child_may_exit_from_within_the_loop(place: str) -> None:
+    if place == "coroutine" and sys.version_info >= (3, 14):
+        pytest.skip("a forked task fails at its own loop, which asyncio says does not run")
     result = run_script(f"""
         import asyncio, os, sys, mantou
 
