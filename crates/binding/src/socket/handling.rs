@@ -65,6 +65,14 @@ impl Socket {
         drop(self.ending.replace(py, Some(Box::new(ending))));
     }
 
+    /// It is gone for a reason that is still to be told.
+    pub fn ends_for_a_reason(&self, py: Python<'_>) -> bool {
+        self.ending.with(py, |ending| match ending.as_deref() {
+            Some(Ending::Own { error, .. }) => error.is_some(),
+            _ => false,
+        })
+    }
+
     pub fn take_ending(&self, py: Python<'_>) -> Option<Ending> {
         self.ending.replace(py, None).map(|ending| *ending)
     }
