@@ -21,8 +21,8 @@ RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -na
 	Cargo.toml Cargo.lock pyproject.toml
 PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \))
 
-# One process of pytest for each core; ARGS="-n 0" has none of that.
-SPREAD := --numprocesses auto --dist worksteal
+# One process of pytest for each core, and one more: tests mostly wait. ARGS="-n 0" has none of that.
+SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
