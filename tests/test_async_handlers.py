@@ -348,3 +348,30 @@ async def test_what_an_async_open_raises_is_raised_by_connect() -> None:
     assert caught.value is failure
     assert recorder.names == ["open", "error", "close"]
     assert recorder.errors == [failure]
+
+
+async def test_a_first_step_may_begin_another_handler() -> None:
+    """It connects at once, and the new socket's `open` waits before this one does."""
+    gate = Gate()
+    order: list[str] = []
+
+    async def on_open(socket: Socket) -> None:
+        await gate.wait()
+        order.append("opened")
+
+    client = Recorder(open=on_open)
+    with listen(Recorder()) as listener:
+
+        async def on_data(socket: Socket, data: bytes) -> None:
+            other = await mantou.connect(hostname="127.0.0.1", port=listener.port, socket=client)
+            order.append("connected")
+            other.terminate()
+            socket.write(b"done")
+
+        async with accepted(Recorder(data=on_data)) as (_, peer):
+            await peer.send(b"x")
+            await client.until("open")
+            gate.opened.set()
+            assert await peer.receive(4) == b"done"
+        await client.until("close")
+    assert order == ["opened", "connected"]

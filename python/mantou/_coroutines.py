@@ -29,18 +29,21 @@ class Runner:
 
         :raises StopIteration: there are no others; its value is the coroutine's result.
         """
-        task, rest = self._ready(loop)
+        # Taken out meanwhile: the step may begin another handler, of a socket that it connects.
+        (task, rest), self._reserve = self._ready(loop), None
         before = asyncio.current_task(loop)
         if before is not None:
             tasks._leave_task(loop, before)
         tasks._enter_task(loop, task)
         try:
             awaited = coroutine.send(None)
+        except BaseException:
+            self._reserve = task, rest
+            raise
         finally:
             tasks._leave_task(loop, task)
             if before is not None:
                 tasks._enter_task(loop, before)
-        self._reserve = None
         _show(task)
         rest.take(coroutine, context, awaited)
         return task
@@ -55,7 +58,7 @@ class Runner:
             rest = _Rest(loop)
             task = loop.create_task(rest)
             _hide(task)
-            self._reserve = task, rest
+            return task, rest
         return self._reserve
 
 
