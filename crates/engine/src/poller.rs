@@ -80,6 +80,11 @@ impl Poller {
         self.selector.add(fd, interest, foreign_key(fd)?)
     }
 
+    /// Ends the wait that is going on, or else the next one; for other threads.
+    pub fn wake(&self) -> io::Result<()> {
+        self.set_alarm(Some(Duration::ZERO))
+    }
+
     // What the surrounding loop changes under a number that is a member's now was closed behind its
     // back: the member stays as it is.
 
