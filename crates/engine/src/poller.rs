@@ -82,7 +82,7 @@ impl Poller {
 
     /// Ends the wait that is going on, or else the next one; for other threads.
     pub fn wake(&self) -> io::Result<()> {
-        self.set_alarm(Some(Duration::ZERO))
+        self.selector.wake()
     }
 
     // What the surrounding loop changes under a number that is a member's now was closed behind its
@@ -171,7 +171,7 @@ impl AsRawFd for Poller {
 }
 
 impl Events {
-    /// Who the event at `index` is for; `None` for the alarm.
+    /// Who the event at `index` is for; `None` for the queue's own.
     #[inline]
     pub fn target(&self, index: usize) -> Option<(Target, Ready)> {
         let (key, ready) = self.get(index)?;

@@ -65,8 +65,8 @@ fn turn(this: &Bound<'_, Scheduler>, engine: &Bound<'_, Engine>, work: &mut Work
         .and_then(|()| run_all_ready(this));
     // Whatever happened, what was gathered is sent.
     let ended = engine.get().core.with(core::Engine::end_turn);
-    turned.and(ended)?;
-    engine.get().check_fatal(py)
+    engine.get().check_fatal(py)?;
+    turned.and(ended)
 }
 
 fn tell_if_idle(scheduler: &Scheduler, engine: &Bound<'_, Engine>) -> PyResult<()> {
