@@ -5,12 +5,14 @@ The docstrings in here are copies of the doc comments in `crates/binding/`: see 
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, Literal, Self, TypeVar, final
+from contextvars import Context
+from traceback import StackSummary
+from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, final
 
 from cryptography.x509 import Certificate
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from ._addresses import SocketAddress
 from ._handlers import BinaryType, D, Handler
@@ -26,9 +28,13 @@ __all__ = [
     "Attempt",
     "Cork",
     "Engine",
+    "Handle",
     "Handlers",
     "Listener",
+    "ReadyQueue",
+    "Scheduler",
     "Socket",
+    "TimerHandle",
     "TlsConfig",
     "TlsTicket",
     "can_take",
@@ -42,6 +48,7 @@ __all__ = [
 ]
 
 _D2 = TypeVar("_D2")
+_Ts = TypeVarTuple("_Ts")
 
 @final
 class TlsConfig:
@@ -709,3 +716,92 @@ class Engine:
         data_factory: Callable[[Any], object] | None,
         tls: TlsSettings | None,
     ) -> Listener: ...
+
+@disjoint_base
+class Handle(asyncio.Handle):
+    def get_context(self) -> Context: ...
+    @property
+    def _loop(self) -> Any: ...
+    @property
+    def _callback(self) -> Callable[..., object] | None: ...
+    @property
+    def _context(self) -> Context: ...
+    @property
+    def _source_traceback(self) -> StackSummary | None: ...
+    @property
+    def _repr(self) -> str | None: ...
+
+@final
+class TimerHandle(Handle):
+    def when(self) -> float: ...
+    @property
+    def _when(self) -> float: ...
+    @property
+    def _scheduled(self) -> bool: ...
+    def __lt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __le__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __gt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __ge__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class ReadyQueue:
+    def append(self, handle: asyncio.Handle) -> None: ...
+    def clear(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> asyncio.Handle: ...
+    def __iter__(self) -> Iterator[asyncio.Handle]: ...
+
+@disjoint_base
+class Scheduler:
+    _engine: Engine
+    _idle_waiter: asyncio.Future[None] | None
+    _stopping: bool
+    _closed: bool
+    _debug: bool
+    _thread_id: int | None
+    @property
+    def _ready(self) -> ReadyQueue: ...
+    @_ready.setter
+    def _ready(self, ready: Sequence[asyncio.Handle], /) -> None: ...
+    @property
+    def _scheduled(self) -> list[asyncio.TimerHandle]: ...
+    @_scheduled.setter
+    def _scheduled(self, scheduled: Sequence[asyncio.TimerHandle], /) -> None: ...
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def time(self) -> float: ...
+    def get_debug(self) -> bool: ...
+    def create_future(self) -> asyncio.Future[Any]: ...
+    def call_soon(
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def _run_once(self) -> None: ...
+    def _leave_engine(self) -> None: ...
+    def _watch(
+        self, fd: int, events: int, data: tuple[asyncio.Handle | None, asyncio.Handle | None]
+    ) -> None: ...
+    def _unwatch(self, fd: int) -> None: ...
+    def _forget_stale(self, fd: int) -> bool: ...

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
 from ._core import Engine, Scheduler
@@ -29,7 +29,7 @@ class EventLoop(Scheduler, asyncio.SelectorEventLoop):
     while none does, for whoever comes. Not in Bun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # pyright: ignore[reportInconsistentConstructor] - of subclasses
         self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
         self._ended = False
@@ -188,7 +188,7 @@ class _Descriptors(selectors.BaseSelector):
         self._scheduler = scheduler
         self._keys: dict[int, selectors.SelectorKey] = {}
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - selectors' name
         raise RuntimeError("the descriptors of this loop are waited for by the loop itself")
 
     def register(

@@ -222,8 +222,7 @@ impl<'py> Given<'_, 'py> {
                     return Err(PyTypeError::new_err(error));
                 }
                 None => {
-                    let error =
-                        format!("{function}() got an unexpected keyword argument '{text}'");
+                    let error = format!("{function}() got an unexpected keyword argument '{text}'");
                     return Err(PyTypeError::new_err(error));
                 }
             }
@@ -335,7 +334,8 @@ unsafe fn enter(
         };
         // No panic may leave a C function.
         let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given)));
-        let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
+        let result =
+            result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
         match result {
             Ok(result) => result.into_ptr(),
             Err(error) => {

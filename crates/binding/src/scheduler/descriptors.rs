@@ -74,10 +74,14 @@ impl Scheduler {
         for index in 0..work.events.len() {
             if let Some((Target::Foreign(fd), ready)) = work.events.target(index) {
                 if ready.readable {
-                    Self::enter(this, fd, intern!(this.py(), "_remove_reader"), |it| &it.reader)?;
+                    Self::enter(this, fd, intern!(this.py(), "_remove_reader"), |it| {
+                        &it.reader
+                    })?;
                 }
                 if ready.writable {
-                    Self::enter(this, fd, intern!(this.py(), "_remove_writer"), |it| &it.writer)?;
+                    Self::enter(this, fd, intern!(this.py(), "_remove_writer"), |it| {
+                        &it.writer
+                    })?;
                 }
             }
         }

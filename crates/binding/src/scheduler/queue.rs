@@ -26,7 +26,12 @@ impl ReadyQueue {
     }
 
     fn clear(&self, py: Python<'_>) {
-        drop(self.0.get().ready.replace(py, std::collections::VecDeque::new()));
+        drop(
+            self.0
+                .get()
+                .ready
+                .replace(py, std::collections::VecDeque::new()),
+        );
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {

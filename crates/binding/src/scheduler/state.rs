@@ -124,8 +124,7 @@ impl Scheduler {
     #[inline]
     pub(super) fn push(&self, handle: &Bound<'_, PyAny>) {
         let entry = handle.clone().unbind();
-        self.ready
-            .with(handle.py(), |ready| ready.push_back(entry));
+        self.ready.with(handle.py(), |ready| ready.push_back(entry));
     }
 
     pub(super) fn at<'py>(
@@ -140,7 +139,9 @@ impl Scheduler {
             timer.as_super().get().trace(py)?;
         }
         let entry = timer.clone().unbind();
-        this.get().timers.with(py, |timers| timers.push(when, entry));
+        this.get()
+            .timers
+            .with(py, |timers| timers.push(when, entry));
         Ok(timer)
     }
 
@@ -167,8 +168,7 @@ impl Scheduler {
         self.ready.traverse(visit, |ready, visit| {
             ready.iter().try_for_each(|handle| visit.call(handle))
         })?;
-        self.timers
-            .traverse(visit, Timers::traverse)?;
+        self.timers.traverse(visit, Timers::traverse)?;
         self.watches.traverse(visit, |watches, visit| {
             watches.values().try_for_each(|watch| {
                 visit.call(&watch.reader)?;

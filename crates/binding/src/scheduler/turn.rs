@@ -45,7 +45,11 @@ fn turn(this: &Bound<'_, Scheduler>, engine: &Bound<'_, Engine>, work: &mut Work
     let py = this.py();
     let scheduler = this.get();
     tell_if_idle(scheduler, engine)?;
-    drop(scheduler.timers.with(py, |timers| timers.take_cancelled(py)));
+    drop(
+        scheduler
+            .timers
+            .with(py, |timers| timers.take_cancelled(py)),
+    );
     let patience = patience(this, engine)?;
     scheduler
         .sleeping
@@ -80,10 +84,7 @@ fn tell_if_idle(scheduler: &Scheduler, engine: &Bound<'_, Engine>) -> PyResult<(
 }
 
 /// How long there is nothing to do but to wait for events.
-fn patience(
-    this: &Bound<'_, Scheduler>,
-    engine: &Bound<'_, Engine>,
-) -> PyResult<Option<Duration>> {
+fn patience(this: &Bound<'_, Scheduler>, engine: &Bound<'_, Engine>) -> PyResult<Option<Duration>> {
     let py = this.py();
     let scheduler = this.get();
     if scheduler.ready.with(py, |ready| !ready.is_empty()) || scheduler.stopping.get(py) {
