@@ -147,3 +147,19 @@ def _descriptors() -> set[str]:
         if target.startswith(("socket:", "pipe:", "anon_inode:")):
             found.add(f"{entry.name} {target}")
     return found
+
+
+@pytest.fixture(params=["mantou", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A loop that does not run, of ours and of asyncio's own, for what the two have in common."""
+    loop = LOOPS[request.param]()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def told(loop: Any) -> list[dict[str, Any]]:
+    """What reaches that loop's exception handler."""
+    contexts: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    return contexts

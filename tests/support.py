@@ -33,6 +33,7 @@ __all__ = [
     "listen",
     "others_had_their_turn",
     "reach",
+    "run_turns",
 ]
 
 Event = tuple[Any, ...]
@@ -254,3 +255,10 @@ async def others_had_their_turn() -> None:
             assert await peer.receive(4) == b"ping"
         socket.terminate()
         await echo.until("close")
+
+
+def run_turns(loop: asyncio.AbstractEventLoop, count: int = 1) -> None:
+    """Has a loop that does not run take so many turns."""
+    for _ in range(count):
+        loop.call_soon(loop.stop)
+        loop.run_forever()

@@ -1,4 +1,4 @@
-"""The event loop: an asyncio loop whose selector is the engine."""
+"""The event loop: an asyncio loop whose scheduler and queue of events are native."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import contextlib
 import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
-from ._core import Engine
+from ._core import Engine, Scheduler
 from ._host import Host
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class EventLoop(asyncio.SelectorEventLoop):
+class EventLoop(Scheduler, asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
@@ -29,12 +29,13 @@ class EventLoop(asyncio.SelectorEventLoop):
     while none does, for whoever comes. Not in Bun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # pyright: ignore[reportInconsistentConstructor] - of subclasses
         self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
         self._ended = False
-        self._native = _EngineSelector(self._engine, self)
-        super().__init__(self._native)
+        self._descriptors = _Descriptors(self)
+        # Not by super(): that is the scheduler, which wants nothing more.
+        asyncio.SelectorEventLoop.__init__(self, self._descriptors)
 
     @property
     def engine(self) -> Engine:
@@ -50,40 +51,28 @@ class EventLoop(asyncio.SelectorEventLoop):
         cast("Any", self)._check_running()
         super().run_forever()
 
-    def stop(self) -> None:
-        """Stops the loop once the handlers that are due have run."""
-        super().stop()
-        if not self.is_closed():
-            self._engine.interrupt()
-
-    def set_debug(self, enabled: bool) -> None:
-        """Sets asyncio's debug mode, in which handlers that take long are named, too."""
-        super().set_debug(enabled)
-        if not self.is_closed():
-            self._engine.set_debug(enabled)
-
     def add_reader(
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
-        self._native.forget_stale(fd)
+        self._descriptors.forget_stale(fd)
         super().add_reader(fd, callback, *args)
 
     def add_writer(
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
-        self._native.forget_stale(fd)
+        self._descriptors.forget_stale(fd)
         super().add_writer(fd, callback, *args)
 
     async def until_idle(self) -> None:
         """Returns when no referenced listener or socket is left; for mantou's own use."""
         waiter: asyncio.Future[None] = self.create_future()
-        self._native.idle_waiter = waiter
+        self._idle_waiter = waiter
         try:
             await waiter
         finally:
-            self._native.idle_waiter = None
+            self._idle_waiter = None
 
     async def shutdown_asyncgens(self) -> None:
         """Ends the asynchronous generators, and with them every socket."""
@@ -110,7 +99,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
         self._host.let_go()
-        del self._engine
+        self._leave_engine()
 
     def _check_running(self) -> None:
         # To asyncio, a loop that ran when its process was forked runs in the child, too.
@@ -189,61 +178,44 @@ def _runner(debug: bool | None) -> Generator[tuple[asyncio.Runner, EventLoop]]:
             runner.close()
 
 
-class _EngineSelector(selectors.BaseSelector):
-    """asyncio's descriptors wait in the same queue as the engine's sockets.
+class _Descriptors(selectors.BaseSelector):
+    """The descriptors that asyncio's own code watches, registered with their handles.
 
-    While asyncio has nothing to do, `select()` does not return: the sockets' turns run natively.
+    Nobody selects here: the scheduler's turn finds them ready and calls the handles.
     """
 
-    def __init__(self, engine: Engine, loop: EventLoop) -> None:
-        self._engine = engine
-        self._loop: Any = loop
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self.idle_waiter: asyncio.Future[None] | None = None
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        loop = self._loop
-        waiter = self.idle_waiter
-        found = self._engine.select(timeout, loop._ready, loop._scheduled, waiter is not None)
-        if waiter is not None and not waiter.done() and not self._engine.referenced:
-            waiter.set_result(None)
-        events: list[tuple[selectors.SelectorKey, int]] = []
-        for fd, mask in found:
-            key = self._keys.get(fd)
-            if key is not None and (wanted := mask & key.events):
-                events.append((key, wanted))
-        return events
+    def select(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - selectors' name
+        raise RuntimeError("the descriptors of this loop are waited for by the loop itself")
 
     def register(
-        self, fileobj: FileDescriptorLike, events: int, data: object = None
+        self, fileobj: FileDescriptorLike, events: int, data: Any = None
     ) -> selectors.SelectorKey:
         fd = _fileno(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
-        self._engine.register(fd, events)
+        self._scheduler._watch(fd, events, data)
         key = selectors.SelectorKey(fileobj, fd, events, data)
         self._keys[fd] = key
         return key
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         key = self._keys.pop(self._fd_of(fileobj))
-        # Closed before it was unregistered: the kernel has forgotten it already, and one of our
-        # sockets that has its number now stays.
-        with contextlib.suppress(OSError):
-            self._engine.unregister(key.fd)
+        self._scheduler._unwatch(key.fd)
         return key
 
     def modify(
-        self, fileobj: FileDescriptorLike, events: int, data: object = None
+        self, fileobj: FileDescriptorLike, events: int, data: Any = None
     ) -> selectors.SelectorKey:
         key = self._keys[self._fd_of(fileobj)]
-        if events != key.events:
-            try:
-                self._engine.modify(key.fd, events)
-            except OSError:
-                # As asyncio's own selectors do: what cannot be watched is not registered any more.
-                del self._keys[key.fd]
-                raise
+        try:
+            self._scheduler._watch(key.fd, events, data)
+        except OSError:
+            del self._keys[key.fd]
+            raise
         key = key._replace(events=events, data=data)
         self._keys[key.fd] = key
         return key
@@ -252,7 +224,7 @@ class _EngineSelector(selectors.BaseSelector):
         """Forgets a descriptor that was closed meanwhile, and is one of our sockets' now."""
         with contextlib.suppress(AttributeError, ValueError):
             fd = _fileno(fileobj)
-            if self._engine.uses(fd):
+            if self._scheduler._forget_stale(fd):
                 self._keys.pop(fd, None)
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
@@ -263,7 +235,7 @@ class _EngineSelector(selectors.BaseSelector):
 
     def close(self) -> None:
         self._keys.clear()
-        del self._engine
+        del self._scheduler
 
     def _fd_of(self, fileobj: FileDescriptorLike) -> int:
         try:

@@ -16,6 +16,11 @@ impl Context {
         Ok(Self(copy.unbind()))
     }
 
+    /// One that the user gave. What is none is found out when it is entered.
+    pub fn of(context: Bound<'_, PyAny>) -> Self {
+        Self(context.unbind())
+    }
+
     pub fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         // SAFETY: the lock is held, and `self` is a context. It returns as above.
         let copy =

@@ -28,7 +28,6 @@ pub struct Engine {
     owners: Guarded<Vec<Option<Owned>>>,
     /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
     pub work: Guarded<Option<Box<Work>>>,
-    pub interrupted: Guarded<bool>,
     /// A `KeyboardInterrupt` or `SystemExit` on its way out of the loop.
     fatal: Guarded<Option<PyErr>>,
     pub ended: Guarded<bool>,
@@ -130,7 +129,6 @@ impl Engine {
             settings: LastSettings::default(),
             owners: Guarded::new(Vec::new()),
             work: Guarded::new(Some(Box::default())),
-            interrupted: Guarded::new(false),
             fatal: Guarded::new(None),
             ended: Guarded::new(false),
             debugged: Guarded::new(false),
@@ -145,7 +143,7 @@ impl Engine {
     }
 
     /// Whether handlers that take long are to be named.
-    fn set_debug(&self, py: Python<'_>, debug: bool) {
+    pub fn set_debug(&self, py: Python<'_>, debug: bool) {
         self.debugged.replace(py, debug);
     }
 
@@ -190,11 +188,6 @@ impl Engine {
     #[getter]
     fn referenced(&self) -> PyResult<bool> {
         self.core.with(|core| core.is_referenced())
-    }
-
-    /// Makes `select()` return after the turn that is running.
-    fn interrupt(&self, py: Python<'_>) {
-        self.interrupted.replace(py, true);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -16,6 +16,7 @@ mod host;
 mod listener;
 mod opening;
 mod pem;
+mod scheduler;
 mod settings;
 mod socket;
 mod stage;
@@ -25,6 +26,8 @@ mod work;
 
 #[pymodule(gil_used = true)]
 mod _core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::arity::can_take;
     #[pymodule_export]
@@ -38,7 +41,14 @@ mod _core {
     #[pymodule_export]
     use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
     #[pymodule_export]
+    use crate::scheduler::{Handle, ReadyQueue, Scheduler, TimerHandle};
+    #[pymodule_export]
     use crate::socket::{Cork, Socket};
     #[pymodule_export]
     use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::scheduler::install(module.py())
+    }
 }

@@ -80,6 +80,11 @@ impl Poller {
         self.selector.add(fd, interest, foreign_key(fd)?)
     }
 
+    /// Ends the wait that is going on, or else the next one; for other threads.
+    pub fn wake(&self) -> io::Result<()> {
+        self.selector.wake()
+    }
+
     // What the surrounding loop changes under a number that is a member's now was closed behind its
     // back: the member stays as it is.
 
@@ -166,7 +171,7 @@ impl AsRawFd for Poller {
 }
 
 impl Events {
-    /// Who the event at `index` is for; `None` for the alarm.
+    /// Who the event at `index` is for; `None` for the queue's own.
     #[inline]
     pub fn target(&self, index: usize) -> Option<(Target, Ready)> {
         let (key, ready) = self.get(index)?;

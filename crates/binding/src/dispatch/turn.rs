@@ -27,8 +27,14 @@ const OFFER: Duration = Duration::from_micros(50);
 /// Handlers called at the end may make work; more rounds than this they do not get.
 const LAST_ROUNDS: usize = 100;
 
-/// Handles the events of the last wait, or as many as fit into one turn.
+/// A whole turn: handles the events of the last wait, or as many as fit into one.
 pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
+    events(engine, work)?;
+    engine.get().core.with(mantou_engine::Engine::end_turn)
+}
+
+/// Begins a turn and handles events. Whoever has more to do in it ends it.
+pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     let core = &engine.get().core;
     core.with(mantou_engine::Engine::begin_turn)?;
     let start = Instant::now();
@@ -55,8 +61,7 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
         }
     }
     let count = core.with(|core| core.notices())?;
-    handle_notices(engine, work, count)?;
-    core.with(mantou_engine::Engine::end_turn)
+    handle_notices(engine, work, count)
 }
 
 fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> PyResult<()> {

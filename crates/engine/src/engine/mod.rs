@@ -39,6 +39,16 @@ enum Member {
     Attempt(Attempt),
 }
 
+/// Where in a turn its driver is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Between,
+    /// Events are handled: short steps, for which the turn's beginning is the present.
+    Events,
+    /// Whatever else the driver runs, which may take its time. What it writes is still gathered.
+    Callbacks,
+}
+
 /// What an event is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -114,7 +124,7 @@ pub struct Engine {
     notices: VecDeque<Notice>,
     /// Members whose interest changed during the turn; the kernel is told once, before the next.
     dirty: Vec<Token>,
-    in_turn: bool,
+    phase: Phase,
     /// Members and others that keep the loop running.
     references: usize,
     /// Attempts that were connected at once since the last turn began.
@@ -137,7 +147,7 @@ impl Engine {
             timers: Timers::new(),
             notices: VecDeque::new(),
             dirty: Vec::new(),
-            in_turn: false,
+            phase: Phase::Between,
             references: 0,
             connected_at_once: 0,
             resting: Vec::new(),
@@ -159,14 +169,20 @@ impl Engine {
 
     /// Events have come, or a deadline has.
     pub fn begin_turn(&mut self) {
-        self.in_turn = true;
+        self.phase = Phase::Events;
         self.connected_at_once = 0;
         self.timers.refresh();
         self.expire();
     }
 
+    /// The events are handled; what else is to be done in this turn comes now.
+    pub fn begin_callbacks(&mut self) {
+        self.sync_dirty();
+        self.phase = Phase::Callbacks;
+    }
+
     pub fn end_turn(&mut self) {
-        self.in_turn = false;
+        self.phase = Phase::Between;
         self.sync_dirty();
         self.set_alarm();
     }
@@ -237,9 +253,14 @@ impl Engine {
         }
     }
 
+    /// A turn's end will draw the conclusions.
+    fn in_turn(&self) -> bool {
+        self.phase != Phase::Between
+    }
+
     /// Now, as precisely as a turn needs it.
     fn present(&mut self) -> Millis {
-        if self.in_turn {
+        if self.phase == Phase::Events {
             self.timers.now()
         } else {
             self.timers.refresh()
@@ -259,7 +280,7 @@ impl Engine {
             });
         }
         self.timers.push(at, token);
-        if !self.in_turn {
+        if !self.in_turn() {
             self.set_alarm();
         }
     }

@@ -89,7 +89,7 @@ impl Engine {
     /// Reads again soon, whatever the kernel says.
     pub fn remind(&mut self, token: Token) {
         self.notices.push_back(Notice::Unread(token));
-        if !self.in_turn {
+        if !self.in_turn() {
             self.set_alarm();
         }
     }

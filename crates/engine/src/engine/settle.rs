@@ -44,7 +44,7 @@ impl Engine {
     /// Draws the conclusions from what was just done to a stream.
     #[inline]
     pub(super) fn settle(&mut self, token: Token) {
-        let in_turn = self.in_turn;
+        let in_turn = self.in_turn();
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
@@ -73,7 +73,7 @@ impl Engine {
 
     pub(super) fn ask_for_pump(&mut self, token: Token) {
         self.notices.push_back(Notice::Pump(token));
-        if !self.in_turn {
+        if !self.in_turn() {
             self.set_alarm();
         }
         self.settle(token);
@@ -82,7 +82,7 @@ impl Engine {
     /// Brings the kernel's and the timers' view of a stream up to date.
     #[inline]
     pub(super) fn update(&mut self, token: Token) {
-        let in_turn = self.in_turn;
+        let in_turn = self.in_turn();
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
@@ -174,7 +174,7 @@ impl Engine {
         let referenced = std::mem::take(&mut stream.referenced);
         self.references -= usize::from(referenced);
         self.notices.push_back(Notice::Closed(token, reason));
-        if !self.in_turn {
+        if !self.in_turn() {
             self.set_alarm();
         }
     }

@@ -1,4 +1,4 @@
-//! The selector contract on Linux: epoll, with a timerfd as its alarm.
+//! The selector contract on Linux: epoll, with a timerfd as its alarm, and an eventfd to be woken by.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -12,11 +12,14 @@ const CAPACITY: usize = 256;
 /// The alarm's own event carries this and is never shown to the caller. Tokens start at
 /// generation 1 and foreign descriptors are below 2^32, so nothing else can have it.
 const ALARM: u64 = u64::MAX;
+/// As well that of whoever ends a wait.
+const WAKER: u64 = u64::MAX - 1;
 
 #[derive(Debug)]
 pub struct Selector {
     epoll: OwnedFd,
     alarm: OwnedFd,
+    waker: OwnedFd,
 }
 
 impl Selector {
@@ -24,16 +27,18 @@ impl Selector {
         let selector = Self {
             epoll: new_epoll()?,
             alarm: new_alarm()?,
+            waker: new_waker()?,
         };
-        selector.watch_alarm()?;
+        selector.watch_own()?;
         Ok(selector)
     }
 
-    /// Puts an empty queue, and an alarm that is off, in the place of the present ones.
+    /// Puts an empty queue, an alarm that is off and a waker in the place of the present ones.
     pub fn renew(&self) -> io::Result<()> {
         put_in_place_of(&self.epoll, &new_epoll()?)?;
         put_in_place_of(&self.alarm, &new_alarm()?)?;
-        self.watch_alarm()
+        put_in_place_of(&self.waker, &new_waker()?)?;
+        self.watch_own()
     }
 
     pub fn add(&self, fd: RawFd, interest: Interest, key: u64) -> io::Result<()> {
@@ -96,14 +101,30 @@ impl Selector {
         .map(drop)
     }
 
-    fn watch_alarm(&self) -> io::Result<()> {
-        self.control(
-            libc::EPOLL_CTL_ADD,
-            self.alarm.as_raw_fd(),
-            #[allow(clippy::cast_sign_loss)]
-            (libc::EPOLLIN as u32),
-            ALARM,
-        )
+    /// Ends a wait, the next one if there is none now.
+    pub fn wake(&self) -> io::Result<()> {
+        let one = 1u64;
+        // SAFETY: eight bytes are what an eventfd takes.
+        let written = unsafe {
+            libc::write(
+                self.waker.as_raw_fd(),
+                (&raw const one).cast(),
+                size_of::<u64>(),
+            )
+        };
+        if written < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::cast_sign_loss)]
+    fn watch_own(&self) -> io::Result<()> {
+        let add = libc::EPOLL_CTL_ADD;
+        self.control(add, self.alarm.as_raw_fd(), libc::EPOLLIN as u32, ALARM)?;
+        // Each write is an edge, whatever was written before: nobody has to read it back.
+        let edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        self.control(add, self.waker.as_raw_fd(), edges, WAKER)
     }
 
     fn silence_alarm(&self) {
@@ -157,13 +178,13 @@ impl Events {
         self.len == 0
     }
 
-    /// The event at `index`, or `None` where it was the alarm's.
+    /// The event at `index`, or `None` where it was one of the selector's own.
     #[allow(clippy::cast_sign_loss)]
     pub fn get(&self, index: usize) -> Option<(u64, Ready)> {
         let event = self.buffer[..self.len].get(index)?;
         let (key, bits) = (event.u64, event.events);
         let has = |flags: i32| bits & flags as u32 != 0;
-        (key != ALARM).then(|| {
+        (key < WAKER).then(|| {
             let ready = Ready {
                 readable: has(libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR),
                 writable: has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
@@ -196,6 +217,11 @@ fn new_alarm() -> io::Result<OwnedFd> {
     let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
     // SAFETY: the call takes no pointer.
     owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })
+}
+
+fn new_waker() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    owned(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })
 }
 
 /// Lets another open file have the number of a descriptor.

@@ -10,6 +10,7 @@
 //!   reported whatever the interest; a member with an empty interest must be removed to be silent.
 //! - `wait` fills [`Events`], sleeps at most as long as told (rounded up, never down) and returns
 //!   early when a signal was handled.
+//! - `wake` ends a wait, from any thread; the next one if there is none.
 //! - `set_alarm` makes the queue ready at a moment, for those who wait on its descriptor.
 //! - `renew` puts an empty queue in the place of one that a forked process shares with its parent.
 

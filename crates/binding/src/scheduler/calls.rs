@@ -1,0 +1,357 @@
+//! `call_soon()` and its kin, whose arguments come in without a tuple. One of the files with
+//! `unsafe`.
+//!
+//! For `*args` there would be a tuple in each call, which costs more than the rest of `call_soon()`.
+//! So these are put on the class as C functions.
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, intern};
+
+use super::handle::{Arguments, Call};
+use super::state::Scheduler;
+use crate::context::Context;
+
+/// Puts the functions of this file on the class.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    add_method(
+        py,
+        c"call_soon",
+        c"call_soon($self, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function in its next turn. As asyncio's.",
+        call_soon,
+    )?;
+    add_method(
+        py,
+        c"call_soon_threadsafe",
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+          The same from any thread. As asyncio's.",
+        call_soon_threadsafe,
+    )?;
+    add_method(
+        py,
+        c"call_later",
+        c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function in so many seconds. As asyncio's.",
+        call_later,
+    )?;
+    add_method(
+        py,
+        c"call_at",
+        c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function at a time of its clock. As asyncio's.",
+        call_at,
+    )
+}
+
+fn add_method(
+    py: Python<'_>,
+    name: &'static CStr,
+    doc: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+) -> PyResult<()> {
+    let class = py.get_type::<Scheduler>();
+    // The class refers to it for as long as the process lives.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: function,
+        },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
+    let method = unsafe {
+        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        Bound::from_owned_ptr_or_err(py, method)?
+    };
+    class.setattr(PyString::new(py, &name.to_string_lossy()), method)
+}
+
+unsafe extern "C" fn call_soon(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [callback] = given.named(py, "call_soon", ["callback"])?;
+            scheduler.get().check_closed(py)?;
+            if scheduler.get().is_debugged(py) {
+                scheduler.call_method0(intern!(py, "_check_thread"))?;
+                check_callback(scheduler, &callback, "call_soon")?;
+            }
+            let (call, context) = given.call::<1>(py, &callback)?;
+            Scheduler::soon(scheduler, call, context).map(Bound::into_any)
+        })
+    }
+}
+
+unsafe extern "C" fn call_soon_threadsafe(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
+            scheduler.get().check_closed(py)?;
+            if scheduler.get().is_debugged(py) {
+                check_callback(scheduler, &callback, "call_soon_threadsafe")?;
+            }
+            let (call, context) = given.call::<1>(py, &callback)?;
+            let handle = Scheduler::soon(scheduler, call, context)?;
+            scheduler.get().wake(py)?;
+            Ok(handle.into_any())
+        })
+    }
+}
+
+unsafe extern "C" fn call_later(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
+            if delay.is_none() {
+                return Err(PyTypeError::new_err("delay must not be None"));
+            }
+            let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
+            if scheduler.get().overridden.get(py).call_at {
+                return given.pass_on(scheduler, when, &callback);
+            }
+            at(scheduler, when, &callback, given)
+        })
+    }
+}
+
+unsafe extern "C" fn call_at(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
+            if when.is_none() {
+                return Err(PyTypeError::new_err("when cannot be None"));
+            }
+            at(scheduler, when.extract()?, &callback, given)
+        })
+    }
+}
+
+fn at<'py>(
+    scheduler: &Bound<'py, Scheduler>,
+    when: f64,
+    callback: &Bound<'py, PyAny>,
+    given: &Given<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = scheduler.py();
+    scheduler.get().check_closed(py)?;
+    if scheduler.get().is_debugged(py) {
+        scheduler.call_method0(intern!(py, "_check_thread"))?;
+        check_callback(scheduler, callback, "call_at")?;
+    }
+    let (call, context) = given.call::<2>(py, callback)?;
+    Scheduler::at(scheduler, when, call, context).map(Bound::into_any)
+}
+
+/// In debug mode.
+fn check_callback(
+    scheduler: &Bound<'_, Scheduler>,
+    callback: &Bound<'_, PyAny>,
+    method: &str,
+) -> PyResult<()> {
+    let py = scheduler.py();
+    scheduler.call_method1(intern!(py, "_check_callback"), (callback, method))?;
+    Ok(())
+}
+
+/// The arguments of one call, borrowed from the caller.
+struct Given<'a, 'py> {
+    positional: &'a [Borrowed<'a, 'py, PyAny>],
+    values: &'a [Borrowed<'a, 'py, PyAny>],
+    names: Option<Borrowed<'a, 'py, PyTuple>>,
+}
+
+impl<'py> Given<'_, 'py> {
+    /// The arguments before `*args`, by position or by name.
+    fn named<const N: usize>(
+        &self,
+        py: Python<'py>,
+        function: &str,
+        names: [&str; N],
+    ) -> PyResult<[Bound<'py, PyAny>; N]> {
+        if self.names.is_none()
+            && let Some(first) = self.positional.first_chunk::<N>()
+        {
+            return Ok(std::array::from_fn(|index| first[index].to_owned()));
+        }
+        let mut found: [Option<Bound<'py, PyAny>>; N] =
+            std::array::from_fn(|index| self.positional.get(index).map(|it| (*it).to_owned()));
+        for (name, value) in self.keywords() {
+            if is_context(py, &name) {
+                continue;
+            }
+            let text = name.to_str()?;
+            let place = names.iter().position(|known| *known == text);
+            match place.map(|index| &mut found[index]) {
+                Some(place) if place.is_none() => *place = Some((*value).to_owned()),
+                Some(_) => {
+                    let error = format!("{function}() got multiple values for argument '{text}'");
+                    return Err(PyTypeError::new_err(error));
+                }
+                None => {
+                    let error = format!("{function}() got an unexpected keyword argument '{text}'");
+                    return Err(PyTypeError::new_err(error));
+                }
+            }
+        }
+        if let Some(missing) = found.iter().position(Option::is_none) {
+            return Err(PyTypeError::new_err(format!(
+                "{function}() missing required argument: '{}'",
+                names[missing]
+            )));
+        }
+        let nothing = py.None().into_bound(py);
+        Ok(found.map(|it| it.unwrap_or_else(|| nothing.clone())))
+    }
+
+    /// What is to be called, with the arguments after the first `N`; and in which context.
+    #[inline]
+    fn call<const N: usize>(
+        &self,
+        py: Python<'py>,
+        callback: &Bound<'py, PyAny>,
+    ) -> PyResult<(Call, Context)> {
+        let arguments = match self.positional.get(N..).unwrap_or_default() {
+            [] => Arguments::None,
+            [one] => Arguments::One((*one).to_owned().unbind()),
+            many => Arguments::Many(PyTuple::new(py, many)?.unbind()),
+        };
+        let context = match self.context(py) {
+            Some(context) => Context::of(context),
+            None => Context::current(py)?,
+        };
+        Ok((Call::new(callback.clone().unbind(), arguments), context))
+    }
+
+    /// Calls a `call_at()` that is not ours.
+    fn pass_on(
+        &self,
+        scheduler: &Bound<'py, Scheduler>,
+        when: f64,
+        callback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = scheduler.py();
+        let rest = self.positional.get(2..).unwrap_or_default();
+        let mut arguments = vec![when.into_pyobject(py)?.into_any(), callback.clone()];
+        arguments.extend(rest.iter().map(|it| (**it).clone()));
+        let options = pyo3::types::PyDict::new(py);
+        options.set_item(intern!(py, "context"), self.context(py))?;
+        scheduler.call_method(
+            intern!(py, "call_at"),
+            PyTuple::new(py, arguments)?,
+            Some(&options),
+        )
+    }
+
+    #[inline]
+    fn context(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.names?;
+        let mut keywords = self.keywords();
+        let (_, context) = keywords.find(|(name, _)| is_context(py, name))?;
+        (!context.is_none()).then(|| (*context).to_owned())
+    }
+
+    fn keywords(&self) -> impl Iterator<Item = (Bound<'py, PyString>, &Borrowed<'_, 'py, PyAny>)> {
+        let names = self.names.into_iter().flat_map(Borrowed::to_owned);
+        let names = names.filter_map(|name| name.cast_into::<PyString>().ok());
+        names.zip(self.values)
+    }
+}
+
+#[inline]
+fn is_context(py: Python<'_>, name: &Bound<'_, PyString>) -> bool {
+    let known = intern!(py, "context");
+    name.is(known) || name.to_str().is_ok_and(|name| name == "context")
+}
+
+/// Runs the body of a method: with the arguments in their places, and exceptions on their way.
+///
+/// # Safety
+/// The arguments are those of a `METH_FASTCALL | METH_KEYWORDS` method of `Scheduler`.
+#[inline]
+unsafe fn enter(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+    body: impl for<'a, 'py> FnOnce(
+        &Bound<'py, Scheduler>,
+        &Given<'a, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut PyObject {
+    Python::attach(|py| {
+        // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
+        // `count` objects, then as many as there are names; all of them live as long as the call.
+        // `Borrowed` is a pointer to an object, and nothing else.
+        let (scheduler, given) = unsafe {
+            let scheduler = Borrowed::from_ptr(py, this).to_owned();
+            let names = Borrowed::from_ptr_or_opt(py, names);
+            let names = names.map(|names| names.cast_unchecked::<PyTuple>());
+            let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
+            let count = count.unsigned_abs();
+            let given = Given {
+                positional: slice(first, count),
+                values: match names {
+                    Some(names) => slice(first.add(count), names.len()),
+                    None => &[],
+                },
+                names,
+            };
+            (scheduler.cast_into_unchecked::<Scheduler>(), given)
+        };
+        // No panic may leave a C function.
+        let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given)));
+        let result =
+            result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
+        match result {
+            Ok(result) => result.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+/// # Safety
+/// As `std::slice::from_raw_parts`; but where there is nothing it may be null.
+unsafe fn slice<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's.
+    unsafe { std::slice::from_raw_parts(first, count) }
+}
