@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, over
 from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
 from ._core import Engine
 from ._host import Host
+from ._transports import Transports
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -20,7 +21,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class EventLoop(asyncio.SelectorEventLoop):
+class EventLoop(Transports, asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for

@@ -37,7 +37,10 @@ impl Engine {
         let token = self.core.with(|core| core.holder(fd))?;
         let token = token.unwrap_or(Token::NONE);
         let user = if let Some(socket) = self.owner::<Socket>(py, token) {
-            socket.repr()?.to_string()
+            let handlers = socket.get().current_handlers(py);
+            let transport = handlers.as_ref().and_then(|it| it.get().transport());
+            let user = transport.map_or(socket.as_any(), |transport| transport.bind(py));
+            user.repr()?.to_string()
         } else if let Some(owner) = self
             .owner::<Listener>(py, token)
             .and_then(|it| it.get().owner(py))

@@ -10,7 +10,7 @@ use crate::handlers::Handlers;
 use crate::tls::Start;
 
 impl Socket {
-    /// The session of a client that connects with these `TlsSettings`.
+    /// The session of a connection that begins with these `TlsSettings`.
     pub fn prepare_tls(
         &self,
         py: Python<'_>,
@@ -19,7 +19,8 @@ impl Socket {
         let Some(settings) = settings else {
             return Ok(None);
         };
-        let start = Start::new(settings, false, &self.hostname)?;
+        let side: String = settings.getattr("side")?.extract()?;
+        let start = Start::new(settings, side == "server", &self.hostname)?;
         self.begin_with(py, start).map(Some)
     }
 

@@ -96,6 +96,13 @@ impl Stream {
         self.secure.is_some()
     }
 
+    /// Somebody else opens and seals.
+    pub fn is_driven(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_some_and(|secure| secure.is_foreign())
+    }
+
     pub fn is_handshaking(&self) -> bool {
         self.secure
             .as_ref()
