@@ -40,6 +40,7 @@ class SocketTransport(Transport):
     __slots__ = (
         "_deferred",
         "_empty_waiter",
+        "_established",
         "_extra",
         "_file",
         "_loop",
@@ -74,6 +75,7 @@ class SocketTransport(Transport):
         self._empty_waiter: asyncio.Future[None] | None = None
         # A connection that the program made is announced by a callback, as asyncio does.
         self._deferred = server is None and tls is None
+        self._established = False
         # connection_made() was called, or is not to be.
         self._made = made
         self.set_protocol(protocol)
@@ -92,6 +94,7 @@ class SocketTransport(Transport):
             self._announce()
 
     def _announce(self) -> None:
+        self._established = True
         protocol = cast("asyncio.BaseProtocol", self.get_protocol())
         try:
             if not self._made:
@@ -141,6 +144,38 @@ class SocketTransport(Transport):
             self._lose(error)
         else:
             self._part()
+
+    def _can_upgrade(self) -> bool:
+        """Whether TLS can begin in place."""
+        return self._begun and not (self._secure or self.is_closing())
+
+    def _become_secure(
+        self,
+        protocol: asyncio.BaseProtocol,
+        tls: _Tls,
+        server_side: bool,
+        waiter: asyncio.Future[None],
+    ) -> SocketTransport:
+        file = self._open_file()
+        extra = dict(self._extra or {})
+        extra["socket"] = trsock.TransportSocket(file)
+        secure = SocketTransport(
+            self._upgrade(tls.settings, server_side),
+            True,
+            self._loop,
+            protocol,
+            file=file,
+            extra=extra,
+            waiter=waiter,
+            tls=tls,
+            made=True,
+        )
+        server, self._server = self._server, None
+        if server is not None:
+            secure._server = server
+            server._clients.add(secure)
+            server._clients.discard(self)
+        return secure
 
     # How it ends
 
@@ -365,7 +400,7 @@ def _session(of: str) -> Callable[[SocketTransport], Any]:
 
 
 def _ssl_object(transport: SocketTransport) -> Any:
-    if transport._driver is None or not transport._begun:
+    if transport._driver is None or not transport._established:
         return _UNKNOWN
     return transport._driver.ssl_object
 
@@ -616,6 +651,45 @@ class Transports(_Base):
         if acceptor is not None:
             acceptor.stop()
         sock.close()
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """As asyncio's: in place, where the transport is a plain one of ours."""
+        if not (
+            isinstance(transport, SocketTransport)
+            and isinstance(sslcontext, ssl.SSLContext)
+            and transport._can_upgrade()
+        ):
+            # TLS inside TLS among them, and what is refused.
+            return await super().start_tls(
+                transport,
+                protocol,
+                sslcontext,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
+        tls = _Tls(
+            sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
+        waiter: asyncio.Future[None] = self.create_future()
+        secure = transport._become_secure(protocol, tls, server_side, waiter)
+        try:
+            await waiter
+        except BaseException:
+            secure.close()
+            raise
+        return secure
 
     async def _sendfile_native(
         self, transp: Any, file: IO[bytes], offset: int, count: int | None

@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::Transport;
+use crate::socket::Socket;
+use crate::tls::Start;
 
 type Names<'py> = (Option<Bound<'py, PyTuple>>, Option<Bound<'py, PyTuple>>);
 
@@ -65,6 +67,21 @@ impl Transport {
         }
         self.state.with(py, |state| state.ended = true);
         self.socket.get().with(py, core::Engine::shutdown)
+    }
+
+    /// Begins TLS with these `TlsSettings`; returns the socket of the transport that takes the
+    /// connection over. This one is told of nothing any more.
+    fn _upgrade<'py>(
+        &self,
+        settings: &Bound<'py, PyAny>,
+        server_side: bool,
+    ) -> PyResult<Bound<'py, Socket>> {
+        let py = settings.py();
+        let socket = self.socket.bind(py);
+        let start = Start::new(settings, server_side, "")?;
+        let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        socket.get().forget_handlers(py);
+        Ok(secure)
     }
 
     /// The context in which the protocol's methods are called.
