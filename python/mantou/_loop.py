@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack, 
 from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
 from ._core import Engine, Scheduler
 from ._host import Host
+from ._transports import Transports
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -20,7 +21,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class EventLoop(Scheduler, asyncio.SelectorEventLoop):
+class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
     Everything of asyncio works on it. Made by `run()`, or by `new_event_loop()` for
@@ -35,7 +36,7 @@ class EventLoop(Scheduler, asyncio.SelectorEventLoop):
         self._ended = False
         self._descriptors = _Descriptors(self)
         # Not by super(): that is the scheduler, which wants nothing more.
-        asyncio.SelectorEventLoop.__init__(self, self._descriptors)
+        Transports.__init__(self, self._descriptors)
 
     @property
     def engine(self) -> Engine:

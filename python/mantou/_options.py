@@ -61,7 +61,8 @@ class StreamOptions(NamedTuple):
     """What every connection has: times in seconds, None for no limit or off; sizes in bytes.
 
     For unix and fd, `no_delay` is False and `keep_alive` None: both are left as they are.
-    `exclusive`: the local port of this very connection is not shared.
+    `exclusive`: the local port of this very connection is not shared. `transport`: its owner is an
+    asyncio transport.
     """
 
     allow_half_open: bool
@@ -72,6 +73,7 @@ class StreamOptions(NamedTuple):
     close_timeout: float | None
     write_limit: int
     exclusive: bool = False
+    transport: bool = False
 
 
 class ConnectRequest(NamedTuple):

@@ -47,15 +47,10 @@ pub struct View(Box<ffi::Py_buffer>);
 
 impl View {
     fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut view = Box::new(MaybeUninit::<ffi::Py_buffer>::uninit());
-        // SAFETY: a live object and room for a view; on success the view is filled in.
-        let result =
-            unsafe { ffi::PyObject_GetBuffer(data.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_SIMPLE) };
-        if result == 0 {
-            // SAFETY: the call succeeded, so it was initialised.
-            return Ok(Self(unsafe { view.assume_init() }));
-        }
-        let error = PyErr::fetch(data.py());
+        let error = match Self::get(data, ffi::PyBUF_SIMPLE) {
+            Ok(view) => return Ok(view),
+            Err(error) => error,
+        };
         let py = data.py();
         if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyBufferError>(py) {
             let class = data.get_type();
@@ -70,6 +65,17 @@ impl View {
             )));
         }
         Err(error)
+    }
+
+    fn get(data: &Bound<'_, PyAny>, flags: c_int) -> PyResult<Self> {
+        let mut view = Box::new(MaybeUninit::<ffi::Py_buffer>::uninit());
+        // SAFETY: a live object and room for a view; on success the view is filled in.
+        let result = unsafe { ffi::PyObject_GetBuffer(data.as_ptr(), view.as_mut_ptr(), flags) };
+        if result != 0 {
+            return Err(PyErr::fetch(data.py()));
+        }
+        // SAFETY: the call succeeded, so it was initialised.
+        Ok(Self(unsafe { view.assume_init() }))
     }
 
     fn as_slice(&self) -> &[u8] {
@@ -87,6 +93,26 @@ impl Drop for View {
         // SAFETY: acquired by PyObject_GetBuffer and released once; the lock is held, because
         // views live on the stack of a call from Python.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.0) }
+    }
+}
+
+/// Somebody's memory to receive into, held for the time of one read.
+pub struct Room(View);
+
+impl Room {
+    /// An exception if it is not writable.
+    pub fn new(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        View::get(buffer, ffi::PyBUF_WRITABLE).map(Self)
+    }
+
+    pub fn memory(&mut self) -> &mut [u8] {
+        let view = &self.0.0;
+        if view.len <= 0 || view.buf.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the view holds `len` contiguous, writable bytes for as long as it is not
+        // released, and nothing else runs while the lock is held for one read.
+        unsafe { std::slice::from_raw_parts_mut(view.buf.cast(), view.len.cast_unsigned()) }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A user's handlers, in any of the forms they may have: looked up once, called often.
+//! A user's handlers, in any of the forms they may have, or an asyncio protocol: looked up once,
+//! called often.
 
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,6 +16,10 @@ pub enum BinaryType {
     Bytes,
     Bytearray,
     Memoryview,
+    /// As bytes, and without the socket: to an asyncio `Protocol`.
+    Protocol,
+    /// In the buffer that an asyncio `BufferedProtocol` offers.
+    Buffered,
 }
 
 type Table<T> = [T; Stage::ALL.len()];
@@ -24,12 +29,51 @@ type Table<T> = [T; Stage::ALL.len()];
 pub struct Handlers {
     table: Table<Option<Py<PyAny>>>,
     pub binary_type: BinaryType,
+    /// The asyncio transport that is told of everything but data.
+    transport: Option<Py<PyAny>>,
+    /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
+    updated: Option<Py<PyAny>>,
 }
 
 impl Handlers {
     /// What a user gave as `socket=`.
     pub fn compile(given: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
         Py::new(given.py(), Self::new(given, "socket")?)
+    }
+
+    /// Those of a transport: data goes to its protocol, all other events to itself.
+    pub fn of_protocol(
+        transport: Py<PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        buffered: bool,
+    ) -> PyResult<Py<Self>> {
+        let py = protocol.py();
+        let mut table = Table::default();
+        let (binary_type, data, updated) = if buffered {
+            let updated = protocol.getattr(intern!(py, "buffer_updated"))?;
+            let data = protocol.getattr(intern!(py, "get_buffer"))?;
+            (BinaryType::Buffered, data, Some(updated.unbind()))
+        } else {
+            let data = protocol.getattr(intern!(py, "data_received"))?;
+            (BinaryType::Protocol, data, None)
+        };
+        table[Stage::Data as usize] = Some(data.unbind());
+        let handlers = Self {
+            table,
+            binary_type,
+            transport: Some(transport),
+            updated,
+        };
+        Py::new(py, handlers)
+    }
+
+    #[inline]
+    pub fn transport(&self) -> Option<&Py<PyAny>> {
+        self.transport.as_ref()
+    }
+
+    pub fn updated(&self) -> Option<&Py<PyAny>> {
+        self.updated.as_ref()
     }
 
     #[inline]
@@ -79,7 +123,12 @@ impl Handlers {
             Some(given) => parse_binary_type(&given, option)?,
             None => BinaryType::Bytes,
         };
-        Ok(Self { table, binary_type })
+        Ok(Self {
+            table,
+            binary_type,
+            transport: None,
+            updated: None,
+        })
     }
 
     /// The handler of that name, or None.
@@ -95,6 +144,8 @@ impl Handlers {
             BinaryType::Bytes => "bytes",
             BinaryType::Bytearray => "bytearray",
             BinaryType::Memoryview => "memoryview",
+            BinaryType::Protocol => "protocol",
+            BinaryType::Buffered => "buffered",
         }
     }
 
@@ -102,7 +153,8 @@ impl Handlers {
         for handler in self.table.iter().flatten() {
             visit.call(handler)?;
         }
-        Ok(())
+        visit.call(&self.transport)?;
+        visit.call(&self.updated)
     }
 }
 

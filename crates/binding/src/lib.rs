@@ -21,6 +21,7 @@ mod settings;
 mod socket;
 mod stage;
 mod tls;
+mod transport;
 mod turns;
 mod work;
 
@@ -46,6 +47,8 @@ mod _core {
     use crate::socket::{Cork, Socket};
     #[pymodule_export]
     use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
+    #[pymodule_export]
+    use crate::transport::Transport;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -35,7 +35,7 @@ impl Listener {
     pub fn new(
         engine: Py<Engine>,
         token: Token,
-        handlers: Py<Handlers>,
+        handlers: Option<Py<Handlers>>,
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
         tls: Option<Py<PyAny>>,
@@ -44,7 +44,7 @@ impl Listener {
         Self {
             engine,
             token: Guarded::new(token),
-            handlers: Guarded::new(Some(handlers)),
+            handlers: Guarded::new(handlers),
             data: Guarded::new(Some(data)),
             data_factory: Guarded::new(data_factory),
             tls: Guarded::new(tls),

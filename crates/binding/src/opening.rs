@@ -24,7 +24,7 @@ impl Engine {
     /// A socket that is not connected yet.
     fn socket(
         this: &Bound<'_, Self>,
-        handlers: Py<Handlers>,
+        handlers: Option<Py<Handlers>>,
         data: Py<PyAny>,
         hostname: &str,
     ) -> PyResult<Py<Socket>> {
@@ -33,7 +33,7 @@ impl Engine {
             this.py(),
             Socket::new(
                 this.clone().unbind(),
-                Some(handlers),
+                handlers,
                 None,
                 data,
                 hostname,
@@ -80,6 +80,18 @@ impl Engine {
         options: &Bound<'_, PyAny>,
         tls: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
+        Self::take_over(this, fd, socket, options, tls)?;
+        socket.get().readiness(this.py())
+    }
+
+    /// As `adopt()`, for whoever is told by the socket's own handlers how it goes on.
+    fn take_over(
+        this: &Bound<'_, Self>,
+        fd: RawFd,
+        socket: &Bound<'_, Socket>,
+        options: &Bound<'_, PyAny>,
+        tls: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let py = this.py();
         let engine = this.get();
         engine.check_open(py)?;
@@ -90,8 +102,7 @@ impl Engine {
             .with(|core| core.adopt(fd, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.set_owner(py, token, socket);
-        dispatch::opened(this, socket, token)?;
-        socket.get().readiness(py)
+        dispatch::opened(this, socket, token)
     }
 
     /// Tells a socket that was never opened why.
@@ -104,12 +115,13 @@ impl Engine {
         this.get().check_fatal(this.py())
     }
 
-    /// Accepts connections from a descriptor that is bound and listening.
+    /// Accepts connections from a descriptor that is bound and listening. Without handlers
+    /// `data_factory` gives each socket its own.
     fn listen(
         this: &Bound<'_, Self>,
         fd: RawFd,
         options: &Bound<'_, PyAny>,
-        handlers: Py<Handlers>,
+        handlers: Option<Py<Handlers>>,
         data: Py<PyAny>,
         data_factory: Option<Py<PyAny>>,
         tls: Option<&Bound<'_, PyAny>>,

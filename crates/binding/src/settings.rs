@@ -48,6 +48,7 @@ fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         close_timeout: time("close_timeout")?,
         write_limit: options.getattr("write_limit")?.extract()?,
         exclusive: options.getattr("exclusive")?.extract()?,
+        transport: options.getattr("transport")?.extract()?,
     }))
 }
 

@@ -196,7 +196,8 @@ impl Start {
             Way::Native(config) if self.server_side => Session::server(config),
             Way::Native(config) => Session::client(config, &self.name, self.ticket.as_ref()),
             Way::Context(context) => {
-                let name = (!self.server_side).then_some(self.name.as_str());
+                let name = Some(self.name.as_str());
+                let name = name.filter(|name| !(self.server_side || name.is_empty()));
                 let initial = PyBytes::new(py, &self.initial);
                 let driver = new_driver(py, (context, self.server_side, name, initial))?;
                 return Ok((Driver::Foreign, Some(driver)));

@@ -10,7 +10,7 @@ const BLOCK: usize = 64 * 1024;
 const FIRST_ROOM: usize = 512;
 
 /// How many blocks one `sendmsg` is offered.
-const VECTORS: usize = 16;
+pub const VECTORS: usize = 16;
 
 /// A queue of bytes, kept in the order in which they were accepted.
 #[derive(Default)]

@@ -62,12 +62,14 @@ pub(super) fn accepted(
         from.context().copy(py)?,
     );
     let socket = Bound::new(py, socket)?;
-    if let Some(settings) = from.tls(py) {
-        let driver = tls::server_driver(py, settings.bind(py))?;
-        socket.get().set_driver(py, driver);
-    }
     from.add_connection(py);
     engine.get().set_owner(py, token, &socket);
+    if let Some(settings) = from.tls(py) {
+        match tls::server_driver(py, settings.bind(py)) {
+            Ok(driver) => socket.get().set_driver(py, driver),
+            Err(error) => return refuse(engine, &socket, token, &error),
+        }
+    }
     if let Some(factory) = from.data_factory(py) {
         // It may ask who is there.
         socket.get().start(py, token);

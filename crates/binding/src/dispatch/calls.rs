@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyInt};
@@ -47,10 +48,66 @@ where
         return Verdict::Default;
     };
     let Some(handler) = handlers.get().of(stage) else {
-        return Verdict::Default;
+        return match handlers.get().transport() {
+            Some(transport) => tell_transport(engine, socket, stage, transport.bind(py), arguments),
+            None => Verdict::Default,
+        };
     };
     let outcome = invoke(engine, socket, stage, handler.bind(py), arguments);
     conclude(engine, socket, stage, outcome)
+}
+
+/// Tells an asyncio transport, which deals itself with what its protocol raises: what comes out of
+/// it is for whoever runs the loop.
+#[cold]
+fn tell_transport<'py, A>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    stage: Stage,
+    transport: &Bound<'py, PyAny>,
+    arguments: A,
+) -> Verdict
+where
+    A: PyCallArgs<'py>,
+{
+    let py = socket.py();
+    let told = socket
+        .get()
+        .context()
+        .enter(py)
+        .and_then(|_entered| transport.call_method1(stage.hook(), arguments));
+    match told {
+        Ok(result) if result.is(PyBool::new(py, true)) => Verdict::Keep,
+        Ok(_) => Verdict::Default,
+        Err(error) => {
+            if leaves_the_loop(py, &error) {
+                engine.get().set_fatal(py, error);
+            } else {
+                let message = format!("a transport failed in {}", stage.hook());
+                engine.get().host.report(py, &message, &error, Some(socket));
+            }
+            Verdict::Default
+        }
+    }
+}
+
+/// A method of an asyncio protocol raised: its transport reports that and closes.
+#[cold]
+pub(super) fn protocol_raised(
+    engine: &Bound<'_, Engine>,
+    transport: &Bound<'_, PyAny>,
+    method: &str,
+    error: &PyErr,
+) {
+    let py = engine.py();
+    if leaves_the_loop(py, error) {
+        return engine.get().set_fatal(py, error.clone_ref(py));
+    }
+    let message = format!("Fatal error: protocol.{method}() call failed.");
+    let error = errors::value_of(py, error);
+    if let Err(error) = transport.call_method1(intern!(py, "_fatal_error"), (error, message)) {
+        error.write_unraisable(py, Some(transport));
+    }
 }
 
 /// Calls one handler, in the context of its connection.

@@ -22,7 +22,11 @@ pub(super) fn on_broken(
         Some(error) => error,
         None => tls::to_exception(py, error).into_value(py).into_any(),
     };
-    call(engine, socket, Stage::Error, (socket, error.bind(py)));
+    let verdict = call(engine, socket, Stage::Error, (socket, error.bind(py)));
+    if verdict == Verdict::Keep && socket.get().is_transport(py) {
+        // To asyncio a missing close_notify is an end like any other.
+        return Ok(());
+    }
     socket.get().close_for(py, error)
 }
 

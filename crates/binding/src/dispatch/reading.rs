@@ -1,17 +1,20 @@
-//! Reading: what comes in becomes what the `data` handler gets.
+//! Reading: what comes in becomes what the `data` handler or the protocol gets.
 
 use std::ops::Range;
 
 use mantou_engine::{Pumped, Read, Token};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use super::beginnings::on_established;
-use super::calls::{call, conclude, invoke};
+use super::calls::{call, conclude, invoke, protocol_raised};
 use super::endings::on_broken;
-use crate::buffers::Draft;
+use crate::buffers::{Draft, Room};
 use crate::engine::Engine;
-use crate::handlers::BinaryType;
+use crate::errors;
+use crate::handlers::{BinaryType, Handlers};
 use crate::socket::Socket;
 use crate::stage::Stage;
 use crate::work::{BUFFER_SIZE, Work};
@@ -33,15 +36,27 @@ pub(super) fn read(
     let core = &engine.get().core;
     let mut left = READ_LIMIT;
     while left > 0 {
-        let mut draft = draft(work, socket, left);
-        let buffer = match &mut draft {
-            Some(draft) => draft.room(),
-            None => &mut work.buffer.memory()[..BUFFER_SIZE.min(left)],
+        let mut place = if socket.get().reads_into(engine.py()) {
+            match offered(engine, socket, token)? {
+                Some(place) => place,
+                None => return Ok(()),
+            }
+        } else {
+            draft(work, socket, left)
+        };
+        let buffer = match &mut place {
+            Place::Shared => &mut work.buffer.memory()[..BUFFER_SIZE.min(left)],
+            Place::Draft(draft) => draft.room(),
+            Place::Offered(room) => {
+                let room = room.memory();
+                let size = room.len().min(left);
+                &mut room[..size]
+            }
         };
         match core.with(|core| core.read(token, buffer))? {
             Read::Data { n, more } => {
                 work.last_read = n;
-                on_data(engine, work, draft, socket, n);
+                on_data(engine, work, place, socket, n);
                 if !more {
                     // The kernel had no more. If more has come meanwhile, it says so.
                     return Ok(());
@@ -57,7 +72,7 @@ pub(super) fn read(
                 return core.with(|core| core.end_handled(token));
             }
             Read::Ciphertext(n) => {
-                let ciphertext = received(engine.py(), work, draft, n)?;
+                let ciphertext = received(engine.py(), work, place, n)?;
                 pump(engine, work, socket, token, &ciphertext)?;
                 left = left.saturating_sub(n);
                 if !socket.get().owns(socket.py(), token) {
@@ -73,17 +88,79 @@ pub(super) fn read(
     core.with(|core| core.remind_if_unread(token))
 }
 
-/// Where to read into, if that is to become the bytes that the handler gets.
+/// Where to read into.
+enum Place<'py> {
+    Shared,
+    /// What is to become the bytes that the handler gets.
+    Draft(Draft<'py>),
+    /// The buffer of a `BufferedProtocol`.
+    Offered(Room),
+}
+
 #[inline]
-fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Option<Draft<'py>> {
+fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Place<'py> {
     if !DRAFTED.contains(&work.last_read) || left < DRAFT_SIZE {
-        return None;
+        return Place::Shared;
     }
     let py = socket.py();
-    let handlers = socket.get().current_handlers(py)?;
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return Place::Shared;
+    };
     let handlers = handlers.get();
-    let wanted = handlers.of(Stage::Data).is_some() && handlers.binary_type == BinaryType::Bytes;
-    wanted.then(|| Draft::new(py, DRAFT_SIZE)).flatten()
+    let takes_bytes = matches!(
+        handlers.binary_type,
+        BinaryType::Bytes | BinaryType::Protocol
+    );
+    let wanted = handlers.of(Stage::Data).is_some() && takes_bytes;
+    let draft = wanted.then(|| Draft::new(py, DRAFT_SIZE)).flatten();
+    draft.map_or(Place::Shared, Place::Draft)
+}
+
+/// The buffer that a `BufferedProtocol` offers for what is going to be read; `None` if it failed to.
+fn offered<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    token: Token,
+) -> PyResult<Option<Place<'py>>> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    let opens = socket.get().is_shaking_hands(py);
+    if opens || !core.with(|core| core.reads_plaintext(token))? {
+        return Ok(Some(Place::Shared));
+    }
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return Ok(Some(Place::Shared));
+    };
+    let (Some(get_buffer), Some(transport)) =
+        (handlers.get().of(Stage::Data), handlers.get().transport())
+    else {
+        return Ok(Some(Place::Shared));
+    };
+    let buffer = invoke(engine, socket, Stage::Data, get_buffer.bind(py), (-1,)).and_then(|it| {
+        if it.len()? == 0 {
+            return Err(PyRuntimeError::new_err(
+                "get_buffer() returned an empty buffer",
+            ));
+        }
+        Ok(it)
+    });
+    let transport = transport.bind(py);
+    let buffer = match buffer {
+        Ok(buffer) => buffer,
+        Err(error) => {
+            protocol_raised(engine, transport, "get_buffer", &error);
+            return Ok(None);
+        }
+    };
+    match Room::new(&buffer) {
+        Ok(room) => Ok(Some(Place::Offered(room))),
+        Err(error) => {
+            let message = "Fatal read error on socket transport";
+            let error = errors::value_of(py, &error);
+            transport.call_method1(intern!(py, "_fatal_error"), (error, message))?;
+            Ok(None)
+        }
+    }
 }
 
 /// What a read brought, as bytes.
@@ -91,12 +168,12 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Option<D
 fn received<'py>(
     py: Python<'py>,
     work: &Work,
-    draft: Option<Draft<'py>>,
+    place: Place<'py>,
     n: usize,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    match draft {
-        Some(draft) => draft.finish(n),
-        None => Ok(PyBytes::new(py, work.buffer.filled(n))),
+    match place {
+        Place::Draft(draft) => draft.finish(n),
+        _ => Ok(PyBytes::new(py, work.buffer.filled(n))),
     }
 }
 
@@ -146,7 +223,12 @@ pub(super) fn pump(
         broken,
     };
     if core.with(|core| core.pumped(token, &pumped))? {
-        on_plaintext(engine, work, socket, plaintext);
+        if socket.get().reads_into(py) {
+            // It goes into the protocol's buffers, in as many pieces as it takes.
+            core.with(|core| core.put_back(token, plaintext.as_bytes()))?;
+        } else {
+            on_plaintext(engine, work, socket, plaintext);
+        }
     }
     Ok(())
 }
@@ -159,14 +241,59 @@ fn on_plaintext<'py>(
     bytes: Bound<'py, PyBytes>,
 ) {
     let handlers = socket.get().current_handlers(socket.py());
-    let binary_type = handlers.map(|handlers| handlers.get().binary_type);
-    if binary_type == Some(BinaryType::Bytes) {
-        call(engine, socket, Stage::Data, (socket, bytes));
-        return;
+    let binary_type = handlers.as_ref().map(|it| it.get().binary_type);
+    match (binary_type, handlers) {
+        (Some(BinaryType::Bytes), _) => {
+            call(engine, socket, Stage::Data, (socket, bytes));
+            return;
+        }
+        (Some(BinaryType::Protocol), Some(handlers)) => {
+            return to_protocol(engine, socket, handlers.get(), Ok(bytes));
+        }
+        _ => {}
     }
     for piece in bytes.as_bytes().chunks(BUFFER_SIZE) {
         work.buffer.memory()[..piece.len()].copy_from_slice(piece);
-        on_data(engine, work, None, socket, piece.len());
+        on_data(engine, work, Place::Shared, socket, piece.len());
+    }
+}
+
+/// An asyncio protocol gets what was received. What it returns means nothing.
+#[inline]
+fn to_protocol<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    bytes: PyResult<Bound<'py, PyBytes>>,
+) {
+    let (Some(handler), Some(transport)) = (handlers.of(Stage::Data), handlers.transport()) else {
+        return;
+    };
+    let handler = handler.bind(socket.py());
+    let outcome = bytes.and_then(|it| invoke(engine, socket, Stage::Data, handler, (it,)));
+    if let Err(error) = outcome {
+        protocol_raised(engine, transport.bind(socket.py()), "data_received", &error);
+    }
+}
+
+/// So many bytes were received into the buffer of a `BufferedProtocol`.
+fn on_filled<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    n: usize,
+) {
+    let (Some(updated), Some(transport)) = (handlers.updated(), handlers.transport()) else {
+        return;
+    };
+    let updated = updated.bind(socket.py());
+    if let Err(error) = invoke(engine, socket, Stage::Data, updated, (n,)) {
+        protocol_raised(
+            engine,
+            transport.bind(socket.py()),
+            "buffer_updated",
+            &error,
+        );
     }
 }
 
@@ -174,7 +301,7 @@ fn on_plaintext<'py>(
 fn on_data<'py>(
     engine: &Bound<'py, Engine>,
     work: &mut Work,
-    draft: Option<Draft<'py>>,
+    place: Place<'py>,
     socket: &Bound<'py, Socket>,
     n: usize,
 ) {
@@ -188,7 +315,15 @@ fn on_data<'py>(
     };
     let handler = handler.bind(py);
     let outcome = match handlers.binary_type {
-        BinaryType::Bytes => received(py, work, draft, n)
+        BinaryType::Protocol => {
+            return to_protocol(engine, socket, handlers, received(py, work, place, n));
+        }
+        BinaryType::Buffered => {
+            // Its owner may change its size from now on.
+            drop(place);
+            return on_filled(engine, socket, handlers, n);
+        }
+        BinaryType::Bytes => received(py, work, place, n)
             .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
         BinaryType::Bytearray => {
             let bytes = PyByteArray::new(py, work.buffer.filled(n));

@@ -117,7 +117,10 @@ fn in_use(engine: &Engine, py: Python<'_>, fd: RawFd) -> PyResult<PyErr> {
     let token = engine.core.with(|core| core.holder(fd))?;
     let token = token.unwrap_or(Token::NONE);
     let user = if let Some(socket) = engine.owner::<Socket>(py, token) {
-        socket.repr()?.to_string()
+        let handlers = socket.get().current_handlers(py);
+        let transport = handlers.as_ref().and_then(|it| it.get().transport());
+        let user = transport.map_or(socket.as_any(), |transport| transport.bind(py));
+        user.repr()?.to_string()
     } else if let Some(owner) = engine
         .owner::<Listener>(py, token)
         .and_then(|it| it.get().owner(py))

@@ -11,7 +11,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::cell::Guarded;
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::handlers::Handlers;
+use crate::handlers::{BinaryType, Handlers};
 use crate::listener::Listener;
 use crate::tls::Start;
 
@@ -82,6 +82,8 @@ pub struct Socket {
     /// Who drives its TLS session if the engine does not, and what it failed with.
     driver: Guarded<Option<Py<PyAny>>>,
     driver_error: Guarded<Option<Py<PyAny>>>,
+    /// What is read goes straight into its protocol's buffer.
+    reads_into: Guarded<bool>,
     /// The plain socket that it took the connection over from.
     raw: Guarded<Option<Py<Socket>>>,
 }
@@ -112,6 +114,7 @@ impl Socket {
             tls_start: Guarded::new(None),
             driver: Guarded::new(None),
             driver_error: Guarded::new(None),
+            reads_into: Guarded::new(false),
             raw: Guarded::new(None),
         }
     }
@@ -143,6 +146,29 @@ impl Socket {
             (None, Some(listener)) => listener.get().handlers(py),
             (own, _) => own,
         }
+    }
+
+    /// Has its own handlers from the next event on.
+    pub fn set_handlers(&self, py: Python<'_>, handlers: Py<Handlers>) {
+        let buffered = handlers.get().binary_type == BinaryType::Buffered;
+        self.reads_into.replace(py, buffered);
+        drop(self.handlers.replace(py, Some(handlers)));
+    }
+
+    /// Nobody is told of its events any more.
+    pub fn forget_handlers(&self, py: Python<'_>) {
+        drop(self.handlers.replace(py, None));
+    }
+
+    #[inline]
+    pub fn reads_into(&self, py: Python<'_>) -> bool {
+        self.reads_into.get(py)
+    }
+
+    /// Its owner is an asyncio transport.
+    pub fn is_transport(&self, py: Python<'_>) -> bool {
+        let handlers = self.handlers.cloned(py);
+        handlers.is_some_and(|handlers| handlers.get().transport().is_some())
     }
 
     pub fn native_listener<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, Listener>> {
@@ -205,6 +231,15 @@ impl Socket {
         Ok(())
     }
 
+    /// Closes at once, for the given reason if there is none yet.
+    pub fn abort_for(&self, py: Python<'_>, reason: Option<Py<PyAny>>) -> PyResult<()> {
+        let known = self.failure.with(py, |failure| failure.is_some());
+        if !known && self.token.get(py) != Token::NONE {
+            drop(self.failure.replace(py, reason));
+        }
+        self.with(py, core::Engine::abort)
+    }
+
     /// As `close_for`, for a connection that does not move.
     pub fn give_up_for(&self, py: Python<'_>, reason: Py<PyAny>) -> PyResult<()> {
         if self.is_open(py)? {
@@ -265,7 +300,7 @@ impl Socket {
         })
     }
 
-    pub(super) fn endpoints(&self, py: Python<'_>) -> PyResult<core::Endpoints> {
+    pub fn endpoints(&self, py: Python<'_>) -> PyResult<core::Endpoints> {
         if self.token.get(py) == Token::NONE {
             return Ok(self.farewell.with(py, |farewell| farewell.endpoints));
         }

@@ -10,7 +10,7 @@ use crate::handlers::Handlers;
 use crate::tls::Start;
 
 impl Socket {
-    /// The session of a client that connects with these `TlsSettings`.
+    /// The session of a connection that begins with these `TlsSettings`.
     pub fn prepare_tls(
         &self,
         py: Python<'_>,
@@ -19,7 +19,8 @@ impl Socket {
         let Some(settings) = settings else {
             return Ok(None);
         };
-        let start = Start::new(settings, false, &self.hostname)?;
+        let side: String = settings.getattr("side")?.extract()?;
+        let start = Start::new(settings, side == "server", &self.hostname)?;
         self.begin_with(py, start).map(Some)
     }
 
@@ -89,6 +90,30 @@ impl Socket {
         start.transpose()
     }
 
+    /// The TLS socket that takes the connection over.
+    pub fn upgrade_with<'py>(
+        this: &Bound<'py, Self>,
+        start: Start,
+        handlers: Option<Py<Handlers>>,
+        data: Py<PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = this.py();
+        let raw = this.get();
+        let initial = start.initial.clone();
+        let secure = raw.successor(py, this, handlers, data);
+        let driver = secure.begin_with(py, start)?;
+        let token = raw.begin_upgrade(py)?;
+        let secure = Bound::new(py, secure)?;
+        let engine = raw.engine().get();
+        drop(engine.take_owner(py, token));
+        engine.set_owner(py, token, &secure);
+        secure.get().inherit(py, token, raw);
+        engine
+            .core
+            .with(|core| core.secure(token, driver, initial))?;
+        Ok(secure)
+    }
+
     /// Lets go of its connection, for a TLS socket to take it over.
     pub fn begin_upgrade(&self, py: Python<'_>) -> PyResult<Token> {
         let token = self.token.get(py);
@@ -118,7 +143,7 @@ impl Socket {
         &self,
         py: Python<'_>,
         this: &Bound<'_, Self>,
-        handlers: Py<Handlers>,
+        handlers: Option<Py<Handlers>>,
         data: Py<PyAny>,
     ) -> Self {
         let listener = self
@@ -127,14 +152,7 @@ impl Socket {
             .map(|listener| listener.clone_ref(py));
         let engine = self.engine.clone_ref(py);
         let context = self.context.share(py);
-        let socket = Self::new(
-            engine,
-            Some(handlers),
-            listener,
-            data,
-            &self.hostname,
-            context,
-        );
+        let socket = Self::new(engine, handlers, listener, data, &self.hostname, context);
         socket.raw.replace(py, Some(this.clone().unbind()));
         socket
     }

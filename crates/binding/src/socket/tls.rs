@@ -522,19 +522,9 @@ impl Socket {
         let parse = py.import("mantou._tls_options")?.getattr("parse_tls")?;
         let settings = parse.call1((tls, side))?;
         let mut start = Start::new(&settings, server_side, raw.hostname())?;
-        let initial = initial.unwrap_or_default().to_vec();
-        start.initial.clone_from(&initial);
-        let secure = raw.successor(py, this, handlers, data.unwrap_or_else(|| py.None()));
-        let driver = secure.begin_with(py, start)?;
-        let token = raw.begin_upgrade(py)?;
-        let secure = Bound::new(py, secure)?;
-        let engine = raw.engine().get();
-        drop(engine.take_owner(py, token));
-        engine.set_owner(py, token, &secure);
-        secure.get().inherit(py, token, raw);
-        engine
-            .core
-            .with(|core| core.secure(token, driver, initial))?;
+        start.initial = initial.unwrap_or_default().to_vec();
+        let data = data.unwrap_or_else(|| py.None());
+        let secure = Self::upgrade_with(this, start, Some(handlers), data)?;
         Ok((this.clone(), secure))
     }
 }

@@ -22,12 +22,17 @@ impl Engine {
         settings: Arc<Settings>,
         driver: Option<Driver>,
     ) -> Result<Token, (OwnedFd, io::Error)> {
+        let fd_number = fd.as_raw_fd();
         let mut stream = Stream::new(fd, remote, settings);
         if let Some(driver) = driver {
             stream.secure_with(driver);
         }
+        // Nothing is expected of one that is not read from yet: the kernel is told when it is.
+        let waits = !stream.wants_input();
         let token = self.members.insert(Member::Stream(stream));
-        if let Err(error) = self.register(token)
+        if waits {
+            self.poller.admit(fd_number);
+        } else if let Err(error) = self.register(token)
             && let Some(Member::Stream(mut stream)) = self.members.remove(token)
             && let Some(fd) = stream.take_fd()
         {
@@ -131,7 +136,9 @@ impl Engine {
     /// FIN is out already, late input must not turn the end into a RST.
     pub fn abandon(&mut self, token: Token, scratch: &mut [u8]) {
         let finished = self.stream(token).is_some_and(|s| s.state.fin_sent());
-        if finished {
+        if self.stream(token).is_some_and(Stream::is_transport) {
+            self.abort(token);
+        } else if finished {
             if let Some(stream) = self.stream_mut(token) {
                 stream.swallow(scratch);
             }

@@ -28,6 +28,18 @@ impl Engine {
             .unwrap_or(Err(WriteAllError::Closed))
     }
 
+    /// Takes everything that a transport is given, and returns how much of it has to wait; `None`
+    /// if nothing is taken any more.
+    pub fn transmit(&mut self, token: Token, pieces: &[&[u8]]) -> Option<usize> {
+        let gathers = self.in_turn;
+        self.with_stream(token, |stream| stream.transmit(pieces, gathers))?
+    }
+
+    /// How much is gathered within a turn, and how little has to wait when `drain` is called.
+    pub fn set_marks(&mut self, token: Token, gather_limit: usize, low_water: usize) {
+        self.with_stream(token, |stream| stream.set_marks(gather_limit, low_water));
+    }
+
     pub fn end(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.end(data))
             .unwrap_or(Err(WriteAllError::Closed))
@@ -99,6 +111,11 @@ impl Engine {
         }
     }
 
+    /// Closes at once, as close(2) does: what was accepted and not sent is lost.
+    pub fn abort(&mut self, token: Token) {
+        self.close(token, false, CloseReason::Clean);
+    }
+
     pub fn terminate(&mut self, token: Token) {
         self.close(token, true, CloseReason::Clean);
     }
@@ -161,6 +178,11 @@ impl Engine {
 
     pub fn queued(&self, token: Token) -> usize {
         self.stream(token).map_or(0, Stream::queued)
+    }
+
+    /// Bytes that have to wait, without promising anything.
+    pub fn waiting(&self, token: Token) -> usize {
+        self.stream(token).map_or(0, Stream::buffered)
     }
 
     /// Bytes that were accepted and have to wait. Who sees some gets `drain` when there are none.

@@ -71,6 +71,25 @@ impl Engine {
         self.stream(token).is_some_and(Stream::has_unread)
     }
 
+    /// Whether what is read next is the application's, and wanted; not ciphertext for a foreign
+    /// driver.
+    pub fn reads_plaintext(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(|stream| {
+            let wanted = stream.state.delivers() && stream.state.wants_input();
+            wanted && (stream.has_unread() || !stream.is_driven())
+        })
+    }
+
+    /// Keeps plaintext that `pumped` left to the caller, to be read like any other.
+    pub fn put_back(&mut self, token: Token, plaintext: &[u8]) {
+        if let Some(stream) = self.stream_mut(token)
+            && let Some(secure) = stream.secure()
+        {
+            secure.put_back(plaintext);
+            stream.bytes_read -= plaintext.len() as u64;
+        }
+    }
+
     /// Whether TLS can begin: both directions are open, and nothing is lost.
     pub fn can_upgrade(&self, token: Token) -> bool {
         self.stream(token).is_some_and(|stream| {

@@ -54,7 +54,7 @@ impl Engine {
         if stream.secure().is_some_and(Secure::take_pump) {
             return self.ask_for_pump(token);
         }
-        if stream.state.is_over() {
+        if stream.is_over() {
             let reason = if stream.state.is_open() {
                 CloseReason::Finished
             } else {
@@ -66,6 +66,9 @@ impl Engine {
             return self.close_broken(token, error);
         }
         if stream.state.is_lingering() && !stream.told {
+            if stream.closes_at_once() {
+                return self.close(token, false, CloseReason::Clean);
+            }
             self.tell(token, CloseReason::Clean);
         }
         self.update(token);

@@ -28,7 +28,8 @@ impl Stream {
             return Interest::NONE;
         }
         // A cork holds nothing back once the kernel has refused some of it, or our FIN is owed.
-        let uncorked = self.corks == 0 || self.refused || self.state.owes_fin();
+        let held = self.corks > 0 || self.gathers;
+        let uncorked = !held || self.refused || self.state.owes_fin();
         let sending = (!self.queue.is_empty() && uncorked) || self.watches_sends();
         Interest {
             readable: self.wants_input(),
@@ -49,11 +50,11 @@ impl Stream {
 
     /// Whether something was gathered that nothing holds back any more.
     pub fn wants_flush(&self) -> bool {
-        self.corks == 0
-            && self
-                .secure
-                .as_ref()
-                .is_some_and(|secure| secure.wants_flush())
+        let gathered = match &self.secure {
+            Some(secure) => secure.wants_flush(),
+            None => self.gathers,
+        };
+        gathered && self.corks == 0
     }
 
     pub fn is_timed(&self) -> bool {
@@ -125,7 +126,9 @@ impl Stream {
 
     pub fn close_deadline(&self) -> Option<Millis> {
         let timeout = self.settings.close_timeout?;
-        let running = self.state.must_end_soon();
+        // asyncio waits for a slow reader, and its TLS does not.
+        let patient = self.settings.transport && self.secure.is_none();
+        let running = self.state.must_end_soon() && (self.state.fin_sent() || !patient);
         running.then(|| self.last_activity.saturating_add(millis(timeout)))
     }
 }

@@ -41,6 +41,9 @@ pub struct Settings {
     pub write_limit: usize,
     /// Nobody else may bind the local port.
     pub exclusive: bool,
+    /// Its owner is an asyncio transport: it is read from once that asks for it, has all the time
+    /// it wants to send what it accepted, and a send that fails ends it at once.
+    pub transport: bool,
 }
 
 /// What became of a write.
@@ -91,6 +94,12 @@ pub struct Stream {
     /// Bytes of the owner's were not sent because of that.
     lost_bytes: bool,
     corks: u32,
+    /// So much is gathered within a turn before it is sent.
+    gather_limit: usize,
+    /// What is in the queue was only gathered, until the event is dealt with.
+    gathers: bool,
+    /// `drain` is due when so little has to wait.
+    low_water: usize,
     /// The kernel would not take the head of the queue.
     refused: bool,
     /// A write was short, or `write_all` had to queue: the owner is to get `drain`.
@@ -134,9 +143,11 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(fd: OwnedFd, remote: Option<SocketAddr>, settings: Arc<Settings>) -> Self {
+        let mut state = State::new(settings.allow_half_open);
+        state.paused = settings.transport;
         Self {
             fd: Some(fd),
-            state: State::new(settings.allow_half_open),
+            state,
             queue: SendQueue::default(),
             secure: None,
             endpoints: Endpoints {
@@ -146,6 +157,9 @@ impl Stream {
             broken: None,
             lost_bytes: false,
             corks: 0,
+            gather_limit: 0,
+            gathers: false,
+            low_water: 0,
             refused: false,
             drain_owed: false,
             drain_promised: false,
@@ -294,14 +308,30 @@ impl Stream {
         (self.is_handshaking() || announces) && !self.state.read_ended()
     }
 
+    /// Whether it ends by itself. asyncio's transports stay until they are closed.
+    pub fn is_over(&self) -> bool {
+        self.state.is_over() && !(self.settings.transport && self.state.is_open())
+    }
+
+    /// Whether nothing stays behind to linger for, as far as asyncio's transports would.
+    pub fn closes_at_once(&self) -> bool {
+        let unread = || self.borrow_fd().is_some_and(|fd| net::unread(fd) > 0);
+        self.settings.transport && self.secure.is_none() && !unread()
+    }
+
+    /// Whether it is to be left without a reset, whatever is on its way.
+    pub fn is_transport(&self) -> bool {
+        self.settings.transport
+    }
+
     /// The kernel reports an error or a full hang-up. Returns it where no read will meet it.
     pub fn on_hang_up(&mut self) -> Option<io::Error> {
         if self.wants_input() {
             return None;
         }
-        if !self.state.read_ended() {
-            // Paused: it is told after resume(), behind the data. Until then the kernel would
-            // report it without end.
+        if !self.state.read_ended() || self.settings.transport {
+            // Paused: it is told after resume(), behind the data. And asyncio learns it from the
+            // next write. Until then the kernel would report it without end.
             self.hung = true;
             return None;
         }

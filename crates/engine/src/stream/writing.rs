@@ -1,11 +1,12 @@
 //! How bytes leave: at once, under a cork, from the queue; and what follows the last one.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
 
 use super::{CORK_SIZE, Stream, Written, would_block};
+use crate::buffer::VECTORS;
 use crate::error::WriteAllError;
 use crate::state::Input;
 use crate::sys::net;
@@ -64,6 +65,66 @@ impl Stream {
         self.drain_owed |= waiting > 0;
         self.drain_if_refused |= self.queued() > waiting;
         Ok(())
+    }
+
+    /// Takes everything, in pieces that are to leave together. Little is gathered first, if the
+    /// turn is going to send it. Returns how many bytes have to wait.
+    pub fn transmit(&mut self, pieces: &[&[u8]], gathers: bool) -> Option<usize> {
+        if !self.can_write() {
+            return None;
+        }
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.secure.is_some() {
+            for piece in pieces {
+                self.accept_secure(piece);
+            }
+        } else if gathers && !self.refused && self.queue.len() + len < self.gather_limit {
+            self.gathers = true;
+            for piece in pieces {
+                self.queue.push(piece);
+            }
+        } else {
+            let mut sent = 0;
+            if self.queue.is_empty() && len > 0 {
+                sent = self.send_pieces(pieces);
+            }
+            if self.broken.is_none() {
+                self.queue_behind(pieces, sent);
+            }
+            if self.gathers {
+                self.send_queue();
+            }
+            self.refused = !self.queue.is_empty();
+        }
+        Some(self.buffered())
+    }
+
+    fn send_pieces(&mut self, pieces: &[&[u8]]) -> usize {
+        if let [only] = pieces {
+            return self.send(only);
+        }
+        let Some(fd) = &self.fd else { return 0 };
+        let mut slices = [IoSlice::new(&[]); VECTORS];
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        let result = net::send_vectored(fd.as_fd(), &slices[..pieces.len().min(VECTORS)]);
+        self.sent_some(result)
+    }
+
+    /// Queues what follows the first `sent` bytes.
+    fn queue_behind(&mut self, pieces: &[&[u8]], mut sent: usize) {
+        for piece in pieces {
+            let gone = sent.min(piece.len());
+            sent -= gone;
+            self.queue.push(&piece[gone..]);
+        }
+    }
+
+    /// How much is gathered within a turn, and how little has to wait when `drain` is called.
+    pub fn set_marks(&mut self, gather_limit: usize, low_water: usize) {
+        self.gather_limit = gather_limit.min(CORK_SIZE);
+        self.low_water = low_water;
     }
 
     /// Takes the last bytes; our FIN follows them.
@@ -145,6 +206,7 @@ impl Stream {
                 Err(error) => self.break_off(&error),
             }
         }
+        self.gathers = false;
         self.refused = !self.queue.is_empty();
         if self.drain_if_refused {
             self.drain_owed |= self.refused;
@@ -157,7 +219,7 @@ impl Stream {
 
     /// Whether `drain` is due: it is awaited, and nothing has to wait any more.
     pub fn take_drain(&mut self) -> bool {
-        let due = self.awaits_drain() && self.buffered() == 0;
+        let due = self.awaits_drain() && self.buffered() <= self.low_water;
         if due {
             self.forget_drain();
         }
@@ -198,7 +260,12 @@ impl Stream {
 
     pub(super) fn send(&mut self, data: &[u8]) -> usize {
         let Some(fd) = &self.fd else { return 0 };
-        match net::send(fd.as_fd(), data) {
+        let result = net::send(fd.as_fd(), data);
+        self.sent_some(result)
+    }
+
+    fn sent_some(&mut self, result: io::Result<usize>) -> usize {
+        match result {
             Ok(n) => {
                 self.sent += n as u64;
                 self.active = true;
@@ -222,6 +289,7 @@ impl Stream {
             None => true,
         };
         self.queue.clear();
+        self.gathers = false;
         self.refused = false;
         if let Some(secure) = &mut self.secure {
             secure.forget_gathered();
@@ -248,9 +316,10 @@ impl Stream {
         self.broken.map(io::Error::from_raw_os_error)
     }
 
-    /// The error of a broken connection that no read can meet any more.
+    /// The error of a broken connection that no read can meet any more, or is to.
     pub fn take_broken(&mut self) -> Option<io::Error> {
-        if self.state.read_ended() && !self.state.is_closed() {
+        let unread = self.state.read_ended() || self.settings.transport;
+        if unread && !self.state.is_closed() {
             return self.broken.take().map(io::Error::from_raw_os_error);
         }
         None
@@ -274,6 +343,7 @@ impl Stream {
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.endpoints();
         self.queue.clear();
+        self.gathers = false;
         self.refused = false;
         self.forget_drain();
         self.state.apply(Input::Gone);

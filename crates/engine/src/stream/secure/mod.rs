@@ -250,6 +250,15 @@ impl Secure {
         !self.established || self.news
     }
 
+    /// Plaintext that was opened and could not be delivered at once after all.
+    pub fn put_back(&mut self, plaintext: &[u8]) {
+        self.unread.extend_from_slice(plaintext);
+    }
+
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.driver, Driver::Foreign)
+    }
+
     /// Whether there is something to deliver that the kernel does not know of.
     pub fn has_unread(&self) -> bool {
         self.news || !self.unread.is_empty() || self.ending.is_some()

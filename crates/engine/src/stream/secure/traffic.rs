@@ -21,6 +21,9 @@ impl Stream {
 
     /// From now on everything goes through a TLS session; what was accepted before leaves in clear.
     pub fn secure_with(&mut self, driver: Driver) {
+        if self.gathers {
+            self.send_sealed(false);
+        }
         self.secure = Some(Box::new(Secure::new(driver)));
         self.bytes_read = 0;
         // What held back the plain socket is nothing that the TLS socket could undo.
@@ -94,6 +97,13 @@ impl Stream {
 
     pub fn is_secure(&self) -> bool {
         self.secure.is_some()
+    }
+
+    /// Somebody else opens and seals.
+    pub fn is_driven(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_some_and(|secure| secure.is_foreign())
     }
 
     pub fn is_handshaking(&self) -> bool {

@@ -1,0 +1,127 @@
+//! How a transport begins and ends.
+
+use std::net::SocketAddr;
+
+use mantou_engine as core;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::Transport;
+use crate::socket::Socket;
+use crate::tls::Start;
+
+type Names<'py> = (Option<Bound<'py, PyTuple>>, Option<Bound<'py, PyTuple>>);
+
+#[pymethods]
+impl Transport {
+    /// Its protocol has been told of it: reading starts.
+    fn _begin(&self, py: Python<'_>) -> PyResult<()> {
+        self.mark(py)?;
+        self.state.with(py, |state| state.begun = true);
+        let state = self.state.get(py);
+        if state.closing || state.reading_paused {
+            return Ok(());
+        }
+        self.set_paused(py, false)
+    }
+
+    /// Whether `_begin()` was called.
+    #[getter]
+    fn _begun(&self, py: Python<'_>) -> bool {
+        self.state.get(py).begun
+    }
+
+    /// Whether it is closed or about to be.
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.state.get(py).closing
+    }
+
+    /// Closes once everything is sent; the protocol gets nothing any more but
+    /// `connection_lost(None)`.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self
+            .state
+            .with(py, |state| std::mem::replace(&mut state.closing, true))
+        {
+            return Ok(());
+        }
+        self.socket.get().with(py, core::Engine::close_gracefully)
+    }
+
+    /// Closes at once, whatever waits to be sent.
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        self._force_close(py, None)
+    }
+
+    /// The same, with the exception that the protocol's `connection_lost()` is to get.
+    fn _force_close(&self, py: Python<'_>, error: Option<Py<PyAny>>) -> PyResult<()> {
+        self.state.with(py, |state| state.closing = true);
+        self.socket.get().abort_for(py, error)
+    }
+
+    /// Finishes our side behind everything that was written.
+    fn _finish_writing(&self, py: Python<'_>) -> PyResult<()> {
+        let state = self.state.get(py);
+        if state.closing || state.ended {
+            return Ok(());
+        }
+        self.state.with(py, |state| state.ended = true);
+        self.socket.get().with(py, core::Engine::shutdown)
+    }
+
+    /// Begins TLS with these `TlsSettings`; returns the socket of the transport that takes the
+    /// connection over. This one is told of nothing any more.
+    fn _upgrade<'py>(
+        &self,
+        settings: &Bound<'py, PyAny>,
+        server_side: bool,
+    ) -> PyResult<Bound<'py, Socket>> {
+        let py = settings.py();
+        let socket = self.socket.bind(py);
+        let start = Start::new(settings, server_side, "")?;
+        let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        socket.get().forget_handlers(py);
+        Ok(secure)
+    }
+
+    /// The context in which the protocol's methods are called.
+    #[getter]
+    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
+        self.socket.get().context().object(py).clone().unbind()
+    }
+
+    /// Who drives TLS, if it is not the engine.
+    #[getter]
+    fn _driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.socket.get().driver(py)
+    }
+
+    /// Both ends' addresses as the socket module tells them; None where only it can.
+    fn _names<'py>(&self, py: Python<'py>) -> PyResult<Names<'py>> {
+        let endpoints = self.socket.get().endpoints(py)?;
+        let name = |address: Option<SocketAddr>| address.map(|it| name_of(py, it)).transpose();
+        let (local, remote) = (name(endpoints.local)?, name(endpoints.remote)?);
+        Ok((local.flatten(), remote.flatten()))
+    }
+
+    /// The connection is gone, and its protocol has been told.
+    fn _let_go(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.closing = true);
+        self.socket.get().forget_handlers(py);
+        let protocol = self.protocol.replace(py, None);
+        drop(protocol);
+    }
+}
+
+/// `None` for an address with a zone, whose name the system knows.
+fn name_of(py: Python<'_>, address: SocketAddr) -> PyResult<Option<Bound<'_, PyTuple>>> {
+    let (ip, port) = (address.ip().to_string(), address.port());
+    match address {
+        SocketAddr::V4(_) => (ip, port).into_pyobject(py).map(Some),
+        SocketAddr::V6(it) if it.scope_id() == 0 => {
+            let name = (ip, port, it.flowinfo(), it.scope_id());
+            name.into_pyobject(py).map(Some)
+        }
+        SocketAddr::V6(_) => Ok(None),
+    }
+}

@@ -1,0 +1,50 @@
+"""What `create_server()` returns: asyncio's server, with every method of the newest Python."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from asyncio import base_events
+from typing import Any, cast
+
+_Base: Any = base_events.Server
+
+# Python 3.13 keeps track of a server's transports itself.
+_KNOWS_CLIENTS = hasattr(_Base, "close_clients")
+
+
+class Server(_Base):  # type: ignore[misc]
+    """asyncio's `Server`. `wait_closed()` waits for what it waits for on this Python."""
+
+    if not _KNOWS_CLIENTS:
+
+        def _attach(self, transport: Any = None) -> None:
+            super()._attach()
+            if transport is not None:
+                self._clients.add(transport)
+
+        def _detach(self, transport: Any = None) -> None:
+            self._clients.discard(transport)
+            super()._detach()
+
+        def close_clients(self) -> None:
+            """Closes the transports of all connections that are open."""
+            for transport in list(self._clients):
+                transport.close()
+
+        def abort_clients(self) -> None:
+            """Closes them at once, whatever waits to be sent."""
+            for transport in list(self._clients):
+                transport.abort()
+
+
+async def adopt_server(server: Any, start_serving: bool) -> Server:
+    """Makes a server of ours of one of asyncio's that does not serve yet."""
+    server.__class__ = Server
+    if not _KNOWS_CLIENTS:
+        server._clients = weakref.WeakSet()
+    if start_serving:
+        server._start_serving()
+        # As asyncio does: a server that has started has had a turn.
+        await asyncio.sleep(0)
+    return cast("Server", server)
