@@ -31,7 +31,7 @@ impl Engine {
     /// Takes everything that a transport is given, and returns how much of it has to wait; `None`
     /// if nothing is taken any more.
     pub fn transmit(&mut self, token: Token, pieces: &[&[u8]]) -> Option<usize> {
-        let gathers = self.in_turn;
+        let gathers = self.in_turn();
         self.with_stream(token, |stream| stream.transmit(pieces, gathers))?
     }
 
