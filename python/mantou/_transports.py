@@ -12,7 +12,7 @@ import os
 import socket as sockets
 import ssl
 import warnings
-from asyncio import constants, sslproto, trsock
+from asyncio import base_events, constants, sslproto, trsock
 from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import Context
@@ -27,9 +27,10 @@ _FAMILIES = (sockets.AF_INET, sockets.AF_INET6, sockets.AF_UNIX)
 
 _Connected = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
-# Seconds for which a closed plain connection with unread input stays, so that the kernel does not
-# answer that input with a RST that destroys our last bytes.
-_LINGER = 2.0
+_FallbackProtocol: Any = cast("Any", base_events)._SendfileFallbackProtocol
+
+# Bytes of a file that are read at once.
+_PIECE = 16 * 1024
 
 _UNLIMITED = (1 << 63) - 1
 
@@ -141,7 +142,7 @@ class SocketTransport(Transport):
             self._report("Error on transport creation for incoming connection", error)
         self._wake_waiter(error)
         if self._made:
-            self._lose(error)
+            self._end(error)
         else:
             self._part()
 
@@ -217,15 +218,15 @@ class SocketTransport(Transport):
             return
         if self._secure and isinstance(error, TimeoutError):
             error = TimeoutError("SSL shutdown timed out")
-        if self._begun or self._made:
-            self._lose(error)
-        else:
-            # connection_made() is still to be called.
-            self._loop.call_soon(self._lose, error, context=self._context)
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._set_closing()
+        self._forget_file()
+        self._loop.call_soon(self._lose, error, context=self._context)
 
     def _lose(self, error: BaseException | None) -> None:
         protocol = cast("asyncio.BaseProtocol", self.get_protocol())
-        self._forget_file()
         self._wake_waiter(error)
         try:
             protocol.connection_lost(cast("Any", error))
@@ -459,7 +460,7 @@ def _tls_settings(
 
 
 @functools.lru_cache(maxsize=16)
-def _options(handshake_timeout: float | None, close_timeout: float) -> StreamOptions:
+def _options(handshake_timeout: float | None, close_timeout: float | None) -> StreamOptions:
     return StreamOptions(
         allow_half_open=True,
         no_delay=True,
@@ -472,7 +473,7 @@ def _options(handshake_timeout: float | None, close_timeout: float) -> StreamOpt
     )
 
 
-_PLAIN = _options(None, _LINGER)
+_PLAIN = _options(None, None)
 
 
 class _Acceptor:
@@ -691,6 +692,31 @@ class Transports(_Base):
             raise
         return secure
 
+    async def _sendfile_fallback(
+        self, transp: Any, file: IO[bytes], offset: int, count: int | None
+    ) -> int:
+        if not isinstance(transp, SocketTransport):
+            send = super()._sendfile_fallback  # type: ignore[misc]
+            return cast("int", await send(transp, file, offset, count))
+        if offset:
+            file.seek(offset)
+        sender = _FileSender(transp)
+        sent = 0
+        try:
+            while count is None or sent < count:
+                size = _PIECE if count is None else min(_PIECE, count - sent)
+                piece = await self.run_in_executor(None, file.read, size)
+                if not piece:
+                    break
+                await sender.drain()
+                transp.write(piece)
+                sent += len(piece)
+            return sent
+        finally:
+            if sent and hasattr(file, "seek"):
+                file.seek(offset + sent)
+            await sender.restore()
+
     async def _sendfile_native(
         self, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
@@ -709,6 +735,22 @@ class Transports(_Base):
             transp._reset_empty_waiter()
             if resume:
                 transp.resume_reading()
+
+
+class _FileSender(_FallbackProtocol):  # type: ignore[misc]
+    """Stands in for the protocol of a transport that a file is copied to."""
+
+    def __init__(self, transport: SocketTransport) -> None:
+        # asyncio's own takes none but its own transports.
+        self._transport = transport
+        self._proto = transport.get_protocol()
+        self._should_resume_reading = transport.is_reading()
+        self._should_resume_writing = transport._protocol_paused
+        transport.pause_reading()
+        transport.set_protocol(cast("Any", self))
+        self._write_ready_fut = None
+        if self._should_resume_writing:
+            self._write_ready_fut = transport._loop.create_future()
 
 
 def _is_stream(sock: sockets.socket) -> bool:

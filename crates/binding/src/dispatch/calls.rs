@@ -71,11 +71,10 @@ where
     A: PyCallArgs<'py>,
 {
     let py = socket.py();
-    let told = socket
-        .get()
-        .context()
-        .enter(py)
-        .and_then(|_entered| transport.call_method1(stage.hook(), arguments));
+    // It may be told of its end inside a call of its own, and calls nobody then.
+    let calls = !matches!(stage, Stage::Close | Stage::ConnectError);
+    let entered = calls.then(|| socket.get().context().enter(py)).transpose();
+    let told = entered.and_then(|_entered| transport.call_method1(stage.hook(), arguments));
     match told {
         Ok(result) if result.is(PyBool::new(py, true)) => Verdict::Keep,
         Ok(_) => Verdict::Default,

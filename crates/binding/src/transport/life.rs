@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::Transport;
+use crate::dispatch;
 use crate::socket::Socket;
 use crate::tls::Start;
 
@@ -39,13 +40,20 @@ impl Transport {
     /// Closes once everything is sent; the protocol gets nothing any more but
     /// `connection_lost(None)`.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if self
-            .state
-            .with(py, |state| std::mem::replace(&mut state.closing, true))
-        {
+        if self.set_closing(py) {
             return Ok(());
         }
-        self.socket.get().with(py, core::Engine::close_gracefully)
+        let socket = self.socket.get();
+        let token = socket.token(py);
+        socket.with(py, core::Engine::close_gracefully)?;
+        dispatch::conclude_end(socket.engine().bind(py), token)
+    }
+
+    /// It is closing from now on; whether it was before.
+    #[pyo3(name = "_set_closing")]
+    pub(super) fn set_closing(&self, py: Python<'_>) -> bool {
+        self.state
+            .with(py, |state| std::mem::replace(&mut state.closing, true))
     }
 
     /// Closes at once, whatever waits to be sent.
@@ -55,8 +63,11 @@ impl Transport {
 
     /// The same, with the exception that the protocol's `connection_lost()` is to get.
     fn _force_close(&self, py: Python<'_>, error: Option<Py<PyAny>>) -> PyResult<()> {
-        self.state.with(py, |state| state.closing = true);
-        self.socket.get().abort_for(py, error)
+        self.set_closing(py);
+        let socket = self.socket.get();
+        let token = socket.token(py);
+        socket.abort_for(py, error)?;
+        dispatch::conclude_end(socket.engine().bind(py), token)
     }
 
     /// Finishes our side behind everything that was written.

@@ -193,6 +193,7 @@ fn transmit(this: &Bound<'_, Transport>, state: State, pieces: &[&[u8]]) -> PyRe
         Some(waiting) => flow::pause_protocol(this, waiting),
         None => {
             let late = transport.state.with(py, |state| {
+                state.closing = true;
                 state.late_writes += 1;
                 state.late_writes
             });

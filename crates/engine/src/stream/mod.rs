@@ -313,10 +313,9 @@ impl Stream {
         self.state.is_over() && !(self.settings.transport && self.state.is_open())
     }
 
-    /// Whether nothing stays behind to linger for, as far as asyncio's transports would.
+    /// Whether it does not linger: asyncio closes its sockets, and late input gets a RST.
     pub fn closes_at_once(&self) -> bool {
-        let unread = || self.borrow_fd().is_some_and(|fd| net::unread(fd) > 0);
-        self.settings.transport && self.secure.is_none() && !unread()
+        self.settings.transport && self.secure.is_none()
     }
 
     /// Whether it is to be left without a reset, whatever is on its way.

@@ -80,15 +80,10 @@ pub fn unsent(fd: BorrowedFd<'_>) -> usize {
     ask(fd, SIOCOUTQNSD)
 }
 
-/// Bytes that have arrived and are not read.
-pub fn unread(fd: BorrowedFd<'_>) -> usize {
-    ask(fd, libc::FIONREAD)
-}
-
 /// A number of bytes, as ioctl(2) tells it; none where the socket cannot say.
 fn ask(fd: BorrowedFd<'_>, question: libc::Ioctl) -> usize {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: all of these questions are answered with one int.
+    // SAFETY: both questions are answered with one int.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), question, &raw mut bytes) };
     if result < 0 {
         0
