@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint types rust-test build debug-test bench bench-suite bench-builds docstrings \
+.PHONY: help demo test versions asyncio-suite program-suites lint types rust-test build debug-test bench bench-suite bench-builds docstrings \
 	format clean
 
 help: ## List these targets
@@ -43,6 +43,9 @@ test: $(BUILT) ## Run the tests (ARGS="-k name" picks some, PYTHON_VERSION=3.13 
 
 versions: ## Run the tests on every supported Python
 	@set -e; for version in $(VERSIONS); do $(MAKE) test PYTHON_VERSION=$$version; done
+
+asyncio-suite: $(BUILT) ## Run CPython's tests of asyncio on mantou's loop (ARGS="test_ssl --match '*.test_x'")
+	@$(BIN)/python -m tools.suites.cpython $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .

@@ -45,8 +45,8 @@ def install() -> None:
 def uninstall() -> None:
     """Takes `install()` back: asyncio makes its own loops again, or those of the policy before it.
 
-    Loops that exist already stay what they are. Does nothing where nothing is installed. Not in
-    Bun.
+    Loops that exist already stay what they are. Where nothing is installed, it does nothing.
+    Not in Bun.
     """
     while _replaced:
         owner, name, value = _replaced.pop()
