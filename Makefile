@@ -15,6 +15,7 @@ VENV := .venv$(PYTHON_VERSION:%=-%)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -46,6 +47,11 @@ versions: ## Run the tests on every supported Python
 
 asyncio-suite: $(BUILT) ## Run CPython's tests of asyncio on mantou's loop (ARGS="test_ssl --match '*.test_x'")
 	@$(BIN)/python -m tools.suites.cpython $(ARGS)
+
+program-suites: $(BUILT) $(PROGRAMS)/.installed ## Run real programs and their own tests on mantou's loop
+	@tools/get-servers
+	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m pytest -c tests/programs/pytest.ini --rootdir . \
+		--confcutdir tests/programs $(SPREAD) tests/programs $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
@@ -93,6 +99,11 @@ clean: ## Remove everything that was built
 $(INSTALLED): requirements/dev.txt
 	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(PROGRAMS)/.installed: requirements/programs.txt
+	test -x $(PROGRAMS)/bin/python || { python=$(PYTHON) && $$python -m venv $(PROGRAMS); }
+	$(PROGRAMS)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.

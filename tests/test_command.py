@@ -166,6 +166,33 @@ def test_spawned_processes_find_the_program(tmp_path: Path) -> None:
         assert as_python_does(tmp_path, *arguments).stdout == "[2, 4]\nTrue\n"
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_a_program_have_our_loop(tmp_path: Path, method: str) -> None:
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent(f"""
+            import asyncio, multiprocessing
+            async def look():
+                return type(asyncio.get_running_loop()).__module__
+            def of_child(depth=0):
+                if depth == 0:
+                    return asyncio.run(look())
+                context = multiprocessing.get_context({method!r})
+                pipe, far = context.Pipe()
+                child = context.Process(target=answer, args=(far, depth - 1))
+                child.start()
+                found = pipe.recv()
+                child.join()
+                return found
+            def answer(pipe, depth):
+                pipe.send(of_child(depth))
+            if __name__ == "__main__":
+                print(of_child(1), of_child(2))
+        """)
+    )
+    done = start("-m", "mantou", "run", "program.py", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("mantou._loop mantou._loop\n", "")
+
+
 def test_help_and_version(tmp_path: Path) -> None:
     version = start("-m", "mantou", "--version", cwd=tmp_path)
     assert version.stdout == f"mantou {mantou.__version__}\n"

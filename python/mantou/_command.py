@@ -9,6 +9,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import BuiltinImporter, ModuleSpec, SourceFileLoader
+from multiprocessing import spawn
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, cast
 
@@ -17,7 +18,8 @@ import mantou
 DESCRIPTION = "TCP, unix and TLS sockets for Python, and an event loop for asyncio's programs."
 RUN = """\
 Runs a program as `python PROGRAM ARGS` does, with mantou.install() done before its first line:
-asyncio.run() and everything else that asks asyncio for a loop uses mantou's.
+asyncio.run() and everything else that asks asyncio for a loop uses mantou's, in the processes that
+multiprocessing starts for it, too.
 Options of `run` itself come before PROGRAM. What asks for another loop by name (uvicorn does, for
 uvloop, where that is installed) gets that one: see its own options.
 """
@@ -26,9 +28,7 @@ uvloop, where that is installed) gets that one: see its own options.
 def main(name: str = "mantou", arguments: Sequence[str] | None = None) -> None:
     """Does what the command line says. Ends as the program ends that it runs."""
     options = _parser(name).parse_args(arguments)
-    if options.tls == "rustls":
-        cast("Any", mantou).inject_into_ssl()
-    mantou.install()
+    _prepare(options.tls)
     sys.argv[1:] = options.args
     start: Callable[[str], None] = _run_file
     if options.module:
@@ -73,6 +73,28 @@ def _parser(name: str) -> argparse.ArgumentParser:
         "args", metavar="ARGS", nargs=argparse.REMAINDER, help="what the program finds in sys.argv"
     )
     return parser
+
+
+def _prepare(tls: str) -> None:
+    if tls == "rustls":
+        cast("Any", mantou).inject_into_ssl()
+    mantou.install()
+    # A process that is not forked, but begins anew, is sent what it needs for that: us, too.
+    prepared: Callable[[str], dict[str, object]] = spawn.get_preparation_data
+    cast("Any", spawn).get_preparation_data = lambda name: {
+        **prepared(name),
+        "mantou": _Preparation(tls),
+    }
+
+
+class _Preparation:
+    """Prepares the process in which it is unpickled."""
+
+    def __init__(self, tls: str) -> None:
+        self.tls = tls
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return _prepare, (self.tls,)
 
 
 def _run_file(path: str) -> None:
