@@ -15,6 +15,7 @@ VENV := .venv$(PYTHON_VERSION:%=-%)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -29,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint types rust-test build debug-test bench bench-suite bench-builds docstrings \
+.PHONY: help demo test versions asyncio-suite program-suites lint types rust-test build debug-test bench bench-suite bench-builds docstrings \
 	format clean
 
 help: ## List these targets
@@ -43,6 +44,14 @@ test: $(BUILT) ## Run the tests (ARGS="-k name" picks some, PYTHON_VERSION=3.13 
 
 versions: ## Run the tests on every supported Python
 	@set -e; for version in $(VERSIONS); do $(MAKE) test PYTHON_VERSION=$$version; done
+
+asyncio-suite: $(BUILT) ## Run CPython's tests of asyncio on mantou's loop (ARGS="test_ssl --match '*.test_x'")
+	@$(BIN)/python -m tools.suites.cpython $(ARGS)
+
+program-suites: $(BUILT) $(PROGRAMS)/.installed ## Run real programs and their own tests on mantou's loop
+	@tools/get-servers
+	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m pytest -c tests/programs/pytest.ini --rootdir . \
+		--confcutdir tests/programs $(SPREAD) tests/programs $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
@@ -90,6 +99,11 @@ clean: ## Remove everything that was built
 $(INSTALLED): requirements/dev.txt
 	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(PROGRAMS)/.installed: requirements/programs.txt
+	test -x $(PROGRAMS)/bin/python || { python=$(PYTHON) && $$python -m venv $(PROGRAMS); }
+	$(PROGRAMS)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.

@@ -22,6 +22,9 @@ import uvloop
 
 import mantou
 
+# A suite of its own, in an environment of its own: `make program-suites`.
+collect_ignore = ["programs"]
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "mantou": mantou.new_event_loop,
     "asyncio": asyncio.SelectorEventLoop,

@@ -35,7 +35,14 @@ CLASSES = [
     mantou.WrongThreadError,
     errors.HandshakeTimeoutError,
 ]
-FUNCTIONS = [mantou.connect, mantou.listen, mantou.run, mantou.new_event_loop]
+FUNCTIONS = [
+    mantou.connect,
+    mantou.listen,
+    mantou.run,
+    mantou.new_event_loop,
+    mantou.install,
+    mantou.uninstall,
+]
 OPTIONS = options.described(ast.parse((docstrings.PACKAGE / "_option_types.py").read_text()))
 DICTIONARIES = [name for name in OPTIONS if not name.startswith("_")]
 INTERNAL = {"engine", "until_idle"}

@@ -18,6 +18,7 @@ if sys.platform != "linux":
 from ._connect import connect
 from ._core import Socket
 from ._handlers import HandlerMapping, HandlerObject, SocketHandler
+from ._install import install, uninstall
 from ._listener import TCPSocketListener, UnixSocketListener, listen
 from ._loop import EventLoop, new_event_loop, run
 from ._option_types import (
@@ -53,7 +54,9 @@ __all__ = [
     "WrongThreadError",
     "__version__",
     "connect",
+    "install",
     "listen",
     "new_event_loop",
     "run",
+    "uninstall",
 ]
