@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from aiohttp import web
 from common import ssl_context
-from setting import BODY, listening, run
+from setting import BODY, as_asked, listening, run
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -30,6 +30,8 @@ async def serve_uvicorn(*files: str) -> None:
     config = uvicorn.Config(
         application, http="httptools", lifespan="off", log_level="warning", access_log=False, **tls
     )
+    config.load()
+    as_asked(config.ssl)
     await uvicorn.Server(config).serve(sockets=[listening()])
 
 
@@ -38,7 +40,7 @@ async def serve_aiohttp(*files: str) -> None:
     routes.router.add_get("/", hello)
     runner = web.AppRunner(routes, access_log=None)
     await runner.setup()
-    tls = ssl_context(*files) if files else None
+    tls = as_asked(ssl_context(*files)) if files else None
     await web.SockSite(runner, listening(), ssl_context=tls).start()
     await asyncio.get_running_loop().create_future()
 

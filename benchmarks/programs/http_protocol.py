@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from common import ssl_context
-from setting import RESPONSE, listening, run
+from setting import RESPONSE, as_asked, listening, run
 
 END = b"\r\n\r\n"
 
@@ -57,7 +57,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def serve(kind: str, *files: str) -> None:
-    options: dict[str, Any] = {"sock": listening(), "ssl": ssl_context(*files) if files else None}
+    tls = as_asked(ssl_context(*files)) if files else None
+    options: dict[str, Any] = {"sock": listening(), "ssl": tls}
     if kind == "streams":
         server = await asyncio.start_server(answer, **options)
     else:

@@ -43,6 +43,13 @@ def inject_rustls() -> None:
     mantou.inject_into_ssl()
 
 
+def as_asked(context: Any) -> Any:
+    """Return a context, or refuse: what OpenSSL drives may not be measured as rustls."""
+    if context is not None and sys.argv[3] == "rustls" and context.tls_engine != "rustls":
+        raise SystemExit(f"error: OpenSSL drives the context: {context.tls_engine_reason}")
+    return context
+
+
 def listening() -> socket.socket:
     """Return a listening socket and say which port it has."""
     # As asyncio's own are, and most programs' so: from one without a protocol's number, asyncio
