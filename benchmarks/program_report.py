@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 FIGURES = "programs.json"
 INTRODUCTION = (
     "Programs written for asyncio, not one line of them changed, on several loops: CPU time of the"
-    " process under test, user and system, all threads, in times uvloop, whose own column is in"
-    " microseconds. Less is better. In brackets are the lowest and the highest round; bold is what"
-    " meets its goal. Goals are mantou's; `rustls` marks those of mantou.SSLContext. All others"
-    " have a plain ssl.SSLContext."
+    " process under test, user and system, all threads, in times uvloop, whose own column has the"
+    " time. Less is better. In brackets are the lowest and the highest round; bold is what meets"
+    " its goal. Goals are mantou's; `rustls` marks those of mantou.SSLContext. All others have a"
+    " plain ssl.SSLContext."
 )
 METHOD = (
     "For each row all programs run side by side and are measured in turn, in interleaved rounds;"
@@ -35,8 +35,8 @@ METHOD = (
     " checked; a round with an error has no figure. A client's own process is measured, on 10"
     " connections (redis-py: 10 tasks); its server is on the other core. Scheduling: µs for a"
     " thousand operations, which are ns for one. TLS: 1.3, TLS_AES_256_GCM_SHA384, an EC P-256"
-    " certificate. Idle memory: resident memory with 2,000 connections that were never used, less"
-    " that after 500 were opened and closed, divided by 2,000, in up to three new processes. All"
+    " certificate. Idle memory: resident memory with 10,000 connections that were never used, less"
+    " that after 500 were opened and closed, divided by 10,000, in up to three new processes. All"
     " have the allocator's defaults."
 )
 SPLIT = (
@@ -93,7 +93,8 @@ class ProgramsPage(Page):
         if "error" in results.get(contender.name, {}):
             return "failed"
         if contender.name == BASE and row.load != "hold":
-            return f"{median(results, BASE, row.figure):,.1f} µs"
+            unit = "ns" if row.unit == "thousand" else "µs"
+            return f"{median(results, BASE, row.figure):,.1f} {unit}"
         if row.load == "hold":
             found = [size / 1024 for size in held_by(results, contender.name)]
         else:

@@ -148,7 +148,7 @@ def memory() -> Row:
         {"mantou": 50.0, "mantou-rustls": 24.0},
         tls=True,
         load="hold",
-        connections=2000,
+        connections=10_000,
         unit="connection",
     )
 
