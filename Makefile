@@ -30,11 +30,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite program-suites lint types rust-test build debug-test bench bench-suite bench-builds docstrings \
-	format clean
+.PHONY: help demo test versions asyncio-suite program-suites lint types rust-test build debug-test \
+	bench bench-suite bench-programs bench-builds docstrings format clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BUILT) ## Watch sockets at work: echo, 256 MiB, half-open, reload, timeout
 	@$(BIN)/python -m examples.demo $(ARGS)
@@ -79,6 +79,9 @@ bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 
 bench-suite: $(BUILT) ## Compare with C, Bun, Node and asyncio's kin (ARGS="--list", "--scenarios 'echo-*'")
 	@$(BIN)/python benchmarks/suite.py $(ARGS)
+
+bench-programs: $(BUILT) ## Compare asyncio programs on mantou's loop and others (ARGS="--list", "--rows '*-tls'")
+	@$(BIN)/python benchmarks/programs.py $(ARGS)
 
 bench-builds: $(BUILT) ## Compare with another build (ARGS="../before", a checkout where make build ran)
 	@$(BIN)/python benchmarks/builds.py $(ARGS)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from peers import BY_NAME, PEERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from peers import Peer
+    from rows import Contender, Row
     from scenarios import Scenario
+
+    Peers = Sequence[Peer | Contender]
 
 NOTHING = float("nan")
 OTHER_PYTHON = [
@@ -25,7 +31,7 @@ Results = dict[str, Any]
 
 @dataclass
 class Summary:
-    """A peer's rounds in a scenario, as medians; the ratio is that to the floor."""
+    """A peer's rounds in a scenario, as medians; the ratio is that to the base."""
 
     name: str
     label: str
@@ -79,21 +85,21 @@ def rival(results: Results, names: list[str], key: str) -> Rival | None:
     return max(found, key=lambda each: each.ratio, default=None)
 
 
-def summarise(results: Results) -> list[Summary]:
+def summarise(results: Results, among: Peers = PEERS, base: str = "floor") -> list[Summary]:
     """Return the summaries of the peers that have any rounds."""
     found = []
-    for peer in PEERS:
+    for peer in among:
         if not results.get(peer.name, {}).get("rounds"):
             continue
-        to_floor = ratios(results, peer.name, "floor", "cpu_us")
+        to_base = ratios(results, peer.name, base, "cpu_us")
         found.append(
             Summary(
                 name=peer.name,
                 label=peer.label,
                 cpu=median(results, peer.name, "cpu_us"),
-                ratio=statistics.median(to_floor),
-                lowest=min(to_floor),
-                highest=max(to_floor),
+                ratio=statistics.median(to_base),
+                lowest=min(to_base),
+                highest=max(to_base),
                 per_second=median(results, peer.name, "per_second"),
                 p50=median(results, peer.name, "p50_us"),
                 p99=median(results, peer.name, "p99_us"),
@@ -107,27 +113,30 @@ def summarise(results: Results) -> list[Summary]:
     return found
 
 
-def held(results: Results) -> list[tuple[str, str, list[float]]]:
+def held(results: Results, among: Peers = PEERS) -> list[tuple[str, str, list[float]]]:
     """Return name, label and bytes per idle connection of each round, the smallest first."""
     found = [
         (peer.name, peer.label, [each["bytes"] for each in results[peer.name]["rounds"]])
-        for peer in PEERS
+        for peer in among
         if results.get(peer.name, {}).get("rounds")
     ]
     return sorted(found, key=lambda each: statistics.median(each[2]))
 
 
-def failures(results: Results) -> dict[str, str]:
-    return {BY_NAME[n].label: r["error"] for n, r in results.items() if "error" in r}
+def failures(results: Results, among: Peers = PEERS) -> dict[str, str]:
+    labels = {peer.name: peer.label for peer in among}
+    return {labels[n]: r["error"] for n, r in results.items() if "error" in r}
 
 
-def table(scenario: Scenario, results: Results) -> str:
+def table(
+    scenario: Scenario | Row, results: Results, among: Peers = PEERS, base: str = "floor"
+) -> str:
     """Return a table for the terminal."""
     if scenario.load == "hold":
         lines = [f"  {'':<26}{'bytes':>10}{'lowest':>10}{'highest':>10}"]
         lines += [
             f"  {label:<26}{statistics.median(each):>10,.0f}{min(each):>10,.0f}{max(each):>10,.0f}"
-            for _, label, each in held(results)
+            for _, label, each in held(results, among)
         ]
     else:
         lines = [
@@ -140,7 +149,7 @@ def table(scenario: Scenario, results: Results) -> str:
             f"  {s.label:<26}{s.cpu:>14.3f}{s.ratio:>8.3f}{s.lowest:>8.3f}{s.highest:>8.3f}"
             f"{s.per_second:>12,.0f}{s.p50:>9,.0f}{s.p99:>9,.0f}{s.p999:>10,.0f}"
             f"{s.busy:>6.0%}{s.load_busy:>6.0%}" + f"{s.resumed:>9.0%}" * scenario.resume
-            for s in summarise(results)
+            for s in summarise(results, among, base)
         ]
-    lines += [f"  {label}: failed: {error}" for label, error in failures(results).items()]
+    lines += [f"  {label}: failed: {error}" for label, error in failures(results, among).items()]
     return "\n".join(lines)

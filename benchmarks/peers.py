@@ -18,6 +18,7 @@ ROOT = HERE.parent
 BUILD = ROOT / "build" / "bench"
 SITE = BUILD / "python"
 LOAD = ROOT / "target" / "release" / "mantou-load"
+PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
 ALL_ROLES = frozenset(
     {"echo", "timeouts", "sink", "source", "fanout", "pieces", "corked", "connect"}
 )
@@ -98,8 +99,17 @@ PEERS = (
     ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
-# The allocator is left as it is for everybody: what it costs a program is part of what it costs.
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(SITE), str(HERE / "servers")])}
+
+
+def python_path(*folders: Path) -> dict[str, str]:
+    """Return the environment of Python programs.
+
+    The allocator is left as it is for everybody: what it costs a program is part of what it costs.
+    """
+    return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
+ENVIRONMENT = python_path(SITE, HERE / "servers")
 
 
 def certificate() -> tuple[str, str]:
@@ -219,9 +229,18 @@ def install_distribution(name: str) -> None:
     pinned = next(line for line in lines if line.startswith(f"{name}=="))
     mark = SITE / f".{pinned}"
     if not mark.exists():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
-        run([*pip, "--target", str(SITE), pinned])
+        run([*PIP, "--target", str(SITE), pinned])
         mark.touch()
+
+
+@functools.cache
+def install_requirements(name: str, site: Path) -> None:
+    """Install all of a file in requirements/, again when it has changed."""
+    requirements = ROOT / "requirements" / name
+    mark = site / f".{name}"
+    if not mark.exists() or mark.read_text() != requirements.read_text():
+        run([*PIP, "--target", str(site), "--requirement", str(requirements)])
+        shutil.copy(requirements, mark)
 
 
 def versions() -> dict[str, str]:

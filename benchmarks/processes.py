@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import tempfile
 import threading
@@ -102,23 +103,28 @@ class Program:
             return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e9
         except FileNotFoundError:
             pass
-        # A kernel without scheduler statistics counts ticks (usually 10 ms) only.
+        # A kernel without scheduler statistics has nothing finer.
+        return sum(self.user_and_system())
+
+    def user_and_system(self) -> tuple[float, float]:
+        """Return its CPU time in seconds, told apart, counted in ticks (usually 10 ms)."""
         try:
             after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except FileNotFoundError:
             raise ProgramError(f"{self.name} has gone") from None
-        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+        tick = os.sysconf("SC_CLK_TCK")
+        return int(after_name[11]) / tick, int(after_name[12]) / tick
 
     def rss(self) -> int:
         """Return its resident memory in bytes."""
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    def stop(self) -> None:
+    def stop(self, by: signal.Signals = signal.SIGKILL) -> None:
         """End it, if that has not been done."""
         if self._errors.closed:
             return
-        self._process.kill()
+        self._process.send_signal(by)
         self._process.communicate()
         self._errors.close()
 

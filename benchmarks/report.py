@@ -9,13 +9,19 @@ import math
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plots
 import runs
 from figures import OTHER_PYTHON, Results, failures, held, median, ratios, rival, summarise
 from peers import BY_NAME, PEERS
 from scenarios import SCENARIOS, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from figures import Peers
+    from rows import Row
 
 VARIANTS = ("mantou", "mantou-asyncio", "mantou-uvloop")
 PROFILE = (
@@ -52,10 +58,15 @@ INSTRUCTIONS = (
 class Page:
     """Puts the page together, part by part."""
 
+    peers: Peers = PEERS
+    base, base_label = "floor", "C"
+    known: Sequence[Scenario | Row] = SCENARIOS
+
     def __init__(self, result: dict[str, Any]) -> None:
         self.result = result
         self.runs = runs.distinct(result)
-        self.scenarios = [s for s in SCENARIOS if s.name in result["scenarios"]]
+        self.labels = {peer.name: peer.label for peer in self.peers}
+        self.scenarios = [s for s in self.known if s.name in result["scenarios"]]
 
     def results(self, scenario: Scenario) -> Results:
         found: Results = self.result["scenarios"][scenario.name]["results"]
@@ -145,7 +156,7 @@ class Page:
             f"\n\n```\n{run['command']}\n```"
         )
         for name, why in run["missing"].items():
-            text += f"\n\nMissing: {BY_NAME[name].label}: {why}"
+            text += f"\n\nMissing: {self.labels[name]}: {why}"
         return text
 
     def versions(self) -> str:
@@ -162,23 +173,31 @@ class Page:
     def table(self, scenario: Scenario) -> str:
         results = self.results(scenario)
         name = scenario.title + self.mark(self.result["scenarios"][scenario.name])
-        heads = [name, f"CPU, µs per {scenario.unit}", "ratio to C", "lowest to highest"]
-        heads += [f"{scenario.unit}s per second", "p50 µs", "p99 µs", "p99.9 µs", "RSS MiB"]
+        heads = [name, f"CPU, µs per {scenario.unit}", f"ratio to {self.base_label}"]
+        heads += [
+            "lowest to highest",
+            f"{scenario.unit}s per second",
+            "p50 µs",
+            "p99 µs",
+            "p99.9 µs",
+            "RSS MiB",
+        ]
         heads += ["resumed"] * scenario.resume
         rows = []
         if scenario.load == "hold":
             heads = [name, "bytes per connection", "lowest to highest"]
-            for key, label, each in held(results):
+            for key, label, each in held(results, self.peers):
                 middle, spread = statistics.median(each), f"{min(each):,.0f} to {max(each):,.0f}"
                 rows.append([own(key, label), f"{middle:,.0f}", spread])
         else:
-            for s in sorted(summarise(results), key=lambda each: each.cpu):
+            summaries = summarise(results, self.peers, self.base)
+            for s in sorted(summaries, key=lambda each: each.cpu):
                 row = [own(s.name, s.label), f"{s.cpu:,.2f}", number(s.ratio, ".2f")]
                 row += [f"{number(s.lowest, '.2f')} to {number(s.highest, '.2f')}"]
                 row += [f"{each:,.0f}" for each in (s.per_second, s.p50, s.p99, s.p999)]
                 row += [f"{s.rss / 2**20:,.0f}", *[f"{s.resumed:.0%}"] * scenario.resume]
                 rows.append(row)
-        for label, error in failures(results).items():
+        for label, error in failures(results, self.peers).items():
             rows.append([label, f"failed: {error}", *[""] * (len(heads) - 2)])
         lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
         return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
@@ -212,14 +231,14 @@ class Page:
         return parts
 
     def plot(self, group: str, scenarios: list[Scenario]) -> str:
-        """Draw a group: a block of bars a scenario, as long as the CPU time is in floors."""
+        """Draw a group: a block of bars a scenario, as long as the CPU time is in bases."""
         if scenarios[0].load == "hold":
             blocks = [self.memory_block(scenario) for scenario in scenarios]
             return plots.draw(f"{title(group)}: KiB per connection on the server", blocks)
         blocks = []
         for scenario in scenarios:
-            summaries = summarise(self.results(scenario))
-            if any(math.isnan(s.ratio) for s in summaries):  # no floor here: to the cheapest
+            summaries = summarise(self.results(scenario), self.peers, self.base)
+            if any(math.isnan(s.ratio) for s in summaries):  # no base here: to the cheapest
                 cheapest = min(s.cpu for s in summaries)
                 for s in summaries:
                     s.ratio = s.lowest = s.highest = s.cpu / cheapest
@@ -228,12 +247,12 @@ class Page:
                 for s in sorted(summaries, key=lambda each: each.ratio)
             ]
             blocks.append(plots.Block(scenario.title, bars))
-        heading = f"{title(group)}: CPU time of the program under test, C epoll = 1"
-        return plots.draw(heading, blocks)
+        heading = f"{title(group)}: CPU time of the program under test"
+        return plots.draw(f"{heading}, {self.labels[self.base]} = 1", blocks)
 
     def memory_block(self, scenario: Scenario) -> plots.Block:
         bars = []
-        for name, label, each in held(self.results(scenario)):
+        for name, label, each in held(self.results(scenario), self.peers):
             low, middle, high = (n / 1024 for n in (min(each), statistics.median(each), max(each)))
             bars.append(plots.Bar(name, label, middle, low, high, f"{middle * 1024:,.0f} B"))
         return plots.Block(scenario.title, bars)

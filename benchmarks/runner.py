@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     import argparse
 
     from peers import Peer
+    from rows import Contender
     from scenarios import Scenario
+    from wrk import Wrk
 
+FAILURES = (ProgramError, OSError, subprocess.CalledProcessError)
 THREADS = 100
 """So many connections at most for a peer that has a thread for each."""
 WARM_UP = 500
@@ -30,23 +34,27 @@ SETTLE = 0.5
 class Contestant:
     """A peer in a scenario: the program under test, and the one that drives it."""
 
-    peer: Peer
+    peer: Peer | Contender
     tested: Program
-    driver: Program
+    driver: Program | Wrk
     """Of a client under test it is the client itself that runs the rounds."""
     rounds: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
 
     def measure(self, seconds: float) -> dict[str, Any]:
         """Run one round and return its figures."""
-        before = self.tested.cpu_seconds()
-        figures = self.driver.ask(f"{seconds}s")
+        before, split = self.tested.cpu_seconds(), self.tested.user_and_system()
+        figures = self.driver.ask(f"{seconds:g}s")
         cpu = self.tested.cpu_seconds() - before
+        user, system = (
+            now - then for now, then in zip(self.tested.user_and_system(), split, strict=True)
+        )
         messages = max(figures.pop("messages"), 1)
         elapsed = figures.pop("seconds")
         return {
             "cpu_us": cpu / messages * 1e6,
             "per_second": messages / elapsed,
+            "system": system / max(user + system, 1e-9),
             "busy": cpu / elapsed,
             "load_busy": figures.pop("load_cpu") / elapsed,
             "resumed": figures.pop("resumed") / messages,
@@ -66,6 +74,8 @@ class Contestant:
 
 class Runner:
     """Starts, measures and ends the contestants of one scenario after the other."""
+
+    environment = peers.ENVIRONMENT
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -88,8 +98,8 @@ class Runner:
             for peer in taking_part:
                 try:
                     contestants.append(self.start(peer, scenario, stack))
-                except ProgramError as error:
-                    results[peer.name] = {"error": str(error)}
+                except FAILURES as error:
+                    results[peer.name] = {"error": peers.reason(error)}
             for number in range(-1, self.options.rounds):
                 for each in contestants:
                     if each.error is None:
@@ -127,8 +137,8 @@ class Runner:
                     with contextlib.ExitStack() as stack:
                         contestant = self.start(peer, scenario, stack)
                         result["rounds"].append(contestant.hold(scenario.connections))
-                except (ProgramError, OSError) as error:
-                    results[peer.name] = {"error": str(error)}
+                except FAILURES as error:
+                    results[peer.name] = {"error": peers.reason(error)}
         return results
 
     def start(self, peer: Peer, scenario: Scenario, stack: contextlib.ExitStack) -> Contestant:
@@ -143,10 +153,7 @@ class Runner:
             other if is_client else own,
             stack,
         )
-        try:
-            port = int(server.line())
-        except ValueError as error:
-            raise ProgramError(f"no port: {error}") from None
+        port = port_of(server)
         if is_client:
             command = peers.client_command(peer, port, scenario.connections, files[:1])
         else:
@@ -156,13 +163,20 @@ class Runner:
         load.line()
         return Contestant(peer, load if is_client else server, load)
 
-    @staticmethod
     def spawn(
-        name: str, command: list[str], cpu: int | None, stack: contextlib.ExitStack
+        self, name: str, command: list[str], cpu: int | None, stack: contextlib.ExitStack
     ) -> Program:
-        program = Program(name, command, cpu, peers.ENVIRONMENT)
+        program = Program(name, command, cpu, self.environment)
         stack.callback(program.stop)
         return program
+
+
+def port_of(server: Program) -> int:
+    """Return the port that a server prints when it listens."""
+    try:
+        return int(server.line())
+    except ValueError as error:
+        raise ProgramError(f"no port: {error}") from None
 
 
 def takes_part(peer: Peer, scenario: Scenario) -> bool:

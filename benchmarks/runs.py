@@ -10,23 +10,38 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import peers
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def read(folder: Path) -> dict[str, Any]:
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of a benchmark that has rounds and keeps its figures."""
+    parser.add_argument("--no-pin", dest="pin", action="store_false", help="let CPUs be shared")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
+    parser.add_argument("--add", action="store_true", help="keep the figures it has already")
+    options = parser.parse_args(arguments)
+    if options.rounds <= 0 or options.seconds <= 0:
+        parser.error("--rounds and --seconds must be above 0")
+    return options
+
+
+def read(folder: Path, name: str = "results.json") -> dict[str, Any]:
     """Return the result that is there, or one without any figures."""
-    file = folder / "results.json"
+    file = folder / name
     result: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"scenarios": {}}
     return result
 
 
-def write(result: dict[str, Any], folder: Path) -> None:
+def write(result: dict[str, Any], folder: Path, name: str = "results.json") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 def this_run(missing: dict[str, str], method: str) -> dict[str, Any]:

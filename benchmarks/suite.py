@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import peers
@@ -40,14 +39,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=7, help="of each peer (7)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a round (1)")
-    parser.add_argument("--no-pin", dest="pin", action="store_false", help="let CPUs be shared")
-    parser.add_argument("--output", type=Path, default=runs.RESULTS, help="folder of the result")
-    parser.add_argument("--add", action="store_true", help="keep the figures it has already")
     parser.add_argument("--list", action="store_true", help="name the scenarios and peers")
-    options = parser.parse_args(arguments)
-    if options.rounds <= 0 or options.seconds <= 0:
-        parser.error("--rounds and --seconds must be above 0")
-    return options
+    return runs.parse(parser, arguments)
 
 
 def main() -> int:

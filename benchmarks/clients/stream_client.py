@@ -10,7 +10,7 @@ import ssl
 import sys
 from typing import Any
 
-from protocol_server import loop_factory
+from common import loop_factory
 from rounds import MESSAGE, rounds
 
 

@@ -11,7 +11,7 @@ import socket
 import sys
 from typing import Any
 
-from common import BLOCK, PIECE, ssl_context
+from common import BLOCK, PIECE, loop_factory, ssl_context
 
 IDLE = 600.0
 
@@ -146,22 +146,6 @@ async def serve(role: str, files: tuple[str, ...]) -> None:
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().create_future()  # rloop has no serve_forever
-
-
-def loop_factory(loop: str) -> Any:
-    if loop == "asyncio":
-        return asyncio.SelectorEventLoop
-    if loop == "rloop":
-        import rloop
-
-        return rloop.new_event_loop
-    import uvloop
-
-    if loop == "uvloop":
-        return uvloop.new_event_loop
-    import aiofastnet
-
-    return aiofastnet.loop_factory(uvloop.new_event_loop if loop.endswith("uvloop") else None)
 
 
 ROLES: dict[str, Any] = {
