@@ -12,7 +12,7 @@ import os
 import socket as sockets
 import ssl
 import warnings
-from asyncio import base_events, constants, sslproto, trsock
+from asyncio import constants, sslproto, trsock, transports
 from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import Context
@@ -27,16 +27,21 @@ _FAMILIES = (sockets.AF_INET, sockets.AF_INET6, sockets.AF_UNIX)
 
 _Connected = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
-_FallbackProtocol: Any = cast("Any", base_events)._SendfileFallbackProtocol
-
-# Bytes of a file that are read at once.
-_PIECE = 16 * 1024
-
 _UNLIMITED = (1 << 63) - 1
 
 
+class _Face(cast("Any", transports)._FlowControlMixin, asyncio.Transport):  # type: ignore[misc]
+    """What a transport looks like to `isinstance()`."""
+
+    __slots__ = ()
+
+
 class SocketTransport(Transport):
-    """asyncio's transport over a connection of the engine, plain or TLS."""
+    """asyncio's transport over a connection of the engine, plain or TLS.
+
+    asyncio's classes have a memory layout of their own, which a native class cannot inherit; so it
+    only says that it is one of them.
+    """
 
     __slots__ = (
         "_deferred",
@@ -52,6 +57,8 @@ class SocketTransport(Transport):
     )
 
     _start_tls_compatible = True
+
+    __class__ = property(lambda _self: _Face)  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -111,8 +118,14 @@ class SocketTransport(Transport):
         self._start()
 
     def _start(self) -> None:
-        self._begin()
-        self._wake_waiter(None)
+        self._established = True
+        if self._waiter is not None and self._deferred:
+            # Whoever waits for the connection goes on before anything is read from it.
+            self._wake_waiter(None)
+            self._loop.call_soon(self._begin, context=self._context)
+        else:
+            self._begin()
+            self._wake_waiter(None)
 
     def _wake_waiter(self, error: BaseException | None) -> None:
         waiter, self._waiter = self._waiter, None
@@ -148,7 +161,7 @@ class SocketTransport(Transport):
 
     def _can_upgrade(self) -> bool:
         """Whether TLS can begin in place."""
-        return self._begun and not (self._secure or self.is_closing())
+        return self._established and not (self._secure or self.is_closing())
 
     def _become_secure(
         self,
@@ -692,31 +705,6 @@ class Transports(_Base):
             raise
         return secure
 
-    async def _sendfile_fallback(
-        self, transp: Any, file: IO[bytes], offset: int, count: int | None
-    ) -> int:
-        if not isinstance(transp, SocketTransport):
-            send = super()._sendfile_fallback  # type: ignore[misc]
-            return cast("int", await send(transp, file, offset, count))
-        if offset:
-            file.seek(offset)
-        sender = _FileSender(transp)
-        sent = 0
-        try:
-            while count is None or sent < count:
-                size = _PIECE if count is None else min(_PIECE, count - sent)
-                piece = await self.run_in_executor(None, file.read, size)
-                if not piece:
-                    break
-                await sender.drain()
-                transp.write(piece)
-                sent += len(piece)
-            return sent
-        finally:
-            if sent and hasattr(file, "seek"):
-                file.seek(offset + sent)
-            await sender.restore()
-
     async def _sendfile_native(
         self, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
@@ -735,22 +723,6 @@ class Transports(_Base):
             transp._reset_empty_waiter()
             if resume:
                 transp.resume_reading()
-
-
-class _FileSender(_FallbackProtocol):  # type: ignore[misc]
-    """Stands in for the protocol of a transport that a file is copied to."""
-
-    def __init__(self, transport: SocketTransport) -> None:
-        # asyncio's own takes none but its own transports.
-        self._transport = transport
-        self._proto = transport.get_protocol()
-        self._should_resume_reading = transport.is_reading()
-        self._should_resume_writing = transport._protocol_paused
-        transport.pause_reading()
-        transport.set_protocol(cast("Any", self))
-        self._write_ready_fut = None
-        if self._should_resume_writing:
-            self._write_ready_fut = transport._loop.create_future()
 
 
 def _is_stream(sock: sockets.socket) -> bool:
