@@ -36,6 +36,12 @@ class _Face(cast("Any", transports)._FlowControlMixin, asyncio.Transport):  # ty
     __slots__ = ()
 
 
+class _SSLFace(_Face):
+    """The same over TLS: programs look at the name."""
+
+    __slots__ = ()
+
+
 class SocketTransport(Transport):
     """asyncio's transport over a connection of the engine, plain or TLS.
 
@@ -58,7 +64,7 @@ class SocketTransport(Transport):
 
     _start_tls_compatible = True
 
-    __class__ = property(lambda _self: _Face)  # type: ignore[assignment]
+    __class__ = property(lambda self: _SSLFace if self._secure else _Face)  # type: ignore[assignment]
 
     def __init__(
         self,
