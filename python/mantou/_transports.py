@@ -93,6 +93,8 @@ class SocketTransport(Transport):
         # connection_made() was called, or is not to be.
         self._made = made
         self.set_protocol(protocol)
+        if file is not None and file.family == sockets.AF_UNIX:
+            self._learn_names()
         if server is not None:
             server._attach(self)
 
@@ -366,6 +368,11 @@ class SocketTransport(Transport):
             self._extra[name] = found
         return self._extra[name]
 
+    def _learn_names(self) -> None:
+        """Asks for names that nobody can tell any more once the connection is gone: unix ones."""
+        for name in ("sockname", "peername"):
+            self.get_extra_info(name)
+
     def _open_file(self) -> sockets.socket:
         """The connection's descriptor as an object of the socket module."""
         if self._file is None:
@@ -499,19 +506,25 @@ class _Acceptor:
     """Makes a protocol and a transport of each connection that a listening socket accepts."""
 
     def __init__(
-        self, loop: Any, factory: Callable[[], asyncio.BaseProtocol], server: Any, tls: _Tls | None
+        self,
+        loop: Any,
+        factory: Callable[[], asyncio.BaseProtocol],
+        server: Any,
+        tls: _Tls | None,
+        is_unix: bool,
     ) -> None:
         self._loop = loop
         self._factory = factory
         self._server = server
         self._tls = tls
+        self._is_unix = is_unix
         self.listener: Listener | None = None
 
     def __call__(self, socket: Socket[Any]) -> None:
         protocol = None
         try:
             protocol = self._factory()
-            SocketTransport(
+            transport = SocketTransport(
                 socket,
                 self._tls is not None,
                 self._loop,
@@ -519,6 +532,8 @@ class _Acceptor:
                 server=self._server,
                 tls=self._tls,
             )
+            if self._is_unix:
+                transport._learn_names()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -653,7 +668,8 @@ class Transports(_Base):
         tls = None
         if sslcontext is not None:
             tls = _Tls(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
-        acceptor = _Acceptor(self, protocol_factory, server, tls)
+        is_unix = sock.family == sockets.AF_UNIX
+        acceptor = _Acceptor(self, protocol_factory, server, tls, is_unix)
         # The engine closes what it is given, and this socket is its server's.
         fd = os.dup(sock.fileno())
         options, settings = (_PLAIN, None) if tls is None else (tls.options, tls.settings)
