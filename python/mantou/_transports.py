@@ -12,7 +12,7 @@ import os
 import socket as sockets
 import ssl
 import warnings
-from asyncio import base_events, constants, sslproto, trsock
+from asyncio import constants, sslproto, trsock, transports
 from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import Context
@@ -27,16 +27,27 @@ _FAMILIES = (sockets.AF_INET, sockets.AF_INET6, sockets.AF_UNIX)
 
 _Connected = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
-_FallbackProtocol: Any = cast("Any", base_events)._SendfileFallbackProtocol
-
-# Bytes of a file that are read at once.
-_PIECE = 16 * 1024
-
 _UNLIMITED = (1 << 63) - 1
 
 
+class _Face(cast("Any", transports)._FlowControlMixin, asyncio.Transport):  # type: ignore[misc]
+    """What a transport looks like to `isinstance()`."""
+
+    __slots__ = ()
+
+
+class _SSLFace(_Face):
+    """The same over TLS: programs look at the name."""
+
+    __slots__ = ()
+
+
 class SocketTransport(Transport):
-    """asyncio's transport over a connection of the engine, plain or TLS."""
+    """asyncio's transport over a connection of the engine, plain or TLS.
+
+    asyncio's classes have a memory layout of their own, which a native class cannot inherit; so it
+    only says that it is one of them.
+    """
 
     __slots__ = (
         "_deferred",
@@ -52,6 +63,8 @@ class SocketTransport(Transport):
     )
 
     _start_tls_compatible = True
+
+    __class__ = property(lambda self: _SSLFace if self._secure else _Face)  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -80,6 +93,8 @@ class SocketTransport(Transport):
         # connection_made() was called, or is not to be.
         self._made = made
         self.set_protocol(protocol)
+        if file is not None and file.family == sockets.AF_UNIX:
+            self._learn_names()
         if server is not None:
             server._attach(self)
 
@@ -111,8 +126,14 @@ class SocketTransport(Transport):
         self._start()
 
     def _start(self) -> None:
-        self._begin()
-        self._wake_waiter(None)
+        self._established = True
+        if self._waiter is not None and self._deferred:
+            # Whoever waits for the connection goes on before anything is read from it.
+            self._wake_waiter(None)
+            self._loop.call_soon(self._begin, context=self._context)
+        else:
+            self._begin()
+            self._wake_waiter(None)
 
     def _wake_waiter(self, error: BaseException | None) -> None:
         waiter, self._waiter = self._waiter, None
@@ -148,7 +169,7 @@ class SocketTransport(Transport):
 
     def _can_upgrade(self) -> bool:
         """Whether TLS can begin in place."""
-        return self._begun and not (self._secure or self.is_closing())
+        return self._established and not (self._secure or self.is_closing())
 
     def _become_secure(
         self,
@@ -347,6 +368,11 @@ class SocketTransport(Transport):
             self._extra[name] = found
         return self._extra[name]
 
+    def _learn_names(self) -> None:
+        """Asks for names that nobody can tell any more once the connection is gone: unix ones."""
+        for name in ("sockname", "peername"):
+            self.get_extra_info(name)
+
     def _open_file(self) -> sockets.socket:
         """The connection's descriptor as an object of the socket module."""
         if self._file is None:
@@ -480,19 +506,25 @@ class _Acceptor:
     """Makes a protocol and a transport of each connection that a listening socket accepts."""
 
     def __init__(
-        self, loop: Any, factory: Callable[[], asyncio.BaseProtocol], server: Any, tls: _Tls | None
+        self,
+        loop: Any,
+        factory: Callable[[], asyncio.BaseProtocol],
+        server: Any,
+        tls: _Tls | None,
+        is_unix: bool,
     ) -> None:
         self._loop = loop
         self._factory = factory
         self._server = server
         self._tls = tls
+        self._is_unix = is_unix
         self.listener: Listener | None = None
 
     def __call__(self, socket: Socket[Any]) -> None:
         protocol = None
         try:
             protocol = self._factory()
-            SocketTransport(
+            transport = SocketTransport(
                 socket,
                 self._tls is not None,
                 self._loop,
@@ -500,6 +532,8 @@ class _Acceptor:
                 server=self._server,
                 tls=self._tls,
             )
+            if self._is_unix:
+                transport._learn_names()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -634,7 +668,8 @@ class Transports(_Base):
         tls = None
         if sslcontext is not None:
             tls = _Tls(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
-        acceptor = _Acceptor(self, protocol_factory, server, tls)
+        is_unix = sock.family == sockets.AF_UNIX
+        acceptor = _Acceptor(self, protocol_factory, server, tls, is_unix)
         # The engine closes what it is given, and this socket is its server's.
         fd = os.dup(sock.fileno())
         options, settings = (_PLAIN, None) if tls is None else (tls.options, tls.settings)
@@ -692,31 +727,6 @@ class Transports(_Base):
             raise
         return secure
 
-    async def _sendfile_fallback(
-        self, transp: Any, file: IO[bytes], offset: int, count: int | None
-    ) -> int:
-        if not isinstance(transp, SocketTransport):
-            send = super()._sendfile_fallback  # type: ignore[misc]
-            return cast("int", await send(transp, file, offset, count))
-        if offset:
-            file.seek(offset)
-        sender = _FileSender(transp)
-        sent = 0
-        try:
-            while count is None or sent < count:
-                size = _PIECE if count is None else min(_PIECE, count - sent)
-                piece = await self.run_in_executor(None, file.read, size)
-                if not piece:
-                    break
-                await sender.drain()
-                transp.write(piece)
-                sent += len(piece)
-            return sent
-        finally:
-            if sent and hasattr(file, "seek"):
-                file.seek(offset + sent)
-            await sender.restore()
-
     async def _sendfile_native(
         self, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
@@ -735,22 +745,6 @@ class Transports(_Base):
             transp._reset_empty_waiter()
             if resume:
                 transp.resume_reading()
-
-
-class _FileSender(_FallbackProtocol):  # type: ignore[misc]
-    """Stands in for the protocol of a transport that a file is copied to."""
-
-    def __init__(self, transport: SocketTransport) -> None:
-        # asyncio's own takes none but its own transports.
-        self._transport = transport
-        self._proto = transport.get_protocol()
-        self._should_resume_reading = transport.is_reading()
-        self._should_resume_writing = transport._protocol_paused
-        transport.pause_reading()
-        transport.set_protocol(cast("Any", self))
-        self._write_ready_fut = None
-        if self._should_resume_writing:
-            self._write_ready_fut = transport._loop.create_future()
 
 
 def _is_stream(sock: sockets.socket) -> bool:

@@ -111,7 +111,7 @@ impl Transport {
     fn _reserve_for_file(&self, py: Python<'_>, reserve: bool) -> PyResult<()> {
         self.state.with(py, |state| state.sends_file = reserve);
         self.mark(py)?;
-        self.socket.get().with(py, core::Engine::buffered).map(drop)
+        self.socket.get().with(py, core::Engine::await_drain)
     }
 }
 
@@ -142,8 +142,7 @@ pub(super) fn pause_protocol(this: &Bound<'_, Transport>, waiting: usize) -> PyR
         due
     });
     if due {
-        // Whoever has seen that bytes wait is told when they no longer do.
-        transport.socket.get().with(py, core::Engine::buffered)?;
+        transport.socket.get().with(py, core::Engine::await_drain)?;
         this.call_method0(intern!(py, "_pause_writing"))?;
     }
     Ok(())

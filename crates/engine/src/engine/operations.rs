@@ -180,6 +180,12 @@ impl Engine {
         self.stream(token).map_or(0, Stream::queued)
     }
 
+    /// The owner is told when little enough waits, also if that is so already: what it saw waiting
+    /// may have been sent meanwhile.
+    pub fn await_drain(&mut self, token: Token) {
+        self.with_stream(token, Stream::promise_drain);
+    }
+
     /// Bytes that have to wait, without promising anything.
     pub fn waiting(&self, token: Token) -> usize {
         self.stream(token).map_or(0, Stream::buffered)

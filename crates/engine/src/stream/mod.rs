@@ -232,6 +232,11 @@ impl Stream {
         buffered
     }
 
+    /// `drain` is owed as soon as there is little enough.
+    pub fn promise_drain(&mut self) {
+        self.drain_promised = true;
+    }
+
     fn gathered(&self) -> usize {
         self.secure.as_ref().map_or(0, |secure| secure.gathered())
     }
