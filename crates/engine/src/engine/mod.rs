@@ -27,9 +27,12 @@ mod attempts;
 mod events;
 mod members;
 mod operations;
+mod outbox;
 mod parting;
 mod secure;
 mod settle;
+
+use outbox::Outbox;
 
 // By far the most are streams: a box around them would only cost.
 #[allow(clippy::large_enum_variant)]
@@ -135,6 +138,7 @@ pub struct Engine {
     watched_from_outside: bool,
     alarm: Option<Millis>,
     scratch: Scratch,
+    outbox: Outbox,
     /// Whose members they are; a forked child has but copies.
     process: u32,
 }
@@ -154,6 +158,7 @@ impl Engine {
             watched_from_outside: false,
             alarm: None,
             scratch: Scratch::default(),
+            outbox: Outbox::default(),
             process: std::process::id(),
         })
     }
@@ -189,6 +194,7 @@ impl Engine {
 
     /// Tells the kernel of the interests that changed.
     pub fn sync_dirty(&mut self) {
+        self.send_outbox();
         while let Some(token) = self.dirty.pop() {
             if let Some(&next) = self.dirty.last()
                 && let Some(stream) = self.stream(next)

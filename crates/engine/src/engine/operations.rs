@@ -28,13 +28,6 @@ impl Engine {
             .unwrap_or(Err(WriteAllError::Closed))
     }
 
-    /// Takes everything that a transport is given, and returns how much of it has to wait; `None`
-    /// if nothing is taken any more.
-    pub fn transmit(&mut self, token: Token, pieces: &[&[u8]]) -> Option<usize> {
-        let gathers = self.in_turn();
-        self.with_stream(token, |stream| stream.transmit(pieces, gathers))?
-    }
-
     /// How much is gathered within a turn, and how little has to wait when `drain` is called.
     pub fn set_marks(&mut self, token: Token, gather_limit: usize, low_water: usize) {
         self.with_stream(token, |stream| stream.set_marks(gather_limit, low_water));

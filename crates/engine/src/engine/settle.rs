@@ -30,6 +30,7 @@ impl Engine {
         token: Token,
         act: impl FnOnce(&mut Stream) -> R,
     ) -> Option<R> {
+        self.send_outbox_of(token);
         let stream = self.stream_mut(token)?;
         if !stream.state.is_open() {
             return None;
@@ -142,6 +143,7 @@ impl Engine {
     }
 
     pub(super) fn close(&mut self, token: Token, reset: bool, reason: CloseReason) {
+        self.send_outbox_of(token);
         let Some(stream) = self.stream_mut(token) else {
             return;
         };

@@ -28,8 +28,7 @@ impl Stream {
             return Interest::NONE;
         }
         // A cork holds nothing back once the kernel has refused some of it, or our FIN is owed.
-        let held = self.corks > 0 || self.gathers;
-        let uncorked = !held || self.refused || self.state.owes_fin();
+        let uncorked = self.corks == 0 || self.refused || self.state.owes_fin();
         let sending = (!self.queue.is_empty() && uncorked) || self.watches_sends();
         Interest {
             readable: self.wants_input(),
@@ -50,11 +49,11 @@ impl Stream {
 
     /// Whether something was gathered that nothing holds back any more.
     pub fn wants_flush(&self) -> bool {
-        let gathered = match &self.secure {
-            Some(secure) => secure.wants_flush(),
-            None => self.gathers,
-        };
-        gathered && self.corks == 0
+        self.corks == 0
+            && self
+                .secure
+                .as_ref()
+                .is_some_and(|secure| secure.wants_flush())
     }
 
     pub fn is_timed(&self) -> bool {

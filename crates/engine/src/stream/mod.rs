@@ -31,6 +31,7 @@ const CORK_SIZE: usize = 64 * 1024;
 
 /// What a connection is made with; shared by all connections of a listener.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Settings {
     pub allow_half_open: bool,
     pub no_delay: bool,
@@ -96,8 +97,6 @@ pub struct Stream {
     corks: u32,
     /// So much is gathered within a turn before it is sent.
     gather_limit: usize,
-    /// What is in the queue was only gathered, until the event is dealt with.
-    gathers: bool,
     /// `drain` is due when so little has to wait.
     low_water: usize,
     /// The kernel would not take the head of the queue.
@@ -158,7 +157,6 @@ impl Stream {
             lost_bytes: false,
             corks: 0,
             gather_limit: 0,
-            gathers: false,
             low_water: 0,
             refused: false,
             drain_owed: false,

@@ -67,36 +67,36 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes everything, in pieces that are to leave together. Little is gathered first, if the
-    /// turn is going to send it. Returns how many bytes have to wait.
-    pub fn transmit(&mut self, pieces: &[&[u8]], gathers: bool) -> Option<usize> {
+    /// Takes everything, in pieces that leave together. Returns how many bytes have to wait.
+    pub fn transmit(&mut self, pieces: &[&[u8]]) -> Option<usize> {
         if !self.can_write() {
             return None;
         }
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.secure.is_some() {
             for piece in pieces {
                 self.accept_secure(piece);
             }
-        } else if gathers && !self.refused && self.queue.len() + len < self.gather_limit {
-            self.gathers = true;
-            for piece in pieces {
-                self.queue.push(piece);
-            }
         } else {
             let mut sent = 0;
-            if self.queue.is_empty() && len > 0 {
+            if self.queue.is_empty() && pieces.iter().any(|piece| !piece.is_empty()) {
                 sent = self.send_pieces(pieces);
             }
             if self.broken.is_none() {
                 self.queue_behind(pieces, sent);
             }
-            if self.gathers {
-                self.send_queue();
-            }
             self.refused = !self.queue.is_empty();
         }
         Some(self.buffered())
+    }
+
+    /// Whether so many bytes can wait outside until they are sent: nothing waits here.
+    #[inline]
+    pub fn may_gather(&self, len: usize) -> bool {
+        self.secure.is_none()
+            && self.queue.is_empty()
+            && len < self.gather_limit
+            && self.corks == 0
+            && self.can_write()
     }
 
     fn send_pieces(&mut self, pieces: &[&[u8]]) -> usize {
@@ -206,7 +206,6 @@ impl Stream {
                 Err(error) => self.break_off(&error),
             }
         }
-        self.gathers = false;
         self.refused = !self.queue.is_empty();
         if self.drain_if_refused {
             self.drain_owed |= self.refused;
@@ -289,7 +288,6 @@ impl Stream {
             None => true,
         };
         self.queue.clear();
-        self.gathers = false;
         self.refused = false;
         if let Some(secure) = &mut self.secure {
             secure.forget_gathered();
@@ -343,7 +341,6 @@ impl Stream {
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         self.endpoints();
         self.queue.clear();
-        self.gathers = false;
         self.refused = false;
         self.forget_drain();
         self.state.apply(Input::Gone);

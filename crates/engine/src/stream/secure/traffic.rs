@@ -21,9 +21,6 @@ impl Stream {
 
     /// From now on everything goes through a TLS session; what was accepted before leaves in clear.
     pub fn secure_with(&mut self, driver: Driver) {
-        if self.gathers {
-            self.send_sealed(false);
-        }
         self.secure = Some(Box::new(Secure::new(driver)));
         self.bytes_read = 0;
         // What held back the plain socket is nothing that the TLS socket could undo.
