@@ -312,38 +312,38 @@ unsafe fn enter(
         &Given<'a, 'py>,
     ) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut PyObject {
-    Python::attach(|py| {
-        // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
-        // `count` objects, then as many as there are names; all of them live as long as the call.
-        // `Borrowed` is a pointer to an object, and nothing else.
-        let (scheduler, given) = unsafe {
-            let scheduler = Borrowed::from_ptr(py, this).to_owned();
-            let names = Borrowed::from_ptr_or_opt(py, names);
-            let names = names.map(|names| names.cast_unchecked::<PyTuple>());
-            let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
-            let count = count.unsigned_abs();
-            let given = Given {
-                positional: slice(first, count),
-                values: match names {
-                    Some(names) => slice(first.add(count), names.len()),
-                    None => &[],
-                },
-                names,
-            };
-            (scheduler.cast_into_unchecked::<Scheduler>(), given)
+    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
+    // where it is called: that fails while the interpreter ends, when finalizers still get here.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
+    // `count` objects, then as many as there are names; all of them live as long as the call.
+    // `Borrowed` is a pointer to an object, and nothing else.
+    let (scheduler, given) = unsafe {
+        let scheduler = Borrowed::from_ptr(py, this).to_owned();
+        let names = Borrowed::from_ptr_or_opt(py, names);
+        let names = names.map(|names| names.cast_unchecked::<PyTuple>());
+        let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
+        let count = count.unsigned_abs();
+        let given = Given {
+            positional: slice(first, count),
+            values: match names {
+                Some(names) => slice(first.add(count), names.len()),
+                None => &[],
+            },
+            names,
         };
-        // No panic may leave a C function.
-        let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given)));
-        let result =
-            result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
-        match result {
-            Ok(result) => result.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
+        (scheduler.cast_into_unchecked::<Scheduler>(), given)
+    };
+    // No panic may leave a C function.
+    let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given)));
+    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
+    match result {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
         }
-    })
+    }
 }
 
 /// # Safety
