@@ -279,7 +279,7 @@ def test_what_is_no_task(loop: Any) -> None:
     wrong: list[Callable[[], object]] = [
         lambda: loop.create_task(answer),
         lambda: loop.create_task(coroutine, nickname="none"),
-        lambda: loop.create_task(),
+        loop.create_task,
         lambda: loop.set_task_factory("none"),
     ]
     for call in wrong:
