@@ -200,7 +200,6 @@ struct Given<'a, 'py> {
 impl<'a, 'py> Given<'a, 'py> {
     #[inline]
     fn new(
-        py: Python<'py>,
         positional: &'a [Borrowed<'a, 'py, PyAny>],
         values: &'a [Borrowed<'a, 'py, PyAny>],
         names: Option<Borrowed<'a, 'py, PyTuple>>,
@@ -213,7 +212,8 @@ impl<'a, 'py> Given<'a, 'py> {
         };
         if let Some(names) = names
             && let [context] = values
-            && names.get_borrowed_item(0)?.is(intern!(py, "context"))
+            && let Ok(name) = names.get_borrowed_item(0)?.cast::<PyString>()
+            && is_context(&name)
         {
             given.names = None;
             given.context = Some(*context);
@@ -319,6 +319,7 @@ impl<'a, 'py> Given<'a, 'py> {
     }
 }
 
+#[inline]
 fn is_context(name: &Bound<'_, PyString>) -> bool {
     name.to_str().is_ok_and(|name| name == "context")
 }
@@ -354,7 +355,7 @@ unsafe fn enter(
             Some(names) => slice(first.add(count), names.len()),
             None => &[],
         };
-        let given = Given::new(py, slice(first, count), values, names);
+        let given = Given::new(slice(first, count), values, names);
         (scheduler.cast_into_unchecked::<Scheduler>(), given)
     };
     // No panic may leave a C function.
