@@ -5,7 +5,7 @@ The docstrings in here are copies of the doc comments in `crates/binding/`: see 
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context
 from traceback import StackSummary
@@ -774,7 +774,9 @@ class Scheduler:
     def time(self) -> float: ...
     def get_debug(self) -> bool: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    def create_task(self, coro: Coroutine[Any, Any, _T], **options: Any) -> asyncio.Task[_T]: ...
+    def create_task(
+        self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **options: Any
+    ) -> asyncio.Task[_T]: ...
     def call_soon(
         self,
         callback: Callable[[*_Ts], object],
