@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import subprocess
+import sys
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -204,6 +208,94 @@ def test_callbacks_leave_nothing_behind(loop: Any) -> None:
         work()
     gc.collect()
     assert len(gc.get_objects()) < before + 100
+
+
+def test_finalizers_may_call_a_loop_while_the_interpreter_ends() -> None:
+    program = """
+import gc, mantou
+
+class Late:
+    def __init__(self):
+        self.loop = mantou.new_event_loop()
+        self.loop.call_soon(print)
+
+    def __del__(self):
+        self.loop.call_soon(print, "argument", context=None)
+        self.loop.call_later(1, print).cancel()
+        self.loop.call_soon_threadsafe(print)
+        self.loop.close()
+        try:
+            self.loop.call_soon(print)
+        except RuntimeError as error:
+            print(error)
+
+gc.disable()
+late = Late()
+late.itself = late
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Event loop is closed\n", "")
+
+
+# Tasks
+
+
+async def answer() -> int:
+    return 42
+
+
+def test_tasks_are_made_as_asyncio_makes_them(loop: Any) -> None:
+    context = contextvars.copy_context()
+    named = loop.create_task(answer(), name="named", context=context)
+    plain = loop.create_task(coro=answer())
+    assert (type(named), named.get_name()) == (asyncio.Task, "named")
+    assert plain.get_name().startswith("Task-")
+    assert plain.get_loop() is loop
+    both = loop.run_until_complete(asyncio.gather(named, plain))
+    assert both == [42, 42]
+
+
+def test_tasks_are_made_by_the_factory_if_there_is_one(loop: Any) -> None:
+    made: list[Any] = []
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    assert loop.get_task_factory() is factory
+    task = loop.create_task(answer(), name="named")
+    assert (made, task.get_name()) == ([task.get_coro()], "named")
+    assert loop.run_until_complete(task) == 42
+    loop.set_task_factory(None)
+    assert loop.run_until_complete(loop.create_task(answer())) == 42
+    assert len(made) == 1
+
+
+def test_what_is_no_task(loop: Any) -> None:
+    coroutine = answer()
+    wrong: list[Callable[[], object]] = [
+        lambda: loop.create_task(answer),
+        lambda: loop.create_task(coroutine, nickname="none"),
+        loop.create_task,
+        lambda: loop.set_task_factory("none"),
+    ]
+    for call in wrong:
+        with pytest.raises(TypeError):
+            call()
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.create_task(coroutine)
+    coroutine.close()
+
+
+def test_debug_mode_tells_where_a_task_was_made(loop: Any) -> None:
+    loop.set_debug(True)
+    task = loop.create_task(answer())
+    assert task._source_traceback[-1].name == "test_debug_mode_tells_where_a_task_was_made"
+    assert loop.run_until_complete(task) == 42
 
 
 # With sockets

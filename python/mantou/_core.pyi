@@ -5,7 +5,7 @@ The docstrings in here are copies of the doc comments in `crates/binding/`: see 
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context
 from traceback import StackSummary
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 _D2 = TypeVar("_D2")
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 @final
@@ -756,6 +757,7 @@ class ReadyQueue:
 class Scheduler:
     _engine: Engine
     _idle_waiter: asyncio.Future[None] | None
+    _task_factory: Any
     _stopping: bool
     _closed: bool
     _debug: bool
@@ -772,6 +774,9 @@ class Scheduler:
     def time(self) -> float: ...
     def get_debug(self) -> bool: ...
     def create_future(self) -> asyncio.Future[Any]: ...
+    def create_task(
+        self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **options: Any
+    ) -> asyncio.Task[_T]: ...
     def call_soon(
         self,
         callback: Callable[[*_Ts], object],

@@ -190,11 +190,37 @@ fn check_callback(
 /// The arguments of one call, borrowed from the caller.
 struct Given<'a, 'py> {
     positional: &'a [Borrowed<'a, 'py, PyAny>],
+    /// What is given by name, and the names; none if there is a context only.
     values: &'a [Borrowed<'a, 'py, PyAny>],
     names: Option<Borrowed<'a, 'py, PyTuple>>,
+    /// The context, where nothing else is given by name: so do asyncio's tasks and futures.
+    context: Option<Borrowed<'a, 'py, PyAny>>,
 }
 
-impl<'py> Given<'_, 'py> {
+impl<'a, 'py> Given<'a, 'py> {
+    #[inline]
+    fn new(
+        positional: &'a [Borrowed<'a, 'py, PyAny>],
+        values: &'a [Borrowed<'a, 'py, PyAny>],
+        names: Option<Borrowed<'a, 'py, PyTuple>>,
+    ) -> PyResult<Self> {
+        let mut given = Self {
+            positional,
+            values,
+            names,
+            context: None,
+        };
+        if let Some(names) = names
+            && let [context] = values
+            && let Ok(name) = names.get_borrowed_item(0)?.cast::<PyString>()
+            && is_context(&name)
+        {
+            given.names = None;
+            given.context = Some(*context);
+        }
+        Ok(given)
+    }
+
     /// The arguments before `*args`, by position or by name.
     fn named<const N: usize>(
         &self,
@@ -210,7 +236,7 @@ impl<'py> Given<'_, 'py> {
         let mut found: [Option<Bound<'py, PyAny>>; N] =
             std::array::from_fn(|index| self.positional.get(index).map(|it| (*it).to_owned()));
         for (name, value) in self.keywords() {
-            if is_context(py, &name) {
+            if is_context(&name) {
                 continue;
             }
             let text = name.to_str()?;
@@ -249,7 +275,7 @@ impl<'py> Given<'_, 'py> {
             [one] => Arguments::One((*one).to_owned().unbind()),
             many => Arguments::Many(PyTuple::new(py, many)?.unbind()),
         };
-        let context = match self.context(py) {
+        let context = match self.context() {
             Some(context) => Context::of(context),
             None => Context::current(py)?,
         };
@@ -268,7 +294,7 @@ impl<'py> Given<'_, 'py> {
         let mut arguments = vec![when.into_pyobject(py)?.into_any(), callback.clone()];
         arguments.extend(rest.iter().map(|it| (**it).clone()));
         let options = pyo3::types::PyDict::new(py);
-        options.set_item(intern!(py, "context"), self.context(py))?;
+        options.set_item(intern!(py, "context"), self.context())?;
         scheduler.call_method(
             intern!(py, "call_at"),
             PyTuple::new(py, arguments)?,
@@ -277,11 +303,13 @@ impl<'py> Given<'_, 'py> {
     }
 
     #[inline]
-    fn context(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.names?;
-        let mut keywords = self.keywords();
-        let (_, context) = keywords.find(|(name, _)| is_context(py, name))?;
-        (!context.is_none()).then(|| (*context).to_owned())
+    fn context(&self) -> Option<Bound<'py, PyAny>> {
+        let context = match (self.context, self.names) {
+            (Some(context), _) => context,
+            (None, None) => return None,
+            (None, Some(_)) => *self.keywords().find(|(name, _)| is_context(name))?.1,
+        };
+        (!context.is_none()).then(|| context.to_owned())
     }
 
     fn keywords(&self) -> impl Iterator<Item = (Bound<'py, PyString>, &Borrowed<'_, 'py, PyAny>)> {
@@ -292,9 +320,8 @@ impl<'py> Given<'_, 'py> {
 }
 
 #[inline]
-fn is_context(py: Python<'_>, name: &Bound<'_, PyString>) -> bool {
-    let known = intern!(py, "context");
-    name.is(known) || name.to_str().is_ok_and(|name| name == "context")
+fn is_context(name: &Bound<'_, PyString>) -> bool {
+    name.to_str().is_ok_and(|name| name == "context")
 }
 
 /// Runs the body of a method: with the arguments in their places, and exceptions on their way.
@@ -312,38 +339,35 @@ unsafe fn enter(
         &Given<'a, 'py>,
     ) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut PyObject {
-    Python::attach(|py| {
-        // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
-        // `count` objects, then as many as there are names; all of them live as long as the call.
-        // `Borrowed` is a pointer to an object, and nothing else.
-        let (scheduler, given) = unsafe {
-            let scheduler = Borrowed::from_ptr(py, this).to_owned();
-            let names = Borrowed::from_ptr_or_opt(py, names);
-            let names = names.map(|names| names.cast_unchecked::<PyTuple>());
-            let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
-            let count = count.unsigned_abs();
-            let given = Given {
-                positional: slice(first, count),
-                values: match names {
-                    Some(names) => slice(first.add(count), names.len()),
-                    None => &[],
-                },
-                names,
-            };
-            (scheduler.cast_into_unchecked::<Scheduler>(), given)
+    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
+    // where it is called: that fails while the interpreter ends, when finalizers still get here.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
+    // `count` objects, then as many as there are names; all of them live as long as the call.
+    // `Borrowed` is a pointer to an object, and nothing else.
+    let (scheduler, given) = unsafe {
+        let scheduler = Borrowed::from_ptr(py, this).to_owned();
+        let names = Borrowed::from_ptr_or_opt(py, names);
+        let names = names.map(|names| names.cast_unchecked::<PyTuple>());
+        let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
+        let count = count.unsigned_abs();
+        let values = match names {
+            Some(names) => slice(first.add(count), names.len()),
+            None => &[],
         };
-        // No panic may leave a C function.
-        let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given)));
-        let result =
-            result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
-        match result {
-            Ok(result) => result.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
+        let given = Given::new(slice(first, count), values, names);
+        (scheduler.cast_into_unchecked::<Scheduler>(), given)
+    };
+    // No panic may leave a C function.
+    let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given?)));
+    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
+    match result {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
         }
-    })
+    }
 }
 
 /// # Safety

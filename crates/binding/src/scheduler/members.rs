@@ -32,6 +32,7 @@ impl Scheduler {
             timers: Guarded::new(Timers::default()),
             watches: Guarded::default(),
             idle_waiter: Guarded::new(None),
+            task_factory: Guarded::new(None),
             stopping: Guarded::new(false),
             closed: Guarded::new(false),
             debugged: Guarded::new(false),
@@ -61,6 +62,45 @@ impl Scheduler {
         FUTURE
             .import(py, "asyncio", "Future")?
             .call((), Some(&options))
+    }
+
+    /// Has a task run the coroutine. As asyncio's.
+    #[pyo3(signature = (coro, **options))]
+    fn create_task<'py>(
+        this: &Bound<'py, Self>,
+        coro: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static TASK: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        static BASE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let py = this.py();
+        let name = intern!(py, "loop");
+        let is_odd = match options {
+            Some(options) => options.contains(name)?,
+            None => false,
+        };
+        let has_factory = this
+            .get()
+            .task_factory
+            .with(py, |factory| factory.is_some());
+        if is_odd || has_factory || this.get().is_debugged(py) || this.get().closed.get(py) {
+            let base = BASE.import(py, "asyncio", "BaseEventLoop")?;
+            return base.call_method(intern!(py, "create_task"), (this, coro), options);
+        }
+        let options = options.map_or_else(|| PyDict::new(py), Bound::clone);
+        options.set_item(name, this)?;
+        TASK.import(py, "asyncio", "Task")?
+            .call((coro,), Some(&options))
+    }
+
+    #[getter]
+    fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.cloned(py)
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        drop(self.task_factory.replace(py, factory));
     }
 
     #[getter]

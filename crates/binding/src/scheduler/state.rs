@@ -26,6 +26,7 @@ pub struct Scheduler {
     pub(super) watches: Guarded<HashMap<RawFd, Watch>>,
     /// A future that waits until nothing keeps the loop alive.
     pub(super) idle_waiter: Guarded<Option<Py<PyAny>>>,
+    pub(super) task_factory: Guarded<Option<Py<PyAny>>>,
     pub(super) stopping: Guarded<bool>,
     pub(super) closed: Guarded<bool>,
     pub(super) debugged: Guarded<bool>,
@@ -165,6 +166,8 @@ impl Scheduler {
             .traverse(visit, |engine, visit| visit.call(engine))?;
         self.idle_waiter
             .traverse(visit, |waiter, visit| visit.call(waiter))?;
+        self.task_factory
+            .traverse(visit, |factory, visit| visit.call(factory))?;
         self.ready.traverse(visit, |ready, visit| {
             ready.iter().try_for_each(|handle| visit.call(handle))
         })?;
@@ -180,6 +183,7 @@ impl Scheduler {
     pub(super) fn clear(&self) {
         drop(self.engine.take());
         drop(self.idle_waiter.take());
+        drop(self.task_factory.take());
         drop(self.ready.take());
         drop(self.timers.take());
         drop(self.watches.take());
