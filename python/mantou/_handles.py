@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from asyncio import base_events, format_helpers
-from asyncio.log import logger
 from typing import Any, cast
 
 from ._core import Handle
@@ -33,4 +32,6 @@ def report(handle: Handle, error: BaseException) -> None:
 
 def warn_of_slow(handle: Any, seconds: float) -> None:
     """In debug mode: names a callback that kept the loop."""
+    # Looked up in each call: programs may have put another in its place.
+    logger = cast("Any", base_events).logger
     logger.warning("Executing %s took %.3f seconds", _format_handle(handle), seconds)
