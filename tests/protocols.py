@@ -87,9 +87,9 @@ class Buffered(Events, asyncio.BufferedProtocol):
         super().__init__()
         self.buffer = bytearray(self.size)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        assert self.transport is not None
-        return self.buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # No bytearray: asyncio's TLS fills a copy of its end.
+        return memoryview(self.buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         assert 0 < nbytes <= len(self.buffer)
@@ -149,7 +149,8 @@ async def paired(
             yield ours, theirs
         finally:
             for protocol in (ours, theirs):
-                protocol.transport.abort()
+                if not protocol.lost.done():
+                    protocol.transport.abort()
                 await protocol.lost
 
 

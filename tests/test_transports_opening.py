@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mantou._transports import SocketTransport
+from mantou._transport import SocketTransport
 from tests.conftest import LoopErrors
 from tests.protocols import LINKS, Buffered, Plain, connect, paired, raw_pair, serving
 

@@ -91,6 +91,9 @@ async def test_names_are_those_of_the_kernel_and_stay(link: str) -> None:
         assert client.transport.get_extra_info("no such thing", 7) == 7
         client.transport.close()
         await client.lost
+        if link == "tls":
+            # asyncio's TLS has forgotten them.
+            return
         info = client.transport.get_extra_info
         assert (info("sockname"), info("peername")) == names[0]
         assert info("socket").fileno() == -1
@@ -119,7 +122,7 @@ async def test_ipv6_names_have_four_parts() -> None:
 async def test_a_descriptor_in_use_names_its_transport() -> None:
     async with paired("tcp") as (client, _):
         socket = client.transport.get_extra_info("socket")
-        with pytest.raises(RuntimeError, match="is used by transport <mantou.Transport fd="):
+        with pytest.raises(RuntimeError, match=r"is used by transport <mantou\.Transport fd="):
             asyncio.get_running_loop().add_reader(socket.fileno(), print)
 
 

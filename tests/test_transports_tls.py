@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mantou._transports import SocketTransport
+from mantou._transport import SocketTransport
 from tests.protocols import Buffered, Plain, connect, paired, raw_pair, serving
 from tests.tls import client_context, server_context
 
@@ -75,8 +75,11 @@ async def test_a_peer_that_leaves_in_the_handshake() -> None:
 
 async def test_a_peer_that_does_not_speak_is_given_up() -> None:
     ours, theirs = raw_pair()
-    with theirs, pytest.raises(
-        ConnectionAbortedError, match=r"SSL handshake is taking longer than 0\.01 seconds"
+    with (
+        theirs,
+        pytest.raises(
+            ConnectionAbortedError, match=r"SSL handshake is taking longer than 0\.01 seconds"
+        ),
     ):
         await asyncio.get_running_loop().create_connection(
             Plain,

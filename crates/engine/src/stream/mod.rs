@@ -31,6 +31,7 @@ const CORK_SIZE: usize = 64 * 1024;
 
 /// What a connection is made with; shared by all connections of a listener.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Settings {
     pub allow_half_open: bool,
     pub no_delay: bool,
