@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any, Generic, Literal, Self, TypeVar, final
 
 from cryptography.x509 import Certificate
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from ._addresses import SocketAddress
 from ._handlers import BinaryType, D, Handler
@@ -32,6 +32,7 @@ __all__ = [
     "Socket",
     "TlsConfig",
     "TlsTicket",
+    "Transport",
     "can_take",
     "is_server_name",
     "pem_certificates",
@@ -663,6 +664,7 @@ class Attempt:
     def cancel(self) -> None: ...
 
 # With what is for its subclass, and for asyncio, which calls some of it.
+@disjoint_base
 class Transport:
     def __new__(
         cls, socket: Socket[Any], secure: bool, *_arguments: Any, **_options: Any
@@ -689,8 +691,6 @@ class Transport:
     def _take_resumption(self) -> bool: ...
     def _reserve_for_file(self, reserve: bool) -> None: ...
     def _begin(self) -> None: ...
-    @property
-    def _begun(self) -> bool: ...
     def _set_closing(self) -> bool: ...
     def _force_close(self, error: BaseException | None) -> None: ...
     def _finish_writing(self) -> None: ...

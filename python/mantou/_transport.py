@@ -60,12 +60,12 @@ class SocketTransport(Transport):
 
     _start_tls_compatible = True
 
-    __class__ = property(_face)  # type: ignore[assignment]
+    __class__ = property(_face)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def __init__(
+    def __init__(  # pyright: ignore[reportInconsistentConstructor]
         self,
-        socket: Socket[Any],
-        secure: bool,
+        _socket: Socket[Any],
+        _secure: bool,
         loop: Any,
         protocol: asyncio.BaseProtocol,
         *,

@@ -110,7 +110,7 @@ class Transports(_Base):
                 transport._let_go()
             else:
                 return transport
-        make = super()._make_socket_transport  # type: ignore[misc]
+        make = cast("Any", super())._make_socket_transport
         return make(sock, protocol, waiter, extra=extra, server=server)
 
     def _make_ssl_transport(
@@ -148,7 +148,7 @@ class Transports(_Base):
                 transport._let_go()
             else:
                 return transport
-        make = super()._make_ssl_transport  # type: ignore[misc]
+        make = cast("Any", super())._make_ssl_transport
         return make(
             rawsock,
             protocol,
@@ -213,7 +213,7 @@ class Transports(_Base):
         self,
         transport: Any,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
+        sslcontext: Any,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
@@ -228,7 +228,7 @@ class Transports(_Base):
         ):
             # TLS inside TLS among them, and what is refused.
             return await super().start_tls(
-                transport,
+                cast("Any", transport),
                 protocol,
                 sslcontext,
                 server_side=server_side,
@@ -252,7 +252,7 @@ class Transports(_Base):
         self, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         if not isinstance(transp, SocketTransport):
-            send = super()._sendfile_native  # type: ignore[misc]
+            send = cast("Any", super())._sendfile_native
             return cast("int", await send(transp, file, offset, count))
         resume = transp.is_reading()
         transp.pause_reading()
