@@ -19,13 +19,13 @@ class Server(_Base):  # type: ignore[misc]
     if not _KNOWS_CLIENTS:
 
         def _attach(self, transport: Any = None) -> None:
-            super()._attach()
+            _Base._attach(self)
             if transport is not None:
                 self._clients.add(transport)
 
         def _detach(self, transport: Any = None) -> None:
             self._clients.discard(transport)
-            super()._detach()
+            _Base._detach(self)
 
         def close_clients(self) -> None:
             """Closes the transports of all connections that are open."""

@@ -1,5 +1,8 @@
 //! Flow control: what a transport reads, how much of what it was given waits.
 
+// The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
+#![allow(clippy::doc_markdown)]
+
 use mantou_engine as core;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;

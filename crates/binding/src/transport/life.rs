@@ -26,12 +26,6 @@ impl Transport {
         self.set_paused(py, false)
     }
 
-    /// Whether `_begin()` was called.
-    #[getter]
-    fn _begun(&self, py: Python<'_>) -> bool {
-        self.state.get(py).begun
-    }
-
     /// Whether it is closed or about to be.
     fn is_closing(&self, py: Python<'_>) -> bool {
         self.state.get(py).closing
@@ -58,11 +52,12 @@ impl Transport {
 
     /// Closes at once, whatever waits to be sent.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        self._force_close(py, None)
+        self.force_close(py, None)
     }
 
     /// The same, with the exception that the protocol's `connection_lost()` is to get.
-    fn _force_close(&self, py: Python<'_>, error: Option<Py<PyAny>>) -> PyResult<()> {
+    #[pyo3(name = "_force_close")]
+    fn force_close(&self, py: Python<'_>, error: Option<Py<PyAny>>) -> PyResult<()> {
         self.set_closing(py);
         let socket = self.socket.get();
         let token = socket.token(py);

@@ -2,6 +2,9 @@
 //! is called for each message; what is called once or twice in a connection's life is its subclass
 //! in `python/mantou/_transports.py`.
 
+// The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
+#![allow(clippy::doc_markdown)]
+
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple};
@@ -136,9 +139,12 @@ impl Transport {
         let state = this.get().writable(this.py())?;
         let outgoing = items
             .iter()
-            .map(|item| match is_bytes_like(item) {
-                true => Outgoing::new(item),
-                false => Err(not_joined(item)),
+            .map(|item| {
+                if is_bytes_like(item) {
+                    Outgoing::new(item)
+                } else {
+                    Err(not_joined(item))
+                }
             })
             .collect::<PyResult<Vec<_>>>()?;
         let pieces = outgoing

@@ -1,0 +1,54 @@
+"""What `get_extra_info()` tells, each found when it is first asked for."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from asyncio import trsock
+from collections.abc import Callable
+from typing import Any
+
+
+class Unknown:
+    pass
+
+
+UNKNOWN = Unknown()
+
+
+def _name(index: int, of: str) -> Callable[[Any], Any]:
+    def find(transport: Any) -> Any:
+        if (name := transport._names()[index]) is not None:
+            return name
+        try:
+            return getattr(transport._open_file(), of)()
+        except OSError:
+            return None
+
+    return find
+
+
+def _session(of: str) -> Callable[[Any], Any]:
+    def find(transport: Any) -> Any:
+        session = transport.get_extra_info("ssl_object")
+        return UNKNOWN if session is None else getattr(session, of)()
+
+    return find
+
+
+def _ssl_object(transport: Any) -> Any:
+    if transport._driver is None or not transport._established:
+        return UNKNOWN
+    return transport._driver.ssl_object
+
+
+FINDERS: dict[str, Callable[[Any], Any]] = {
+    "socket": lambda transport: trsock.TransportSocket(transport._open_file()),
+    "sockname": _name(0, "getsockname"),
+    "peername": _name(1, "getpeername"),
+    "sslcontext": lambda it: UNKNOWN if it._tls is None else it._tls.context,
+    "ssl_object": _ssl_object,
+    "peercert": _session("getpeercert"),
+    "cipher": _session("cipher"),
+    "compression": _session("compression"),
+}

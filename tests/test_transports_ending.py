@@ -1,0 +1,231 @@
+"""asyncio's transports: how they end, by whom, and what their protocols are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket as kernel
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import LoopErrors
+from tests.protocols import LINKS, Buffered, Plain, paired, raw_pair
+
+pytestmark = pytest.mark.loops("mantou", "asyncio")
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_close_sends_what_was_written_first(link: str) -> None:
+    async with paired(link) as (client, server):
+        client.transport.write(b"x" * 1_000_000)
+        client.transport.close()
+        assert client.transport.is_closing()
+        assert link == "tls" or not client.transport.is_reading()
+        assert client.calls[-1:] != ["lost"]
+        await server.lost
+        assert len(server.received) == 1_000_000
+        assert server.error is None
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_abort_drops_what_waits(link: str) -> None:
+    async with paired(link) as (client, server):
+        server.transport.pause_reading()
+        client.transport.write(b"x" * (16 << 20))
+        client.transport.abort()
+        assert client.transport.is_closing()
+        assert "lost" not in client.calls
+        await client.lost
+        assert client.error is None
+        server.transport.resume_reading()
+        await server.lost
+        assert len(server.received) < 16 << 20
+
+
+async def test_connection_lost_comes_in_a_callback_of_its_own_in_order() -> None:
+    async with paired("tcp") as (client, _):
+        loop = asyncio.get_running_loop()
+        seen: list[str] = []
+        loop.call_soon(lambda: seen.append("before" if "lost" not in client.calls else "late"))
+        client.transport.close()
+        loop.call_soon(lambda: seen.append("after" if "lost" in client.calls else "early"))
+        assert "lost" not in client.calls
+        await asyncio.sleep(0)
+        assert seen == ["before", "after"]
+
+
+@pytest.mark.parametrize("link", ["tcp", "unix"])
+async def test_a_side_can_finish_while_the_other_goes_on(link: str) -> None:
+    async with paired(link) as (client, server):
+        server.keeps_open = True
+        assert client.transport.can_write_eof()
+        client.transport.write(b"question")
+        client.transport.write_eof()
+        client.transport.write_eof()
+        await server.eof
+        with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
+            client.transport.write(b"more")
+        server.transport.write(b"answer")
+        assert await client.wait_for(6) == b"answer"
+        server.transport.write_eof()
+        await client.lost
+        # Both sides have finished, but only close() closes.
+        await asyncio.sleep(0)
+        assert not server.transport.is_closing()
+        server.transport.close()
+        await server.lost
+        assert server.calls == ["made", "data", "eof", "lost"]
+
+
+async def test_tls_has_no_half_close() -> None:
+    async with paired("tls") as (client, _):
+        assert not client.transport.can_write_eof()
+        with pytest.raises(NotImplementedError):
+            client.transport.write_eof()
+
+
+async def test_a_reset_is_told_as_what_it_is() -> None:
+    ours, theirs = raw_pair()
+    transport, protocol = await asyncio.get_running_loop().create_connection(Plain, sock=ours)
+    theirs.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    await protocol.lost
+    assert isinstance(protocol.error, ConnectionResetError)
+    assert protocol.calls == ["made", "lost"]
+    assert transport.is_closing()
+
+
+async def test_a_write_that_fails_ends_a_connection_that_is_not_read_from() -> None:
+    ours, theirs = raw_pair()
+    transport, protocol = await asyncio.get_running_loop().create_connection(Plain, sock=ours)
+    transport.pause_reading()
+    theirs.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    while not transport.is_closing():
+        transport.write(b"x")
+        await asyncio.sleep(0)
+    await protocol.lost
+    assert isinstance(protocol.error, ConnectionError)
+
+
+async def test_late_writes_are_ignored_and_the_sixth_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with paired("tcp") as (client, _):
+        client.transport.close()
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            for _ in range(4):
+                client.transport.write(b"x")
+            assert not caplog.records
+            for _ in range(4):
+                client.transport.write(b"x")
+        assert {it.getMessage() for it in caplog.records} == {"socket.send() raised exception."}
+
+
+METHODS = {
+    "data_received": (Plain, b"x"),
+    "get_buffer": (Buffered, b"x"),
+    "buffer_updated": (Buffered, b"x"),
+    "eof_received": (Plain, b""),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
+    method: str, loop_errors: LoopErrors
+) -> None:
+    base, data = METHODS[method]
+
+    def fail(*_: object) -> None:
+        raise LookupError("by the protocol")
+
+    kind = type("Failing", (base,), {method: fail})
+    async with paired("tcp", Plain, kind) as (client, server):
+        if data:
+            client.transport.write(data)
+        else:
+            client.transport.write_eof()
+        await server.lost
+        assert isinstance(server.error, LookupError)
+        [error] = loop_errors
+        loop_errors.clear()
+        assert error["message"] == f"Fatal error: protocol.{method}() call failed."
+        assert error["exception"] is server.error
+        assert error["transport"] is server.transport
+        assert error["protocol"] is server
+        await client.lost
+
+
+async def test_an_empty_buffer_is_a_fatal_error(loop_errors: LoopErrors) -> None:
+    class Empty(Buffered):
+        size = 0
+
+    async with paired("tcp", Plain, Empty) as (client, server):
+        client.transport.write(b"x")
+        await server.lost
+        assert str(server.error) == "get_buffer() returned an empty buffer"
+        loop_errors.clear()
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_set_protocol_takes_over_in_mid_stream(link: str) -> None:
+    async with paired(link) as (client, server):
+        client.transport.write(b"first")
+        await server.wait_for(5)
+        for kind in (Buffered, Plain, Buffered):
+            other = kind()
+            other.connection_made(server.transport)
+            server.transport.set_protocol(other)
+            assert server.transport.get_protocol() is other
+            client.transport.write(b"x" * 3000)
+            assert await other.wait_for(3000) == b"x" * 3000
+        assert server.received == b"first"
+        server.transport.set_protocol(server)
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize(("offset", "count"), [(0, None), (1000, None), (10, 300_000)])
+async def test_a_file_is_sent_between_writes(
+    link: str, offset: int, count: int | None, tmp_path: Path
+) -> None:
+    content = os.urandom(500_000)
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    part = content[offset:][:count]
+    async with paired(link) as (client, server):
+        client.transport.write(b"head")
+        with path.open("rb") as file:
+            sent = await asyncio.get_running_loop().sendfile(client.transport, file, offset, count)
+            assert sent == len(part)
+            assert file.tell() == offset + sent
+        client.transport.write(b"tail")
+        assert await server.wait_for(len(part) + 8) == b"head" + part + b"tail"
+
+
+@pytest.mark.loops("mantou")
+async def test_the_loops_end_tells_no_protocol_but_warns() -> None:
+    kept: list[Any] = []
+
+    async def main() -> None:
+        ours, theirs = raw_pair()
+        kept.append(theirs)
+        transport, protocol = await asyncio.get_running_loop().create_connection(Plain, sock=ours)
+        kept.extend([transport, protocol, ours])
+
+    def run() -> None:
+        from mantou import new_event_loop
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main())
+
+    with pytest.warns(ResourceWarning, match="unclosed transport <mantou.Transport"):
+        await asyncio.to_thread(run)
+    theirs, _, protocol, ours = kept
+    assert protocol.calls == ["made"]
+    assert ours.fileno() == -1
+    assert theirs.recv(1) == b""
+    theirs.close()

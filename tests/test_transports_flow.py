@@ -1,0 +1,192 @@
+"""asyncio's transports: writing, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.conftest import LoopErrors
+from tests.protocols import LINKS, Plain, paired, raw_pair
+
+pytestmark = pytest.mark.loops("mantou", "asyncio")
+
+BLOCK = bytes(range(256)) * 4096
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_everything_is_taken_and_arrives_in_order(link: str) -> None:
+    async with paired(link) as (client, server):
+        for _ in range(8):
+            client.transport.write(BLOCK)
+        client.transport.writelines([b"a", bytearray(b"b"), memoryview(b"c"), b"", b"d" * 100])
+        assert await server.wait_for(8 * len(BLOCK) + 103) == BLOCK * 8 + b"abc" + b"d" * 100
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_a_protocol_is_paused_and_resumed(link: str) -> None:
+    async with paired(link) as (client, server):
+        server.transport.pause_reading()
+        sent = 0
+        while True:
+            client.transport.write(BLOCK)
+            sent += len(BLOCK)
+            if client.paused:
+                break
+            await asyncio.sleep(0)
+        _, high = client.transport.get_write_buffer_limits()
+        assert client.transport.get_write_buffer_size() >= high
+        server.transport.resume_reading()
+        await client.until(lambda: not client.paused)
+        low, _ = client.transport.get_write_buffer_limits()
+        assert client.transport.get_write_buffer_size() <= low
+        assert await server.wait_for(sent) == BLOCK * (sent // len(BLOCK))
+        assert client.calls[0] == "made"
+        assert client.calls[1::2].count("pause") == client.calls[2::2].count("resume")
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, (16384, 65536)),
+        ({"high": 0}, (0, 0)),
+        ({"high": 400}, (100, 400)),
+        ({"low": 100}, (100, 400)),
+        ({"high": 10, "low": 10}, (10, 10)),
+    ],
+)
+async def test_limits(given: dict[str, int], limits: tuple[int, int]) -> None:
+    async with paired("tcp") as (client, _):
+        client.transport.set_write_buffer_limits(**given)
+        assert client.transport.get_write_buffer_limits() == limits
+
+
+async def test_limits_of_tls_are_wider() -> None:
+    async with paired("tls") as (client, _):
+        assert client.transport.get_write_buffer_limits() == (128 * 1024, 512 * 1024)
+
+
+async def test_wrong_limits_are_refused() -> None:
+    async with paired("tcp") as (client, _):
+        with pytest.raises(ValueError, match=r"high \(1\) must be >= low \(2\) must be >= 0"):
+            client.transport.set_write_buffer_limits(1, 2)
+        with pytest.raises(ValueError, match="must be >= 0"):
+            client.transport.set_write_buffer_limits(high=-1)
+
+
+async def test_a_limit_of_zero_pauses_as_soon_as_anything_waits() -> None:
+    ours, theirs = raw_pair()
+    with theirs:
+        transport, protocol = await asyncio.get_running_loop().create_connection(Plain, sock=ours)
+        transport.set_write_buffer_limits(high=0)
+        transport.write(b"small")
+        assert not protocol.paused
+        transport.write(BLOCK * 64)
+        assert protocol.paused
+        transport.abort()
+        await protocol.lost
+
+
+async def test_reading_pauses_at_once_and_nothing_is_lost() -> None:
+    class Once(Plain):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()
+
+    async with paired("tcp", Plain, Once) as (client, server):
+        client.transport.write(BLOCK)
+        await server.wait_for(1)
+        assert not server.transport.is_reading()
+        while len(server.received) < len(BLOCK):
+            before = len(server.received)
+            await asyncio.sleep(0)
+            assert len(server.received) == before
+            server.transport.resume_reading()
+            assert server.transport.is_reading()
+            await server.wait_for(before + 1)
+        assert server.received == BLOCK
+
+
+async def test_writes_in_one_event_leave_together() -> None:
+    """The peer is a raw socket: it sees the segments."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = raw_pair()
+    with theirs:
+
+        class Answering(Plain):
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(b"head")
+                self.transport.write(b"body")
+                super().data_received(data)
+
+        transport, protocol = await loop.create_connection(Answering, sock=ours)
+        theirs.setblocking(False)
+        await loop.sock_sendall(theirs, b"?")
+        await protocol.wait_for(1)
+        answer = b""
+        while len(answer) < 8:
+            answer += await loop.sock_recv(theirs, 100)
+        assert answer == b"headbody"
+        transport.close()
+        await protocol.lost
+
+
+@pytest.mark.parametrize("wrong", ["text", None, 1, [b"x"]])
+async def test_what_is_not_bytes_is_refused(wrong: Any) -> None:
+    async with paired("tcp") as (client, _):
+        name = type(wrong).__name__
+        with pytest.raises(TypeError, match=f"must be a bytes-like object, not '{name}'"):
+            client.transport.write(wrong)
+        with pytest.raises(TypeError):
+            client.transport.writelines([b"x", wrong])
+
+
+async def test_a_buffer_can_be_changed_once_it_was_written() -> None:
+    async with paired("tcp") as (client, server):
+        server.transport.pause_reading()
+        data = bytearray(b"x" * (16 << 20))
+        client.transport.write(data)
+        data[:] = b"y" * len(data)
+        server.transport.resume_reading()
+        assert set(await server.wait_for(len(data))) == {ord("x")}
+
+
+async def test_a_failing_pause_writing_is_reported_and_the_connection_goes_on(
+    loop_errors: LoopErrors,
+) -> None:
+    class Failing(Plain):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            raise LookupError("by the protocol")
+
+    async with paired("tcp", Failing) as (client, server):
+        server.transport.pause_reading()
+        client.transport.write(BLOCK * 16)
+        [error] = loop_errors
+        loop_errors.clear()
+        assert error["message"] == "protocol.pause_writing() failed"
+        assert error["transport"] is client.transport
+        assert error["protocol"] is client
+        server.transport.resume_reading()
+        await server.wait_for(len(BLOCK) * 16)
+
+
+async def test_streams_pass_a_large_message_with_drain() -> None:
+    done = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        done.set_result(await reader.read(-1))
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(16):
+            writer.write(BLOCK)
+            await writer.drain()
+        writer.write_eof()
+        assert await done == BLOCK * 16
+        writer.close()
+        await writer.wait_closed()

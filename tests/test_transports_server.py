@@ -1,0 +1,160 @@
+"""asyncio's servers, and what transports tell of their sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket as kernel
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.protocols import LINKS, Plain, connect, paired, raw_pair, serving
+
+pytestmark = pytest.mark.loops("mantou", "asyncio")
+
+
+@pytest.mark.loops("mantou")
+@pytest.mark.parametrize("how", ["close_clients", "abort_clients"])
+@pytest.mark.parametrize("link", LINKS)
+async def test_a_server_ends_its_connections(link: str, how: str) -> None:
+    async with serving(link, Plain) as (server, address):
+        assert isinstance(server, asyncio.Server)
+        clients = [await connect(link, address, Plain) for _ in range(3)]
+        server.close()
+        getattr(server, how)()
+        for client in clients:
+            await client.lost
+        await server.wait_closed()
+
+
+async def test_a_server_that_is_to_wait_serves_nobody() -> None:
+    async with serving("tcp", Plain, start_serving=False) as (server, address):
+        assert not server.is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await connect("tcp", address, Plain)
+        await server.start_serving()
+        assert server.is_serving()
+        client = await connect("tcp", address, Plain)
+        client.transport.close()
+        await client.lost
+
+
+async def test_serve_forever_ends_with_its_task() -> None:
+    async with serving("tcp", Plain) as (server, address):
+        task = asyncio.get_running_loop().create_task(server.serve_forever())
+        client = await connect("tcp", address, Plain)
+        client.transport.close()
+        await client.lost
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not server.is_serving()
+        assert server.sockets == ()
+        with pytest.raises(ConnectionRefusedError):
+            await connect("tcp", address, Plain)
+
+
+async def test_connections_outlive_their_server() -> None:
+    accepted: list[Plain] = []
+
+    def accept() -> Plain:
+        accepted.append(Plain())
+        return accepted[-1]
+
+    async with serving("tcp", accept) as (server, address):
+        client = await connect("tcp", address, Plain)
+        await asyncio.sleep(0)
+        while not accepted:
+            await asyncio.sleep(0)
+        server.close()
+        client.transport.write(b"still")
+        assert await accepted[0].wait_for(5) == b"still"
+        client.transport.close()
+        await accepted[0].lost
+        await client.lost
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_names_are_those_of_the_kernel_and_stay(link: str) -> None:
+    async with paired(link) as (client, server):
+        names = []
+        for protocol in (client, server):
+            info = protocol.transport.get_extra_info
+            socket = info("socket")
+            assert socket.fileno() > 0
+            assert info("sockname") == socket.getsockname()
+            assert info("peername") == socket.getpeername()
+            names.append((info("sockname"), info("peername")))
+        assert names[0] == names[1][::-1]
+        assert client.transport.get_extra_info("no such thing") is None
+        assert client.transport.get_extra_info("no such thing", 7) == 7
+        client.transport.close()
+        await client.lost
+        if link == "tls":
+            # asyncio's TLS has forgotten them.
+            return
+        info = client.transport.get_extra_info
+        assert (info("sockname"), info("peername")) == names[0]
+        assert info("socket").fileno() == -1
+
+
+async def test_names_that_nobody_asked_for_in_time() -> None:
+    async with paired("tcp") as (client, server):
+        ours = server.transport.get_extra_info("peername")
+        client.transport.close()
+        await client.lost
+        assert client.transport.get_extra_info("sockname") == ours
+
+
+async def test_ipv6_names_have_four_parts() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Plain, "::1", 0)
+    async with server:
+        _, client = await loop.create_connection(Plain, "::1", server.sockets[0].getsockname()[1])
+        socket = client.transport.get_extra_info("socket")
+        assert client.transport.get_extra_info("peername") == socket.getpeername()
+        client.transport.close()
+        await client.lost
+
+
+@pytest.mark.loops("mantou")
+async def test_a_descriptor_in_use_names_its_transport() -> None:
+    async with paired("tcp") as (client, _):
+        socket = client.transport.get_extra_info("socket")
+        with pytest.raises(RuntimeError, match=r"is used by transport <mantou\.Transport fd="):
+            asyncio.get_running_loop().add_reader(socket.fileno(), print)
+
+
+async def test_a_transport_shows_what_it_is_doing() -> None:
+    async with paired("tcp") as (client, _):
+        assert "read=polling write=<idle, bufsize=0>>" in repr(client.transport)
+        client.transport.pause_reading()
+        assert "read=idle" in repr(client.transport)
+        client.transport.close()
+        assert "clos" in repr(client.transport)
+        await client.lost
+        assert "closed" in repr(client.transport)
+
+
+def test_a_server_of_a_loop_that_was_closed_is_gone() -> None:
+    loop = mantou.new_event_loop()
+    server: Any = loop.run_until_complete(loop.create_server(Plain, "127.0.0.1", 0))
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    loop.close()
+    with kernel.socket() as late, pytest.raises(ConnectionRefusedError):
+        late.connect(("127.0.0.1", port))
+
+
+async def test_sockets_that_are_no_streams_of_ours_keep_asyncios_transports() -> None:
+    one, other = raw_pair()
+    with other:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
+        transport.close()
+        _, protocol = await loop.create_connection(Plain, sock=one)
+        protocol.transport.close()
+        await protocol.lost
