@@ -28,6 +28,7 @@ __all__ = [
     "Engine",
     "Handlers",
     "Listener",
+    "SSLPump",
     "Socket",
     "TlsConfig",
     "TlsTicket",
@@ -628,6 +629,16 @@ class Socket(Generic[D]):
 class Cork(AbstractContextManager[None]):
     def __enter__(self) -> None: ...
     def __exit__(self, *exception: object) -> None: ...
+
+class SSLPump:
+    def __new__(
+        cls, object: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+    ) -> Self: ...
+    @property
+    def ssl_object(self) -> ssl.SSLObject: ...
+    @property
+    def established(self) -> bool: ...
+    def hear(self, ciphertext: bytes, /) -> None: ...
 
 @final
 class Handlers:

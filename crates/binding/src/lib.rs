@@ -18,6 +18,7 @@ mod opening;
 mod pem;
 mod settings;
 mod socket;
+mod ssl_driver;
 mod stage;
 mod tls;
 mod turns;
@@ -39,6 +40,8 @@ mod _core {
     use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
     #[pymodule_export]
     use crate::socket::{Cork, Socket};
+    #[pymodule_export]
+    use crate::ssl_driver::SslPump;
     #[pymodule_export]
     use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
 }

@@ -14,6 +14,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
+use crate::ssl_driver::SslPump;
+
 /// How to speak TLS, checked and ready for any number of connections.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct TlsConfig {
@@ -191,7 +193,7 @@ impl Start {
     }
 
     /// The engine's driver, and the foreign one if that is who drives.
-    pub fn driver(&self, py: Python<'_>) -> PyResult<(Driver, Option<Py<PyAny>>)> {
+    pub fn driver(&self, py: Python<'_>) -> PyResult<(Driver, Option<Py<SslPump>>)> {
         let session = match &self.way {
             Way::Native(config) if self.server_side => Session::server(config),
             Way::Native(config) => Session::client(config, &self.name, self.ticket.as_ref()),
@@ -208,17 +210,17 @@ impl Start {
 }
 
 /// The foreign driver of a connection that a listener with these settings has accepted.
-pub fn server_driver(py: Python<'_>, settings: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+pub fn server_driver(py: Python<'_>, settings: &Bound<'_, PyAny>) -> PyResult<Option<Py<SslPump>>> {
     match Way::of(settings)? {
         Way::Native(_) => Ok(None),
         Way::Context(context) => new_driver(py, (context, true, py.None())).map(Some),
     }
 }
 
-fn new_driver<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyResult<Py<PyAny>> {
+fn new_driver<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyResult<Py<SslPump>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CLASS.import(py, "mantou._ssl_driver", "SSLDriver")?;
-    class.call1(arguments).map(Bound::unbind)
+    Ok(class.call1(arguments)?.cast_into::<SslPump>()?.unbind())
 }
 
 // Errors

@@ -1,14 +1,15 @@
-//! Reading: what comes in becomes what the `data` handler gets.
+//! Reading: how much, where to, and what follows.
 
 use std::ops::Range;
 
-use mantou_engine::{Pumped, Read, Token};
+use mantou_engine::{Read, Token};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes};
 
 use super::beginnings::on_established;
-use super::calls::{call, conclude, invoke};
+use super::calls::call;
+use super::delivering::on_data;
 use super::endings::on_broken;
+use super::pumping::pump;
 use crate::buffers::Draft;
 use crate::engine::Engine;
 use crate::handlers::BinaryType;
@@ -56,11 +57,12 @@ pub(super) fn read(
                 call(engine, socket, Stage::End, (socket,));
                 return core.with(|core| core.end_handled(token));
             }
-            Read::Ciphertext(n) => {
-                let ciphertext = received(engine.py(), work, draft, n)?;
-                pump(engine, work, socket, token, &ciphertext)?;
+            Read::Ciphertext { n, more } => {
+                pump(engine, work, socket, token, n)?;
                 left = left.saturating_sub(n);
-                if !socket.get().owns(socket.py(), token) {
+                let goes_on = socket.get().owns(socket.py(), token)
+                    && (more || core.with(|core| core.has_unread(token))?);
+                if !goes_on {
                     return Ok(());
                 }
             }
@@ -80,132 +82,11 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Option<D
         return None;
     }
     let py = socket.py();
+    if socket.get().has_driver(py) {
+        return None;
+    }
     let handlers = socket.get().current_handlers(py)?;
     let handlers = handlers.get();
     let wanted = handlers.of(Stage::Data).is_some() && handlers.binary_type == BinaryType::Bytes;
     wanted.then(|| Draft::new(py, DRAFT_SIZE)).flatten()
-}
-
-/// What a read brought, as bytes.
-#[inline]
-fn received<'py>(
-    py: Python<'py>,
-    work: &Work,
-    draft: Option<Draft<'py>>,
-    n: usize,
-) -> PyResult<Bound<'py, PyBytes>> {
-    match draft {
-        Some(draft) => draft.finish(n),
-        None => Ok(PyBytes::new(py, work.buffer.filled(n))),
-    }
-}
-
-/// Has the socket's own driver of TLS open `ciphertext`, and seal what waits to be sent. What it
-/// opened is delivered, if its turn has come.
-pub(super) fn pump(
-    engine: &Bound<'_, Engine>,
-    work: &mut Work,
-    socket: &Bound<'_, Socket>,
-    token: Token,
-    ciphertext: &Bound<'_, PyBytes>,
-) -> PyResult<()> {
-    let py = engine.py();
-    let core = &engine.get().core;
-    let Some(driver) = socket.get().driver(py) else {
-        return Ok(());
-    };
-    let outgoing = core.with(|core| core.take_outgoing(token))?;
-    let plaintext = PyBytes::new(py, &outgoing.plaintext);
-    let result = driver
-        .bind(py)
-        .call_method1("pump", (ciphertext, plaintext, outgoing.finish))
-        .and_then(|result| result.extract());
-    let (plaintext, output, established, peer_closed, error): (
-        Bound<'_, PyBytes>,
-        Bound<'_, PyBytes>,
-        bool,
-        bool,
-        Option<Py<PyAny>>,
-    ) = match result {
-        Ok(pumped) => pumped,
-        Err(error) => {
-            // One of the context's own callbacks raised.
-            let (none, error) = (PyBytes::new(py, b""), error.into_value(py).into_any());
-            (none.clone(), none, false, false, Some(error))
-        }
-    };
-    let broken = error.is_some();
-    if let Some(error) = error {
-        socket.get().set_driver_error(py, error);
-    }
-    let pumped = Pumped {
-        plaintext: plaintext.as_bytes(),
-        output: output.as_bytes(),
-        established,
-        peer_closed,
-        broken,
-    };
-    if core.with(|core| core.pumped(token, &pumped))? {
-        on_plaintext(engine, work, socket, plaintext);
-    }
-    Ok(())
-}
-
-/// As `on_data`, for what is bytes already.
-fn on_plaintext<'py>(
-    engine: &Bound<'py, Engine>,
-    work: &mut Work,
-    socket: &Bound<'py, Socket>,
-    bytes: Bound<'py, PyBytes>,
-) {
-    let handlers = socket.get().current_handlers(socket.py());
-    let binary_type = handlers.map(|handlers| handlers.get().binary_type);
-    if binary_type == Some(BinaryType::Bytes) {
-        call(engine, socket, Stage::Data, (socket, bytes));
-        return;
-    }
-    for piece in bytes.as_bytes().chunks(BUFFER_SIZE) {
-        work.buffer.memory()[..piece.len()].copy_from_slice(piece);
-        on_data(engine, work, None, socket, piece.len());
-    }
-}
-
-#[inline]
-fn on_data<'py>(
-    engine: &Bound<'py, Engine>,
-    work: &mut Work,
-    draft: Option<Draft<'py>>,
-    socket: &Bound<'py, Socket>,
-    n: usize,
-) {
-    let py = socket.py();
-    let Some(handlers) = socket.get().current_handlers(py) else {
-        return;
-    };
-    let handlers = handlers.get();
-    let Some(handler) = handlers.of(Stage::Data) else {
-        return;
-    };
-    let handler = handler.bind(py);
-    let outcome = match handlers.binary_type {
-        BinaryType::Bytes => received(py, work, draft, n)
-            .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
-        BinaryType::Bytearray => {
-            let bytes = PyByteArray::new(py, work.buffer.filled(n));
-            invoke(engine, socket, Stage::Data, handler, (socket, bytes))
-        }
-        BinaryType::Memoryview => {
-            // An async handler takes its first step while the view is there, too.
-            let lent = work.buffer.lend(py, n, |view| {
-                let outcome = invoke(engine, socket, Stage::Data, handler, (socket, view));
-                conclude(engine, socket, Stage::Data, outcome);
-                Ok(())
-            });
-            match lent {
-                Ok(()) => return,
-                Err(error) => Err(error),
-            }
-        }
-    };
-    conclude(engine, socket, Stage::Data, outcome);
 }

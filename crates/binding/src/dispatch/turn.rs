@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use mantou_engine::{Event, Notice, Ready, Target, Token};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::beginnings::{accept, opened};
 use super::calls::call;
 use super::endings::{on_closed, on_idle, on_lost};
-use super::reading::{pump, read};
+use super::pumping::pump;
+use super::reading::read;
 use crate::attempt::Attempt;
 use crate::cell::has_company;
 use crate::engine::Engine;
@@ -79,8 +79,7 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
             Some(Notice::Pump(token)) => {
                 if let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) {
-                    let nothing = PyBytes::new(engine.py(), b"");
-                    pump(engine, work, &socket, token, &nothing)?;
+                    pump(engine, work, &socket, token, 0)?;
                     // The kernel tells of what has come; of what was opened nobody else does.
                     let core = &engine.get().core;
                     if core.with(|core| core.has_unread(token))? {

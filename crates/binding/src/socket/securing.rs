@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use super::waiters::Goal;
 use super::{Phase, Socket};
 use crate::handlers::Handlers;
+use crate::ssl_driver::SslPump;
 use crate::tls::Start;
 
 impl Socket {
@@ -31,12 +32,16 @@ impl Socket {
         Ok(driver)
     }
 
-    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
+    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<SslPump>>) {
         drop(self.driver.replace(py, driver));
     }
 
-    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<SslPump>> {
         self.driver.cloned(py)
+    }
+
+    pub fn has_driver(&self, py: Python<'_>) -> bool {
+        self.driver.with(py, |driver| driver.is_some())
     }
 
     pub fn set_driver_error(&self, py: Python<'_>, error: Py<PyAny>) {

@@ -67,8 +67,11 @@ pub enum Read {
     /// The TLS handshake is done; there may be more to read behind it.
     Established,
     /// So many bytes at the front of the buffer for the owner's driver of TLS, to be followed by
-    /// `pumped`.
-    Ciphertext(usize),
+    /// `pumped`; with `more`, there may be more behind them.
+    Ciphertext {
+        n: usize,
+        more: bool,
+    },
     /// An established TLS session broke. The owner is to close the connection.
     Broken(TlsError),
 }

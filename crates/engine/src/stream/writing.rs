@@ -1,6 +1,6 @@
 //! How bytes leave: at once, under a cork, from the queue; and what follows the last one.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
@@ -197,8 +197,16 @@ impl Stream {
     }
 
     pub(super) fn send(&mut self, data: &[u8]) -> usize {
+        self.send_pieces(&[IoSlice::new(data)])
+    }
+
+    pub(super) fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> usize {
         let Some(fd) = &self.fd else { return 0 };
-        match net::send(fd.as_fd(), data) {
+        let result = match pieces {
+            [only] => net::send(fd.as_fd(), only),
+            several => net::send_vectored(fd.as_fd(), several),
+        };
+        match result {
             Ok(n) => {
                 self.sent += n as u64;
                 self.active = true;

@@ -1,0 +1,71 @@
+//! TLS that an `ssl.SSLContext` drives: what its records become, and when they are delivered.
+
+use std::io::IoSlice;
+use std::mem;
+
+use mantou_engine::{Pumped, Token};
+use pyo3::prelude::*;
+
+use super::delivering::on_data;
+use crate::engine::Engine;
+use crate::socket::Socket;
+use crate::ssl_driver::SslPump;
+use crate::work::Work;
+
+/// Has the socket's driver open so many bytes that were read, and seal what waits to be sent. What
+/// it opened is delivered, if its turn has come.
+pub(super) fn pump(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    received: usize,
+) -> PyResult<()> {
+    if received > 0 {
+        mem::swap(&mut work.buffer, &mut work.ciphertext);
+    }
+    let mut more = pump_once(engine, work, socket, token, received)?;
+    while more && socket.get().owns(socket.py(), token) {
+        more = pump_once(engine, work, socket, token, 0)?;
+    }
+    Ok(())
+}
+
+/// Whether there is more, for which there was no room.
+fn pump_once(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    received: usize,
+) -> PyResult<bool> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    let Some(driver) = socket.get().driver(py) else {
+        return Ok(false);
+    };
+    let outgoing = core.with(|core| core.take_outgoing(token))?;
+    let driven = SslPump::drive(driver.bind(py), work, received, outgoing);
+    let broken = driven.error.is_some();
+    if let Some(error) = driven.error {
+        let error = error.into_value(py).into_any();
+        socket.get().set_driver_error(py, error);
+    }
+    let output: Vec<_> = driven
+        .sealed
+        .iter()
+        .map(|piece| IoSlice::new(piece.as_bytes()))
+        .collect();
+    let pumped = Pumped {
+        plaintext: work.buffer.filled(driven.opened),
+        output: &output,
+        established: driven.established,
+        stalled: driven.stalled,
+        peer_closed: driven.peer_closed,
+        broken,
+    };
+    if core.with(|core| core.pumped(token, &pumped))? {
+        on_data(engine, work, None, socket, driven.opened);
+    }
+    Ok(driven.full)
+}
