@@ -41,7 +41,7 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
         }
         if let Some((Target::Member(token), ready)) = event {
             on_member(engine, work, token, ready)?;
-            core.with(mantou_engine::Engine::sync_dirty)?;
+            conclude_event(engine, work)?;
             let elapsed = start.elapsed();
             if elapsed > offer {
                 if elapsed > SLICE {
@@ -57,6 +57,19 @@ pub fn turn(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     let count = core.with(|core| core.notices())?;
     handle_notices(engine, work, count)?;
     core.with(mantou_engine::Engine::end_turn)
+}
+
+/// Sends what handlers have written, and tells the kernel what changed.
+#[inline]
+fn conclude_event(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
+    let next_pump = |core: &mut mantou_engine::Engine| {
+        core.sync_dirty();
+        core.take_pump()
+    };
+    while let Some(token) = engine.get().core.with(next_pump)? {
+        on_pump(engine, work, token)?;
+    }
+    Ok(())
 }
 
 fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> PyResult<()> {
@@ -77,16 +90,7 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
                 }
             }
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
-            Some(Notice::Pump(token)) => {
-                if let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) {
-                    pump(engine, work, &socket, token, 0)?;
-                    // The kernel tells of what has come; of what was opened nobody else does.
-                    let core = &engine.get().core;
-                    if core.with(|core| core.has_unread(token))? {
-                        read(engine, work, &socket, token)?;
-                    }
-                }
-            }
+            Some(Notice::Pump(token)) => on_pump(engine, work, token)?,
             Some(Notice::Unread(token)) => {
                 if let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) {
                     if socket.get().is_new(engine.py()) {
@@ -97,6 +101,19 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
             }
             None => break,
         }
+    }
+    Ok(())
+}
+
+/// The driver of its TLS has something to seal.
+fn on_pump(engine: &Bound<'_, Engine>, work: &mut Work, token: Token) -> PyResult<()> {
+    let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) else {
+        return Ok(());
+    };
+    pump(engine, work, &socket, token, 0)?;
+    // The kernel tells of what has come; of what was opened nobody else does.
+    if engine.get().core.with(|core| core.has_unread(token))? {
+        read(engine, work, &socket, token)?;
     }
     Ok(())
 }

@@ -193,6 +193,19 @@ impl Engine {
         }
     }
 
+    /// Takes the notice that came last, if it is one of these: what a handler has just written is
+    /// best sealed while it is at hand, and before others have gathered as much.
+    #[inline]
+    pub fn take_pump(&mut self) -> Option<Token> {
+        match self.notices.back() {
+            Some(&Notice::Pump(token)) => {
+                self.notices.pop_back();
+                Some(token)
+            }
+            _ => None,
+        }
+    }
+
     pub fn take_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
