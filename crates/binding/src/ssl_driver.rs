@@ -5,7 +5,7 @@
 //! on the context, callbacks above all. Their methods take buffers, so all that they cost is a call.
 
 use mantou_engine::Outgoing;
-use mantou_engine::tls::Framing;
+use mantou_engine::tls::{Framing, Passed};
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -21,6 +21,9 @@ use crate::work::{BUFFER_SIZE, Work};
 const PIECE: usize = 17 * 1024;
 /// Plaintext of a full record, for the same reason.
 const FULL_RECORD: usize = 16 * 1024;
+
+/// Records of which nobody knows how many they are.
+const SEVERAL: usize = usize::MAX;
 
 /// Moves records through an `ssl.SSLObject` and its two `ssl.MemoryBIO`s.
 #[pyclass(frozen, subclass, module = "mantou._core", name = "SSLPump")]
@@ -68,14 +71,26 @@ impl SslPump {
     ) -> Driven<'py> {
         let (py, pump) = (this.py(), this.get());
         let mut driven = Driven::default();
-        let outcome = pump
-            .run(this, work, received, outgoing, &mut driven)
-            // Handshakes, alerts and key updates have OpenSSL write by itself.
-            .and(pump.collect(py, &mut driven.sealed));
+        let mut outcome = pump.run(this, work, received, outgoing, &mut driven);
+        if outcome.is_err() {
+            // There may be an alert.
+            outcome = outcome.and(pump.collect(py, &mut driven.sealed));
+        }
         driven.error = outcome.err();
         (driven.established, driven.stalled) = pump.progress.with(py, |progress| {
             (progress.established, !progress.unsealed.is_empty())
         });
+        driven
+    }
+
+    /// Opens what there was no room for.
+    pub fn open_rest<'py>(this: &Bound<'py, Self>, work: &mut Work) -> Driven<'py> {
+        let mut driven = Driven::default();
+        let outcome = this
+            .get()
+            .open(this.py(), &mut work.buffer, &mut driven, SEVERAL);
+        driven.error = outcome.err();
+        driven.established = true;
         driven
     }
 
@@ -91,25 +106,48 @@ impl SslPump {
         if self.accept(py, outgoing) {
             self.seal(py, &mut work.lender, &mut driven.sealed)?;
         }
-        if received > 0 && !self.is_established(py) {
-            let ciphertext = PyBytes::new(py, work.ciphertext.filled(received));
-            this.call_method1(intern!(py, "hear"), (ciphertext,))?;
+        let is_established = self.is_established(py);
+        if received > 0 {
+            if !is_established {
+                let ciphertext = PyBytes::new(py, work.ciphertext.filled(received));
+                this.call_method1(intern!(py, "hear"), (ciphertext,))?;
+            }
+            self.take_in(py, work, received, driven)?;
+            if self.progress.with(py, |it| !it.unsealed.is_empty()) {
+                self.seal(py, &mut work.lender, &mut driven.sealed)?;
+            }
+        } else if !is_established {
+            self.shake_hands(py, &[])?;
         }
+        if self.say_goodbye(py)? || received > 0 || !is_established {
+            // OpenSSL writes by itself then: handshakes, alerts, key updates.
+            self.collect(py, &mut driven.sealed)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(
+        &self,
+        py: Python<'_>,
+        work: &mut Work,
+        received: usize,
+        driven: &mut Driven<'_>,
+    ) -> PyResult<()> {
         let mut fed = 0;
-        loop {
+        while fed < received && !driven.peer_closed {
             let limit = if driven.full { received } else { PIECE };
-            fed += self.feed(py, &mut work.ciphertext, fed, received, limit)?;
-            if self.is_established(py) || self.shake_hands(py, work.ciphertext.filled(fed))? {
-                self.open(py, &mut work.buffer, driven)?;
-            }
-            if fed == received || driven.peer_closed {
-                break;
-            }
+            let passed = self.feed(py, &mut work.ciphertext, fed, received, limit)?;
+            fed += passed.len;
+            let records = if self.is_established(py) {
+                passed.records
+            } else if self.shake_hands(py, work.ciphertext.filled(fed))? {
+                SEVERAL
+            } else {
+                0
+            };
+            self.open(py, &mut work.buffer, driven, records)?;
         }
-        if self.progress.with(py, |it| !it.unsealed.is_empty()) {
-            self.seal(py, &mut work.lender, &mut driven.sealed)?;
-        }
-        self.say_goodbye(py)
+        Ok(())
     }
 
     /// Takes what is to be sealed. Whether that can be tried at once.
@@ -129,7 +167,7 @@ impl SslPump {
         self.progress.with(py, |progress| progress.established)
     }
 
-    /// Gives OpenSSL what comes next of the ciphertext. Returns how much that was.
+    /// Gives OpenSSL what comes next of the ciphertext.
     fn feed(
         &self,
         py: Python<'_>,
@@ -137,23 +175,23 @@ impl SslPump {
         fed: usize,
         received: usize,
         limit: usize,
-    ) -> PyResult<usize> {
-        if fed == received {
-            return Ok(0);
-        }
+    ) -> PyResult<Passed> {
         let rest = &ciphertext.filled(received)[fed..];
-        let n = self.progress.with(py, |progress| {
+        let passed = self.progress.with(py, |progress| {
             if progress.established {
-                progress.framing.advance(rest, limit)
-            } else {
-                rest.len().min(limit)
+                return progress.framing.advance(rest, limit);
+            }
+            Passed {
+                len: rest.len().min(limit),
+                records: 0,
             }
         });
-        ciphertext.lend_raw(py, Part::to_read(fed..fed + n), |piece| {
+        let part = Part::to_read(fed..fed + passed.len);
+        ciphertext.lend_raw(py, part, |piece| {
             let incoming = self.incoming.bind(py);
             incoming.call_method1(intern!(py, "write"), (piece,))
         })?;
-        Ok(n)
+        Ok(passed)
     }
 
     /// Goes on with the handshake. Whether it is done: then OpenSSL has read so far and not one byte
@@ -176,15 +214,17 @@ impl SslPump {
         Ok(true)
     }
 
-    /// Opens the records that have come whole. To ask for one that has not costs an exception.
+    /// Opens so many records, or as many as have come whole. To ask for one that has not costs an
+    /// exception.
     fn open(
         &self,
         py: Python<'_>,
         buffer: &mut ReadBuffer,
         driven: &mut Driven<'_>,
+        records: usize,
     ) -> PyResult<()> {
-        let mut more_of_it = false;
-        while more_of_it || self.has_record(py)? {
+        let mut due = records == 1 || (records > 1 && self.has_record(py)?);
+        while due {
             let room = BUFFER_SIZE - driven.opened;
             driven.full = room == 0;
             if driven.full {
@@ -210,7 +250,7 @@ impl SslPump {
                 return Ok(());
             }
             driven.opened += n;
-            more_of_it = n == room && self.has_opened(py)?;
+            due = (n == room && self.has_opened(py)?) || (records > 1 && self.has_record(py)?);
         }
         Ok(())
     }
@@ -277,20 +317,20 @@ impl SslPump {
         Ok(())
     }
 
-    /// Sends `close_notify`, behind everything that was accepted.
-    fn say_goodbye(&self, py: Python<'_>) -> PyResult<()> {
+    /// Sends `close_notify` behind everything that was accepted, if that is due.
+    fn say_goodbye(&self, py: Python<'_>) -> PyResult<bool> {
         let due = self.progress.with(py, |progress| {
             let due = progress.finishing && progress.unsealed.is_empty();
             progress.finishing &= !due;
             due
         });
         if !due {
-            return Ok(());
+            return Ok(false);
         }
         match self.object.call_method0(py, intern!(py, "unwrap")) {
             // It would like to wait for the peer's, which is not its turn.
-            Err(error) if error.is_instance(py, ssl_error(py)?) => Ok(()),
-            other => other.map(drop),
+            Err(error) if error.is_instance(py, ssl_error(py)?) => Ok(true),
+            other => other.map(|_| true),
         }
     }
 }

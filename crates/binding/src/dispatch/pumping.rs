@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::delivering::on_data;
 use crate::engine::Engine;
 use crate::socket::Socket;
-use crate::ssl_driver::SslPump;
+use crate::ssl_driver::{Driven, SslPump};
 use crate::work::Work;
 
 /// Has the socket's driver open so many bytes that were read, and seal what waits to be sent. What
@@ -24,38 +24,37 @@ pub(super) fn pump(
     if received > 0 {
         mem::swap(&mut work.buffer, &mut work.ciphertext);
     }
-    let mut more = pump_once(engine, work, socket, token, received)?;
-    while more && socket.get().owns(socket.py(), token) {
-        more = pump_once(engine, work, socket, token, 0)?;
+    let py = engine.py();
+    let Some(driver) = socket.get().driver(py) else {
+        return Ok(());
+    };
+    let driver = driver.bind(py);
+    let outgoing = engine.get().core.with(|core| core.take_outgoing(token))?;
+    let mut driven = SslPump::drive(driver, work, received, outgoing);
+    while conclude(engine, work, socket, token, driven)? {
+        driven = SslPump::open_rest(driver, work);
     }
     Ok(())
 }
 
-/// Whether there is more, for which there was no room.
-fn pump_once(
+/// Has the engine draw its conclusions from what the driver did, and delivers. Whether there is more
+/// to open.
+fn conclude(
     engine: &Bound<'_, Engine>,
     work: &mut Work,
     socket: &Bound<'_, Socket>,
     token: Token,
-    received: usize,
+    driven: Driven<'_>,
 ) -> PyResult<bool> {
     let py = engine.py();
-    let core = &engine.get().core;
-    let Some(driver) = socket.get().driver(py) else {
-        return Ok(false);
-    };
-    let outgoing = core.with(|core| core.take_outgoing(token))?;
-    let driven = SslPump::drive(driver.bind(py), work, received, outgoing);
     let broken = driven.error.is_some();
     if let Some(error) = driven.error {
-        let error = error.into_value(py).into_any();
-        socket.get().set_driver_error(py, error);
+        socket
+            .get()
+            .set_driver_error(py, error.into_value(py).into_any());
     }
-    let output: Vec<_> = driven
-        .sealed
-        .iter()
-        .map(|piece| IoSlice::new(piece.as_bytes()))
-        .collect();
+    let pieces = driven.sealed.iter();
+    let output: Vec<_> = pieces.map(|piece| IoSlice::new(piece.as_bytes())).collect();
     let pumped = Pumped {
         plaintext: work.buffer.filled(driven.opened),
         output: &output,
@@ -64,8 +63,8 @@ fn pump_once(
         peer_closed: driven.peer_closed,
         broken,
     };
-    if core.with(|core| core.pumped(token, &pumped))? {
+    if engine.get().core.with(|core| core.pumped(token, &pumped))? {
         on_data(engine, work, None, socket, driven.opened);
     }
-    Ok(driven.full)
+    Ok(driven.full && socket.get().owns(py, token))
 }

@@ -5,6 +5,8 @@ const HEADER: usize = 5;
 /// Records of TLS 1.2 may be so long behind their header; no others are longer.
 const LONGEST: usize = 16 * 1024 + 2048;
 
+const SEVERAL: usize = 2;
+
 /// A place in a stream of records, which comes in pieces of any size.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Framing {
@@ -15,25 +17,38 @@ pub struct Framing {
     astray: bool,
 }
 
+/// What was passed.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Passed {
+    pub len: usize,
+    /// Records that have come whole by that. Where no record can be made out, everything counts as
+    /// several: whoever opens it has to find out, and say what is wrong.
+    pub records: usize,
+}
+
 impl Framing {
     /// Goes on over as many whole records as `limit` allows, but over one at least; over everything
-    /// where the last one has not come whole. Returns how many bytes that are.
-    pub fn advance(&mut self, data: &[u8], limit: usize) -> usize {
-        let mut passed = 0;
-        while passed < data.len() {
+    /// where the last one has not come whole.
+    pub fn advance(&mut self, data: &[u8], limit: usize) -> Passed {
+        let mut passed = Passed::default();
+        while passed.len < data.len() {
             let mut next = *self;
-            let n = next.pass_record(&data[passed..]);
-            if passed > 0 && passed + n > limit {
+            let n = next.pass_record(&data[passed.len..]);
+            if passed.len > 0 && passed.len + n > limit {
                 break;
             }
             *self = next;
-            passed += n;
+            passed.len += n;
+            passed.records += if next.astray {
+                SEVERAL
+            } else {
+                usize::from(next.unfinished == 0)
+            };
         }
         passed
     }
 
-    /// Bytes at the end of what came that make no whole record. None where no record could be made
-    /// out: whoever opens it has to find out, and say what is wrong.
+    /// Bytes at the end of what came that make no whole record.
     pub fn unfinished(&self) -> usize {
         self.unfinished
     }
@@ -81,13 +96,17 @@ mod tests {
         let stream = [record(0), record(7), record(300), record(1)].concat();
         for cut in 0..=stream.len() {
             let mut framing = Framing::default();
-            assert_eq!(framing.advance(&stream[..cut], usize::MAX), cut);
-            let whole = [0, 5, 17, 322, 328].into_iter().rfind(|end| *end <= cut);
-            assert_eq!(Some(cut - framing.unfinished()), whole);
+            let before = framing.advance(&stream[..cut], usize::MAX);
+            let ends = [5, 17, 322, 328].into_iter().filter(|end| *end <= cut);
             assert_eq!(
-                framing.advance(&stream[cut..], usize::MAX),
-                stream.len() - cut
+                (before.len, before.records),
+                (cut, ends.clone().count()),
+                "{cut}"
             );
+            assert_eq!(cut - framing.unfinished(), ends.last().unwrap_or(0));
+            let behind = framing.advance(&stream[cut..], usize::MAX);
+            assert_eq!(behind.len, stream.len() - cut);
+            assert_eq!(before.records + behind.records, 4);
             assert_eq!(framing.unfinished(), 0);
         }
     }
@@ -96,23 +115,27 @@ mod tests {
     fn a_limit_falls_between_records() {
         let stream = [record(10), record(10), record(100), record(10)].concat();
         let mut framing = Framing::default();
-        assert_eq!(framing.advance(&stream, 44), 30);
+        let mut advance = |data: &[u8], limit| {
+            let passed = framing.advance(data, limit);
+            (passed.len, passed.records, framing.unfinished())
+        };
+        assert_eq!(advance(&stream, 44), (30, 2, 0));
         // One longer than the limit is passed all the same, and so is the part of one.
-        assert_eq!(framing.advance(&stream[30..], 44), 105);
-        assert_eq!(framing.advance(&stream[135..140], 2), 5);
-        assert_eq!(framing.unfinished(), 5);
+        assert_eq!(advance(&stream[30..], 44), (105, 1, 0));
+        assert_eq!(advance(&stream[135..140], 2), (5, 0, 5));
     }
 
     #[test]
     fn what_is_no_record_is_not_waited_for() {
         for garbage in [*b"GET /", [23, 2, 0, 0, 9], [23, 3, 3, 0xff, 0xff]] {
             let mut framing = Framing::default();
-            assert_eq!(framing.advance(&garbage[..4], 100), 4);
-            assert_eq!(framing.unfinished(), 4);
-            assert_eq!(framing.advance(&garbage[4..], 100), 1);
-            assert_eq!(framing.unfinished(), 0);
-            assert_eq!(framing.advance(&record(9)[..10], 100), 10);
-            assert_eq!(framing.unfinished(), 0);
+            let mut advance = |data: &[u8]| {
+                let passed = framing.advance(data, 100);
+                (passed.len, passed.records, framing.unfinished())
+            };
+            assert_eq!(advance(&garbage[..4]), (4, 0, 4));
+            assert_eq!(advance(&garbage[4..]), (1, SEVERAL, 0));
+            assert_eq!(advance(&record(9)[..10]), (10, SEVERAL, 0));
         }
     }
 }

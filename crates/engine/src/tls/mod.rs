@@ -26,7 +26,7 @@ pub use cover::{covers, is_server_name};
 pub use error::{TlsError, VerifyError, VerifyKind};
 pub use export::server_end_point;
 pub use facts::{Authorization, Binding, Cipher};
-pub use framing::Framing;
+pub use framing::{Framing, Passed};
 pub use pem::{KeyBlock, PemError, certificates, private_key, revocation_lists, trusted};
 pub use resume::ResumeToken;
 pub use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
