@@ -632,7 +632,11 @@ class Cork(AbstractContextManager[None]):
 
 class SSLPump:
     def __new__(
-        cls, object: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+        cls,
+        object: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        initial: bytes,
     ) -> Self: ...
     @property
     def ssl_object(self) -> ssl.SSLObject: ...

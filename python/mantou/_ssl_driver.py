@@ -1,7 +1,7 @@
 """TLS driven by an `ssl.SSLContext`: for old protocols, engines, callbacks of one's own.
 
 The connection stays the engine's. What differs is who turns ciphertext into plaintext and back:
-OpenSSL here, through two memory BIOs, instead of the engine's own sessions. Its records are moved
+OpenSSL here, through memory BIOs, instead of the engine's own sessions. Its records are moved
 natively (`crates/binding/src/ssl_driver.rs`); what is here happens once for a connection, or when
 somebody asks.
 """
@@ -35,16 +35,16 @@ class SSLDriver(SSLPump):
         context: ssl.SSLContext,
         server_side: bool,
         server_name: str | None,
-        initial: bytes = b"",
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        initial: bytes,
     ) -> Self:
         """Makes what OpenSSL needs of it; `initial` is ciphertext that has arrived."""
         name = None if server_side else server_name
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        incoming.write(initial)
         ssl_object = context.wrap_bio(
             incoming, outgoing, server_side=server_side, server_hostname=name
         )
-        self = super().__new__(cls, ssl_object, incoming, outgoing)
+        self = super().__new__(cls, ssl_object, incoming, outgoing, initial)
         self._context = context
         self._server_name = name
         self._hello = ClientHello() if server_side else None

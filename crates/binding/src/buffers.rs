@@ -171,6 +171,14 @@ impl ReadBuffer {
         &self.memory[..len]
     }
 
+    /// What there is from `start` on, and at least so much.
+    pub fn room(&mut self, start: usize, least: usize) -> Range<usize> {
+        if self.memory().len() < start + least {
+            self.memory.resize(start + least + self.size, 0);
+        }
+        start..self.memory.len()
+    }
+
     /// Somebody has views of what was lent last, and it is theirs now.
     pub fn is_kept(&self) -> bool {
         self.memory.is_empty()

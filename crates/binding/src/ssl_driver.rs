@@ -3,9 +3,14 @@
 //! OpenSSL itself could be called with the `SSL*` that they hold, or with one made here. The first
 //! lies in a struct that is CPython's private matter, and the second would not have what was set up
 //! on the context, callbacks above all. Their methods take buffers, so all that they cost is a call.
+//!
+//! All connections of an engine share one pair of `ssl.MemoryBIO`s. They are empty before and after
+//! each call: what OpenSSL cannot use yet waits here, and what it has written is taken at once.
+
+use std::ops::Range;
 
 use mantou_engine::Outgoing;
-use mantou_engine::tls::{Framing, Passed};
+use mantou_engine::tls::Framing;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -14,16 +19,32 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::buffers::{Lender, Part, ReadBuffer};
 use crate::cell::Guarded;
-use crate::work::{BUFFER_SIZE, Work};
+use crate::work::Work;
 
-/// Ciphertext that a `MemoryBIO` gets at once. It keeps memory for the most that it ever held, so
-/// this is what a record may have, hardly more.
+/// Ciphertext that OpenSSL gets at once: a `MemoryBIO` keeps memory for the most that it ever held,
+/// and a record has hardly more.
 const PIECE: usize = 17 * 1024;
-/// Plaintext of a full record, for the same reason.
+/// Plaintext of a full record.
 const FULL_RECORD: usize = 16 * 1024;
 
-/// Records of which nobody knows how many they are.
-const SEVERAL: usize = usize::MAX;
+/// The two `ssl.MemoryBIO`s of an engine.
+pub struct Bios(PyOnceLock<(Py<PyAny>, Py<PyAny>)>);
+
+impl Default for Bios {
+    fn default() -> Self {
+        Self(PyOnceLock::new())
+    }
+}
+
+impl Bios {
+    /// The one that OpenSSL reads from, and the one that it writes to.
+    pub fn get(&self, py: Python<'_>) -> PyResult<&(Py<PyAny>, Py<PyAny>)> {
+        self.0.get_or_try_init(py, || {
+            let class = py.import("ssl")?.getattr("MemoryBIO")?;
+            Ok((class.call0()?.unbind(), class.call0()?.unbind()))
+        })
+    }
+}
 
 /// Moves records through an `ssl.SSLObject` and its two `ssl.MemoryBIO`s.
 #[pyclass(frozen, subclass, module = "mantou._core", name = "SSLPump")]
@@ -41,6 +62,8 @@ struct Progress {
     established: bool,
     /// Where records end in what the peer has sent since then.
     framing: Framing,
+    /// Ciphertext that OpenSSL was not given: a part of a record, or what came before all else.
+    unfed: Vec<u8>,
     /// Accepted and not sealed yet: only a renegotiation has it wait.
     unsealed: Vec<u8>,
     /// `close_notify` is to follow it.
@@ -52,10 +75,9 @@ struct Progress {
 pub struct Driven<'py> {
     /// Bytes of plaintext at the front of the turn's buffer.
     pub opened: usize,
-    /// There was no room for more.
-    pub full: bool,
     pub sealed: Vec<Bound<'py, PyBytes>>,
     pub established: bool,
+    /// Something was not sealed: first the peer has to send more.
     pub stalled: bool,
     pub peer_closed: bool,
     pub error: Option<PyErr>,
@@ -71,26 +93,13 @@ impl SslPump {
     ) -> Driven<'py> {
         let (py, pump) = (this.py(), this.get());
         let mut driven = Driven::default();
-        let mut outcome = pump.run(this, work, received, outgoing, &mut driven);
-        if outcome.is_err() {
-            // There may be an alert.
-            outcome = outcome.and(pump.collect(py, &mut driven.sealed));
+        let outcome = pump.run(this, work, received, outgoing, &mut driven);
+        if outcome.is_err() || driven.peer_closed {
+            driven.error = outcome.and(pump.give_up(py, &mut driven.sealed)).err();
         }
-        driven.error = outcome.err();
         (driven.established, driven.stalled) = pump.progress.with(py, |progress| {
             (progress.established, !progress.unsealed.is_empty())
         });
-        driven
-    }
-
-    /// Opens what there was no room for.
-    pub fn open_rest<'py>(this: &Bound<'py, Self>, work: &mut Work) -> Driven<'py> {
-        let mut driven = Driven::default();
-        let outcome = this
-            .get()
-            .open(this.py(), &mut work.buffer, &mut driven, SEVERAL);
-        driven.error = outcome.err();
-        driven.established = true;
         driven
     }
 
@@ -103,50 +112,37 @@ impl SslPump {
         driven: &mut Driven<'py>,
     ) -> PyResult<()> {
         let py = this.py();
+        // Somebody may have had an `ssl_object` write behind our back.
+        take_all(py, &self.outgoing)?;
         if self.accept(py, outgoing) {
             self.seal(py, &mut work.lender, &mut driven.sealed)?;
         }
-        let is_established = self.is_established(py);
-        if received > 0 {
-            if !is_established {
+        let mut fed = 0;
+        let shakes_hands = !self.is_established(py);
+        if shakes_hands {
+            if received > 0 {
                 let ciphertext = PyBytes::new(py, work.ciphertext.filled(received));
                 this.call_method1(intern!(py, "hear"), (ciphertext,))?;
             }
-            self.take_in(py, work, received, driven)?;
-            if self.progress.with(py, |it| !it.unsealed.is_empty()) {
-                self.seal(py, &mut work.lender, &mut driven.sealed)?;
-            }
-        } else if !is_established {
-            self.shake_hands(py, &[])?;
+            fed = self.shake_hands(py, work, received)?;
         }
-        if self.say_goodbye(py)? || received > 0 || !is_established {
+        if fed < received {
+            self.open(py, work, fed, received, driven)?;
+        }
+        if received > 0 && self.progress.with(py, |it| !it.unsealed.is_empty()) {
+            self.seal(py, &mut work.lender, &mut driven.sealed)?;
+        }
+        if self.say_goodbye(py)? || received > 0 || shakes_hands {
             // OpenSSL writes by itself then: handshakes, alerts, key updates.
-            self.collect(py, &mut driven.sealed)?;
+            driven.sealed.extend(take_all(py, &self.outgoing)?);
         }
         Ok(())
     }
 
-    fn take_in(
-        &self,
-        py: Python<'_>,
-        work: &mut Work,
-        received: usize,
-        driven: &mut Driven<'_>,
-    ) -> PyResult<()> {
-        let mut fed = 0;
-        while fed < received && !driven.peer_closed {
-            let limit = if driven.full { received } else { PIECE };
-            let passed = self.feed(py, &mut work.ciphertext, fed, received, limit)?;
-            fed += passed.len;
-            let records = if self.is_established(py) {
-                passed.records
-            } else if self.shake_hands(py, work.ciphertext.filled(fed))? {
-                SEVERAL
-            } else {
-                0
-            };
-            self.open(py, &mut work.buffer, driven, records)?;
-        }
+    /// The session is over: takes its last words, and nothing that came is of use any more.
+    fn give_up<'py>(&self, py: Python<'py>, sealed: &mut Vec<Bound<'py, PyBytes>>) -> PyResult<()> {
+        sealed.extend(take_all(py, &self.outgoing)?);
+        take_all(py, &self.incoming)?;
         Ok(())
     }
 
@@ -167,74 +163,76 @@ impl SslPump {
         self.progress.with(py, |progress| progress.established)
     }
 
-    /// Gives OpenSSL what comes next of the ciphertext.
-    fn feed(
+    /// Goes on with the handshake. Returns how much of the ciphertext was for that.
+    fn shake_hands(&self, py: Python<'_>, work: &mut Work, received: usize) -> PyResult<usize> {
+        self.feed_unfed(py, &mut work.lender)?;
+        let mut fed = 0;
+        loop {
+            let piece = fed..received.min(fed + PIECE);
+            fed = piece.end;
+            self.feed(py, &mut work.ciphertext, piece)?;
+            // The public method: whoever has more to check overrides it.
+            match self.object.call_method0(py, intern!(py, "do_handshake")) {
+                Ok(_) => {
+                    self.progress
+                        .with(py, |progress| progress.established = true);
+                    // OpenSSL has not read one byte of the record behind it.
+                    let behind = take_all(py, &self.incoming)?;
+                    let behind = behind.map_or(0, |bytes| bytes.as_bytes().len());
+                    return Ok(fed.saturating_sub(behind));
+                }
+                Err(error) if error.is_instance(py, want_read(py)?) => {}
+                Err(error) => return Err(error),
+            }
+            if fed == received {
+                return Ok(fed);
+            }
+        }
+    }
+
+    /// Opens the records that have come whole, and keeps the rest.
+    fn open(
         &self,
         py: Python<'_>,
-        ciphertext: &mut ReadBuffer,
-        fed: usize,
+        work: &mut Work,
+        mut fed: usize,
         received: usize,
-        limit: usize,
-    ) -> PyResult<Passed> {
-        let rest = &ciphertext.filled(received)[fed..];
-        let passed = self.progress.with(py, |progress| {
-            if progress.established {
-                return progress.framing.advance(rest, limit);
+        driven: &mut Driven<'_>,
+    ) -> PyResult<()> {
+        while fed < received && !driven.peer_closed {
+            let rest = &work.ciphertext.filled(received)[fed..];
+            let passed = self.progress.with(py, |progress| {
+                let passed = progress.framing.advance(rest, PIECE);
+                if passed.records == 0 {
+                    progress.unfed.extend_from_slice(&rest[..passed.len]);
+                }
+                passed
+            });
+            let piece = fed..fed + passed.len;
+            fed = piece.end;
+            if passed.records > 0 {
+                self.feed_unfed(py, &mut work.lender)?;
+                self.feed(py, &mut work.ciphertext, piece)?;
+                self.open_records(py, &mut work.buffer, driven, passed.records)?;
             }
-            Passed {
-                len: rest.len().min(limit),
-                records: 0,
-            }
-        });
-        let part = Part::to_read(fed..fed + passed.len);
-        ciphertext.lend_raw(py, part, |piece| {
-            let incoming = self.incoming.bind(py);
-            incoming.call_method1(intern!(py, "write"), (piece,))
-        })?;
-        Ok(passed)
-    }
-
-    /// Goes on with the handshake. Whether it is done: then OpenSSL has read so far and not one byte
-    /// of the record behind it.
-    fn shake_hands(&self, py: Python<'_>, fed: &[u8]) -> PyResult<bool> {
-        // The public method: whoever has more to check overrides it.
-        let outcome = self
-            .object
-            .call_method0(py, intern!(py, "do_handshake"))
-            .map(drop);
-        if !unless_it_waits(py, outcome)? {
-            return Ok(false);
         }
-        let behind = self.waiting(py)?.min(fed.len());
-        self.progress.with(py, |progress| {
-            progress.established = true;
-            let rest = &fed[fed.len() - behind..];
-            progress.framing.advance(rest, rest.len());
-        });
-        Ok(true)
+        Ok(())
     }
 
-    /// Opens so many records, or as many as have come whole. To ask for one that has not costs an
+    /// Opens what OpenSSL was given: so many records. To ask it for one that is not there costs an
     /// exception.
-    fn open(
+    fn open_records(
         &self,
         py: Python<'_>,
         buffer: &mut ReadBuffer,
         driven: &mut Driven<'_>,
         records: usize,
     ) -> PyResult<()> {
-        let mut due = records == 1 || (records > 1 && self.has_record(py)?);
-        while due {
-            let room = BUFFER_SIZE - driven.opened;
-            driven.full = room == 0;
-            if driven.full {
-                return Ok(());
-            }
-            buffer.memory();
-            let part = Part::to_fill(driven.opened..BUFFER_SIZE);
-            let outcome = buffer.lend_raw(py, part, |room_for_it| {
+        loop {
+            let room = buffer.room(driven.opened, FULL_RECORD);
+            let outcome = buffer.lend_raw(py, Part::to_fill(room.clone()), |place| {
                 let records = self.records.bind(py);
-                records.call_method1(intern!(py, "read"), (room, room_for_it))
+                records.call_method1(intern!(py, "read"), (room.len(), place))
             });
             let n: usize = match outcome {
                 Ok(n) => n.extract()?,
@@ -245,33 +243,45 @@ impl SslPump {
             if buffer.is_kept() {
                 return Err(kept("read"));
             }
+            driven.opened += n;
             driven.peer_closed = n == 0;
-            if n == 0 {
+            // What a record holds comes at once. There may have been others before it.
+            if n == 0 || records == 1 || pending(py, &self.incoming)? == 0 {
                 return Ok(());
             }
-            driven.opened += n;
-            due = (n == room && self.has_opened(py)?) || (records > 1 && self.has_record(py)?);
         }
-        Ok(())
     }
 
-    fn has_record(&self, py: Python<'_>) -> PyResult<bool> {
-        let unfinished = self
-            .progress
-            .with(py, |progress| progress.framing.unfinished());
-        Ok(self.waiting(py)? > unfinished)
+    /// Gives OpenSSL a piece of the turn's ciphertext.
+    fn feed(
+        &self,
+        py: Python<'_>,
+        ciphertext: &mut ReadBuffer,
+        piece: Range<usize>,
+    ) -> PyResult<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let written = ciphertext.lend_raw(py, Part::to_read(piece), |piece| {
+            let incoming = self.incoming.bind(py);
+            incoming.call_method1(intern!(py, "write"), (piece,))
+        });
+        written.map(drop)
     }
 
-    /// Whether a part of a record is open already.
-    fn has_opened(&self, py: Python<'_>) -> PyResult<bool> {
-        let pending = self.records.call_method0(py, intern!(py, "pending"))?;
-        pending.bind(py).is_truthy()
-    }
-
-    /// Bytes that OpenSSL has not looked at.
-    fn waiting(&self, py: Python<'_>) -> PyResult<usize> {
-        let pending = self.incoming.getattr(py, intern!(py, "pending"))?;
-        pending.extract(py)
+    /// The same with what had to wait.
+    fn feed_unfed(&self, py: Python<'_>, lender: &mut Lender) -> PyResult<()> {
+        let take = |progress: &mut Progress| std::mem::take(&mut progress.unfed);
+        let mut unfed = self.progress.with(py, take);
+        if unfed.is_empty() {
+            return Ok(());
+        }
+        let part = Part::to_read(0..unfed.len());
+        let written = lender.lend(py, &mut unfed, part, |piece| {
+            let incoming = self.incoming.bind(py);
+            incoming.call_method1(intern!(py, "write"), (piece,))
+        });
+        written.map(drop)
     }
 
     fn seal<'py>(
@@ -298,21 +308,11 @@ impl SslPump {
                 Err(error) if error.is_instance(py, want_read(py)?) => break,
                 Err(error) => return Err(error),
             }
-            self.collect(py, sealed)?;
+            sealed.extend(take_all(py, &self.outgoing)?);
         }
         if done < len {
             plaintext.drain(..done);
             self.progress.with(py, |it| it.unsealed = plaintext);
-        }
-        Ok(())
-    }
-
-    /// Takes what OpenSSL has for the peer.
-    fn collect<'py>(&self, py: Python<'py>, sealed: &mut Vec<Bound<'py, PyBytes>>) -> PyResult<()> {
-        let outgoing = self.outgoing.bind(py);
-        if outgoing.getattr(intern!(py, "pending"))?.is_truthy()? {
-            let piece = outgoing.call_method0(intern!(py, "read"))?;
-            sealed.push(piece.cast_into()?);
         }
         Ok(())
     }
@@ -338,14 +338,23 @@ impl SslPump {
 #[pymethods]
 impl SslPump {
     #[new]
-    #[pyo3(signature = (object, incoming, outgoing))]
-    fn new(object: &Bound<'_, PyAny>, incoming: Py<PyAny>, outgoing: Py<PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (object, incoming, outgoing, initial))]
+    fn new(
+        object: &Bound<'_, PyAny>,
+        incoming: Py<PyAny>,
+        outgoing: Py<PyAny>,
+        initial: Vec<u8>,
+    ) -> PyResult<Self> {
+        let progress = Progress {
+            unfed: initial,
+            ..Progress::default()
+        };
         Ok(Self {
             object: object.clone().unbind(),
             records: inner(object)?.unbind(),
             incoming,
             outgoing,
-            progress: Guarded::default(),
+            progress: Guarded::new(progress),
         })
     }
 
@@ -397,13 +406,17 @@ fn inner<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     Ok(inner.unwrap_or_else(|| object.clone()))
 }
 
-/// False where OpenSSL has to wait for the peer.
-fn unless_it_waits(py: Python<'_>, outcome: PyResult<()>) -> PyResult<bool> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_instance(py, want_read(py)?) => Ok(false),
-        Err(error) => Err(error),
+/// What a `MemoryBIO` has.
+fn take_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if pending(py, bio)? == 0 {
+        return Ok(None);
     }
+    let all = bio.bind(py).call_method0(intern!(py, "read"))?;
+    Ok(Some(all.cast_into()?))
+}
+
+fn pending(py: Python<'_>, bio: &Py<PyAny>) -> PyResult<usize> {
+    bio.getattr(py, intern!(py, "pending"))?.extract(py)
 }
 
 fn want_read(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
-use crate::ssl_driver::SslPump;
+use crate::ssl_driver::{Bios, SslPump};
 
 /// How to speak TLS, checked and ready for any number of connections.
 #[pyclass(frozen, module = "mantou._core")]
@@ -193,14 +193,13 @@ impl Start {
     }
 
     /// The engine's driver, and the foreign one if that is who drives.
-    pub fn driver(&self, py: Python<'_>) -> PyResult<(Driver, Option<Py<SslPump>>)> {
+    pub fn driver(&self, py: Python<'_>, bios: &Bios) -> PyResult<(Driver, Option<Py<SslPump>>)> {
         let session = match &self.way {
             Way::Native(config) if self.server_side => Session::server(config),
             Way::Native(config) => Session::client(config, &self.name, self.ticket.as_ref()),
             Way::Context(context) => {
                 let name = (!self.server_side).then_some(self.name.as_str());
-                let initial = PyBytes::new(py, &self.initial);
-                let driver = new_driver(py, (context, self.server_side, name, initial))?;
+                let driver = new_driver(py, bios, context, self.server_side, name, &self.initial)?;
                 return Ok((Driver::Foreign, Some(driver)));
             }
         };
@@ -210,17 +209,31 @@ impl Start {
 }
 
 /// The foreign driver of a connection that a listener with these settings has accepted.
-pub fn server_driver(py: Python<'_>, settings: &Bound<'_, PyAny>) -> PyResult<Option<Py<SslPump>>> {
+pub fn server_driver(
+    py: Python<'_>,
+    bios: &Bios,
+    settings: &Bound<'_, PyAny>,
+) -> PyResult<Option<Py<SslPump>>> {
     match Way::of(settings)? {
         Way::Native(_) => Ok(None),
-        Way::Context(context) => new_driver(py, (context, true, py.None())).map(Some),
+        Way::Context(context) => new_driver(py, bios, &context, true, None, &[]).map(Some),
     }
 }
 
-fn new_driver<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyResult<Py<SslPump>> {
+fn new_driver(
+    py: Python<'_>,
+    bios: &Bios,
+    context: &Py<PyAny>,
+    server_side: bool,
+    name: Option<&str>,
+    initial: &[u8],
+) -> PyResult<Py<SslPump>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CLASS.import(py, "mantou._ssl_driver", "SSLDriver")?;
-    Ok(class.call1(arguments)?.cast_into::<SslPump>()?.unbind())
+    let (incoming, outgoing) = bios.get(py)?;
+    let initial = PyBytes::new(py, initial);
+    let driver = class.call1((context, server_side, name, incoming, outgoing, initial))?;
+    Ok(driver.cast_into::<SslPump>()?.unbind())
 }
 
 // Errors

@@ -63,7 +63,7 @@ pub(super) fn accepted(
     );
     let socket = Bound::new(py, socket)?;
     if let Some(settings) = from.tls(py) {
-        let driver = tls::server_driver(py, settings.bind(py))?;
+        let driver = tls::server_driver(py, &engine.get().bios, settings.bind(py))?;
         socket.get().set_driver(py, driver);
     }
     from.add_connection(py);

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::delivering::on_data;
 use crate::engine::Engine;
 use crate::socket::Socket;
-use crate::ssl_driver::{Driven, SslPump};
+use crate::ssl_driver::SslPump;
 use crate::work::Work;
 
 /// Has the socket's driver open so many bytes that were read, and seal what waits to be sent. What
@@ -30,23 +30,7 @@ pub(super) fn pump(
     };
     let driver = driver.bind(py);
     let outgoing = engine.get().core.with(|core| core.take_outgoing(token))?;
-    let mut driven = SslPump::drive(driver, work, received, outgoing);
-    while conclude(engine, work, socket, token, driven)? {
-        driven = SslPump::open_rest(driver, work);
-    }
-    Ok(())
-}
-
-/// Has the engine draw its conclusions from what the driver did, and delivers. Whether there is more
-/// to open.
-fn conclude(
-    engine: &Bound<'_, Engine>,
-    work: &mut Work,
-    socket: &Bound<'_, Socket>,
-    token: Token,
-    driven: Driven<'_>,
-) -> PyResult<bool> {
-    let py = engine.py();
+    let driven = SslPump::drive(driver, work, received, outgoing);
     let broken = driven.error.is_some();
     if let Some(error) = driven.error {
         socket
@@ -66,5 +50,5 @@ fn conclude(
     if engine.get().core.with(|core| core.pumped(token, &pumped))? {
         on_data(engine, work, None, socket, driven.opened);
     }
-    Ok(driven.full && socket.get().owns(py, token))
+    Ok(())
 }

@@ -26,7 +26,7 @@ impl Socket {
 
     /// Keeps how TLS begins until it has begun, and returns the engine's part of it.
     pub fn begin_with(&self, py: Python<'_>, start: Start) -> PyResult<core::Driver> {
-        let (driver, foreign) = start.driver(py)?;
+        let (driver, foreign) = start.driver(py, &self.engine.get().bios)?;
         self.tls_start.replace(py, Some(Box::new(start)));
         self.set_driver(py, foreign);
         Ok(driver)

@@ -27,14 +27,15 @@ pub struct Passed {
 }
 
 impl Framing {
-    /// Goes on over as many whole records as `limit` allows, but over one at least; over everything
-    /// where the last one has not come whole.
+    /// Goes on over as many whole records as `limit` allows, but over one at least; over the part of
+    /// one if no more has come.
     pub fn advance(&mut self, data: &[u8], limit: usize) -> Passed {
         let mut passed = Passed::default();
         while passed.len < data.len() {
             let mut next = *self;
             let n = next.pass_record(&data[passed.len..]);
-            if passed.len > 0 && passed.len + n > limit {
+            let is_whole = next.unfinished == 0;
+            if passed.len > 0 && (passed.len + n > limit || !is_whole) {
                 break;
             }
             *self = next;
@@ -42,15 +43,13 @@ impl Framing {
             passed.records += if next.astray {
                 SEVERAL
             } else {
-                usize::from(next.unfinished == 0)
+                usize::from(is_whole)
             };
+            if !is_whole {
+                break;
+            }
         }
         passed
-    }
-
-    /// Bytes at the end of what came that make no whole record.
-    pub fn unfinished(&self) -> usize {
-        self.unfinished
     }
 
     fn pass_record(&mut self, data: &[u8]) -> usize {
@@ -94,20 +93,23 @@ mod tests {
     #[test]
     fn knows_what_is_whole_wherever_the_stream_is_cut() {
         let stream = [record(0), record(7), record(300), record(1)].concat();
+        let all = |framing: &mut Framing, data: &[u8]| {
+            let (mut at, mut records) = (0, 0);
+            while at < data.len() {
+                let passed = framing.advance(&data[at..], usize::MAX);
+                at += passed.len;
+                records += passed.records;
+            }
+            records
+        };
         for cut in 0..=stream.len() {
             let mut framing = Framing::default();
-            let before = framing.advance(&stream[..cut], usize::MAX);
+            let before = all(&mut framing, &stream[..cut]);
             let ends = [5, 17, 322, 328].into_iter().filter(|end| *end <= cut);
-            assert_eq!(
-                (before.len, before.records),
-                (cut, ends.clone().count()),
-                "{cut}"
-            );
-            assert_eq!(cut - framing.unfinished(), ends.last().unwrap_or(0));
-            let behind = framing.advance(&stream[cut..], usize::MAX);
-            assert_eq!(behind.len, stream.len() - cut);
-            assert_eq!(before.records + behind.records, 4);
-            assert_eq!(framing.unfinished(), 0);
+            assert_eq!(before, ends.clone().count());
+            assert_eq!(cut - framing.unfinished, ends.last().unwrap_or(0));
+            assert_eq!(before + all(&mut framing, &stream[cut..]), 4);
+            assert_eq!(framing.unfinished, 0);
         }
     }
 
@@ -117,12 +119,14 @@ mod tests {
         let mut framing = Framing::default();
         let mut advance = |data: &[u8], limit| {
             let passed = framing.advance(data, limit);
-            (passed.len, passed.records, framing.unfinished())
+            (passed.len, passed.records, framing.unfinished)
         };
         assert_eq!(advance(&stream, 44), (30, 2, 0));
         // One longer than the limit is passed all the same, and so is the part of one.
         assert_eq!(advance(&stream[30..], 44), (105, 1, 0));
         assert_eq!(advance(&stream[135..140], 2), (5, 0, 5));
+        // What has begun behind a whole one is left for the next time.
+        assert_eq!(advance(&stream[5..20], 44), (10, 1, 0));
     }
 
     #[test]
@@ -131,7 +135,7 @@ mod tests {
             let mut framing = Framing::default();
             let mut advance = |data: &[u8]| {
                 let passed = framing.advance(data, 100);
-                (passed.len, passed.records, framing.unfinished())
+                (passed.len, passed.records, framing.unfinished)
             };
             assert_eq!(advance(&garbage[..4]), (4, 0, 4));
             assert_eq!(advance(&garbage[4..]), (1, SEVERAL, 0));
