@@ -105,9 +105,9 @@ mod tests {
         for cut in 0..=stream.len() {
             let mut framing = Framing::default();
             let before = all(&mut framing, &stream[..cut]);
-            let ends = [5, 17, 322, 328].into_iter().filter(|end| *end <= cut);
+            let mut ends = [5, 17, 322, 328].into_iter().filter(|end| *end <= cut);
             assert_eq!(before, ends.clone().count());
-            assert_eq!(cut - framing.unfinished, ends.last().unwrap_or(0));
+            assert_eq!(cut - framing.unfinished, ends.next_back().unwrap_or(0));
             assert_eq!(before + all(&mut framing, &stream[cut..]), 4);
             assert_eq!(framing.unfinished, 0);
         }

@@ -42,6 +42,7 @@ pub enum Driver {
 }
 
 /// What a foreign driver made of what it was given.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Default, Debug)]
 pub struct Pumped<'a> {
     pub plaintext: &'a [u8],
