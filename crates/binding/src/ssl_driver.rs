@@ -14,7 +14,7 @@ use mantou_engine::tls::Framing;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyMemoryView, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::buffers::{Lender, Part, ReadBuffer};
@@ -232,7 +232,7 @@ impl SslPump {
             let room = buffer.room(driven.opened, FULL_RECORD);
             let outcome = buffer.lend_raw(py, Part::to_fill(room.clone()), |place| {
                 let records = self.records.bind(py);
-                records.call_method1(intern!(py, "read"), (room.len(), place))
+                records.call_method1(intern!(py, "read"), (room.len(), self.show(place)?))
             });
             let n: usize = match outcome {
                 Ok(n) => n.extract()?,
@@ -250,6 +250,14 @@ impl SslPump {
                 return Ok(());
             }
         }
+    }
+
+    /// What is lent, in a form that Python can work with if it gets to see it.
+    fn show<'py>(&self, lent: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.records.is(&self.object) {
+            return Ok(PyMemoryView::from(lent)?.into_any());
+        }
+        Ok(lent.clone())
     }
 
     /// Gives OpenSSL a piece of the turn's ciphertext.
@@ -297,7 +305,7 @@ impl SslPump {
             let part = Part::to_read(done..len.min(done + FULL_RECORD));
             let outcome = lender.lend(py, &mut plaintext, part, |piece| {
                 let records = self.records.bind(py);
-                let n = records.call_method1(intern!(py, "write"), (piece,))?;
+                let n = records.call_method1(intern!(py, "write"), (self.show(piece)?,))?;
                 n.extract::<usize>()
             });
             if plaintext.is_empty() {
