@@ -45,17 +45,17 @@ def echo(**more: Any) -> Recorder:
 async def test_a_record_may_be_cut_anywhere(version: str) -> None:
     recorder = echo()
     async with served(recorder, version) as peer:
-        expected = b""
-        for cut in range(1, len(peer.seal(b"0123456789")) + 7):
-            wire = peer.seal(b"0123456789") + peer.seal(b"abc")
+        expected, cut, more = b"", 0, True
+        while more:
+            first, second = peer.seal(b"0123456789"), peer.seal(b"abc")
+            wire, cut = first + second, cut + 1
             await Peer.send(peer, wire[:cut])
             await others_had_their_turn()
-            whole = cut >= len(wire) - len(peer.seal(b"abc"))
-            assert recorder.received == expected + b"0123456789" * whole
+            assert recorder.received == expected + b"0123456789" * (cut >= len(first))
             await Peer.send(peer, wire[cut:])
             expected += b"0123456789abc"
-            await recorder.until_received(len(expected))
-            assert recorder.received == expected
+            assert await recorder.until_received(len(expected)) == expected
+            more = cut < len(wire) - 1
 
 
 async def test_a_record_may_come_byte_by_byte() -> None:

@@ -35,16 +35,13 @@ class SSLDriver(SSLPump):
         context: ssl.SSLContext,
         server_side: bool,
         server_name: str | None,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
+        bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO],
         initial: bytes,
     ) -> Self:
         """Makes what OpenSSL needs of it; `initial` is ciphertext that has arrived."""
         name = None if server_side else server_name
-        ssl_object = context.wrap_bio(
-            incoming, outgoing, server_side=server_side, server_hostname=name
-        )
-        self = super().__new__(cls, ssl_object, incoming, outgoing, initial)
+        ssl_object = context.wrap_bio(*bios, server_side=server_side, server_hostname=name)
+        self = super().__new__(cls, ssl_object, *bios, initial)
         self._context = context
         self._server_name = name
         self._hello = ClientHello() if server_side else None

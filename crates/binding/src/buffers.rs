@@ -191,7 +191,7 @@ impl ReadBuffer {
         len: usize,
         call: impl FnOnce(&Bound<'py, PyMemoryView>) -> PyResult<R>,
     ) -> PyResult<R> {
-        self.lend_raw(py, Part::to_read(0..len), |loan| {
+        self.lend_raw(py, &Part::to_read(0..len), |loan| {
             let view = PyMemoryView::from(loan)?;
             let outcome = call(&view);
             match view.call_method0(intern!(py, "release")) {
@@ -207,7 +207,7 @@ impl ReadBuffer {
     pub fn lend_raw<'py, R>(
         &mut self,
         py: Python<'py>,
-        part: Part,
+        part: &Part,
         call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
     ) -> PyResult<R> {
         self.lender.lend(py, &mut self.memory, part, call)
@@ -252,7 +252,7 @@ impl Lender {
         &mut self,
         py: Python<'py>,
         memory: &mut Vec<u8>,
-        part: Part,
+        part: &Part,
         call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
     ) -> PyResult<R> {
         let loan = match self.loan.take() {

@@ -1,7 +1,7 @@
 //! TLS by an `ssl.SSLContext`: records go through OpenSSL by the `ssl` module's own objects.
 //!
 //! OpenSSL itself could be called with the `SSL*` that they hold, or with one made here. The first
-//! lies in a struct that is CPython's private matter, and the second would not have what was set up
+//! lies in a struct private to `_ssl`, and the second would not have what was set up
 //! on the context, callbacks above all. Their methods take buffers, so all that they cost is a call.
 //!
 //! All connections of an engine share one pair of `ssl.MemoryBIO`s. They are empty before and after
@@ -230,7 +230,7 @@ impl SslPump {
     ) -> PyResult<()> {
         loop {
             let room = buffer.room(driven.opened, FULL_RECORD);
-            let outcome = buffer.lend_raw(py, Part::to_fill(room.clone()), |place| {
+            let outcome = buffer.lend_raw(py, &Part::to_fill(room.clone()), |place| {
                 let records = self.records.bind(py);
                 records.call_method1(intern!(py, "read"), (room.len(), self.show(place)?))
             });
@@ -270,7 +270,7 @@ impl SslPump {
         if piece.is_empty() {
             return Ok(());
         }
-        let written = ciphertext.lend_raw(py, Part::to_read(piece), |piece| {
+        let written = ciphertext.lend_raw(py, &Part::to_read(piece), |piece| {
             let incoming = self.incoming.bind(py);
             incoming.call_method1(intern!(py, "write"), (piece,))
         });
@@ -285,7 +285,7 @@ impl SslPump {
             return Ok(());
         }
         let part = Part::to_read(0..unfed.len());
-        let written = lender.lend(py, &mut unfed, part, |piece| {
+        let written = lender.lend(py, &mut unfed, &part, |piece| {
             let incoming = self.incoming.bind(py);
             incoming.call_method1(intern!(py, "write"), (piece,))
         });
@@ -303,7 +303,7 @@ impl SslPump {
         let (len, mut done) = (plaintext.len(), 0);
         while done < len {
             let part = Part::to_read(done..len.min(done + FULL_RECORD));
-            let outcome = lender.lend(py, &mut plaintext, part, |piece| {
+            let outcome = lender.lend(py, &mut plaintext, &part, |piece| {
                 let records = self.records.bind(py);
                 let n = records.call_method1(intern!(py, "write"), (self.show(piece)?,))?;
                 n.extract::<usize>()

@@ -230,9 +230,8 @@ fn new_driver(
 ) -> PyResult<Py<SslPump>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CLASS.import(py, "mantou._ssl_driver", "SSLDriver")?;
-    let (incoming, outgoing) = bios.get(py)?;
     let initial = PyBytes::new(py, initial);
-    let driver = class.call1((context, server_side, name, incoming, outgoing, initial))?;
+    let driver = class.call1((context, server_side, name, bios.get(py)?, initial))?;
     Ok(driver.cast_into::<SslPump>()?.unbind())
 }
 
