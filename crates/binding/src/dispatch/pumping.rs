@@ -30,25 +30,25 @@ pub(super) fn pump(
     };
     let driver = driver.bind(py);
     let outgoing = engine.get().core.with(|core| core.take_outgoing(token))?;
-    let driven = SslPump::drive(driver, work, received, outgoing);
-    let broken = driven.error.is_some();
-    if let Some(error) = driven.error {
+    let outcome = SslPump::drive(driver, work, received, outgoing);
+    let broken = outcome.error.is_some();
+    if let Some(error) = outcome.error {
         socket
             .get()
             .set_driver_error(py, error.into_value(py).into_any());
     }
-    let pieces = driven.sealed.iter();
+    let pieces = outcome.sealed.iter();
     let output: Vec<_> = pieces.map(|piece| IoSlice::new(piece.as_bytes())).collect();
     let pumped = Pumped {
-        plaintext: work.buffer.filled(driven.opened),
+        plaintext: work.buffer.filled(outcome.opened),
         output: &output,
-        established: driven.established,
-        stalled: driven.stalled,
-        peer_closed: driven.peer_closed,
+        established: outcome.established,
+        stalled: outcome.stalled,
+        peer_closed: outcome.peer_closed,
         broken,
     };
     if engine.get().core.with(|core| core.pumped(token, &pumped))? {
-        on_data(engine, work, None, socket, driven.opened);
+        on_data(engine, work, None, socket, outcome.opened);
     }
     Ok(())
 }
