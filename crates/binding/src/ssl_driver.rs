@@ -241,6 +241,8 @@ impl SslPump {
                 Err(error) => return Err(error),
             };
             if buffer.is_kept() {
+                // With everything that was opened before.
+                driven.opened = 0;
                 return Err(kept("read"));
             }
             driven.opened += n;
