@@ -39,6 +39,9 @@ enum Member {
     Attempt(Attempt),
 }
 
+/// So much plaintext is sealed right behind the event that brought it, less at the end of the turn.
+const SEALED_AT_ONCE: usize = 4 * 1024;
+
 /// What an event is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -193,17 +196,19 @@ impl Engine {
         }
     }
 
-    /// Takes the notice that came last, if it is one of these: what a handler has just written is
-    /// best sealed while it is at hand, and before others have gathered as much.
+    /// Takes the notice that came last, if it is of a pump with much to seal: that is best done
+    /// before others have gathered as much. Little costs the peers less if it leaves together.
     #[inline]
     pub fn take_pump(&mut self) -> Option<Token> {
-        match self.notices.back() {
-            Some(&Notice::Pump(token)) => {
-                self.notices.pop_back();
-                Some(token)
-            }
-            _ => None,
+        let Some(&Notice::Pump(token)) = self.notices.back() else {
+            return None;
+        };
+        let secure = self.stream_mut(token).and_then(Stream::secure)?;
+        if secure.gathered() < SEALED_AT_ONCE {
+            return None;
         }
+        self.notices.pop_back();
+        Some(token)
     }
 
     pub fn take_notice(&mut self) -> Option<Notice> {
