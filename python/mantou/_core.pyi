@@ -32,6 +32,7 @@ __all__ = [
     "Handlers",
     "Listener",
     "ReadyQueue",
+    "SSLPump",
     "Scheduler",
     "Socket",
     "TimerHandle",
@@ -637,6 +638,20 @@ class Socket(Generic[D]):
 class Cork(AbstractContextManager[None]):
     def __enter__(self) -> None: ...
     def __exit__(self, *exception: object) -> None: ...
+
+class SSLPump:
+    def __new__(
+        cls,
+        object: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        initial: bytes,
+    ) -> Self: ...
+    @property
+    def ssl_object(self) -> ssl.SSLObject: ...
+    @property
+    def established(self) -> bool: ...
+    def hear(self, ciphertext: bytes, /) -> None: ...
 
 @final
 class Handlers:

@@ -1,7 +1,9 @@
 """TLS driven by an `ssl.SSLContext`: for old protocols, engines, callbacks of one's own.
 
 The connection stays the engine's. What differs is who turns ciphertext into plaintext and back:
-OpenSSL here, through two memory BIOs, instead of the engine's own sessions.
+OpenSSL here, through memory BIOs, instead of the engine's own sessions. Its records are moved
+natively (`crates/binding/src/ssl_driver.rs`); what is here happens once for a connection, or when
+somebody asks.
 """
 
 from __future__ import annotations
@@ -9,101 +11,48 @@ from __future__ import annotations
 import contextlib
 import ssl
 import sys
-from typing import Any
+from typing import Any, Self
 
 from ._client_hello import ClientHello
-from ._core import server_end_point
+from ._core import SSLPump, server_end_point
 
 _BINDINGS = ("tls-exporter", "tls-server-end-point", *ssl.CHANNEL_BINDING_TYPES)
 
-Pumped = tuple[bytes, bytes, bool, bool, BaseException | None]
-"""Plaintext, ciphertext to send, whether established, whether the peer said goodbye, what broke."""
-
 _WAY_OUT = "give TLSOptions as 'tls' for that: {'cert': ...} instead of an ssl.SSLContext"
 
-_READ_SIZE = 16 * 1024
-"""A record has no more, and OpenSSL gives no more than one at once: memory for more would be
-allocated for each read and given back."""
 
-
-class SSLDriver:
+class SSLDriver(SSLPump):
     """One side of one TLS connection."""
 
-    def __init__(
-        self,
+    __slots__ = ("_context", "_hello", "_server_name")
+
+    _context: ssl.SSLContext
+    _hello: ClientHello | None
+    _server_name: str | None
+
+    def __new__(
+        cls,
         context: ssl.SSLContext,
         server_side: bool,
         server_name: str | None,
-        initial: bytes = b"",
-    ) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._incoming.write(initial)
-        self._established = False
+        bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO],
+        initial: bytes,
+    ) -> Self:
+        """Makes what OpenSSL needs of it; `initial` is ciphertext that has arrived."""
+        name = None if server_side else server_name
+        ssl_object = context.wrap_bio(*bios, server_side=server_side, server_hostname=name)
+        self = super().__new__(cls, ssl_object, *bios, initial)
         self._context = context
-        self._server_name: str | None = None if server_side else server_name
-        self._object = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_side,
-            server_hostname=self._server_name,
-        )
+        self._server_name = name
         self._hello = ClientHello() if server_side else None
-        self._look_for_name(initial)
+        self.hear(initial)
+        return self
 
-    def pump(self, ciphertext: bytes, plaintext: bytes, finish: bool) -> Pumped:
-        """Takes what came from the peer and what is to be sent; returns what came of it."""
-        opened: list[bytes] = []
-        peer_closed = False
-        error: BaseException | None = None
-        if ciphertext:
-            self._incoming.write(ciphertext)
-        try:
-            if not self._established:
-                self._look_for_name(ciphertext)
-                self._object.do_handshake()
-                self._established = True
-            if plaintext:
-                self._object.write(plaintext)
-            if self._incoming.pending or self._object.pending():
-                peer_closed = self._read_into(opened)
-        except ssl.SSLWantReadError:
-            # The rest of a record is still on its way.
-            pass
-        except (ssl.SSLError, ValueError, OSError) as reason:
-            error = reason
-        if finish and error is None:
-            self._say_goodbye()
-        plain = opened[0] if len(opened) == 1 else b"".join(opened)
-        sealed = self._outgoing.read() if self._outgoing.pending else b""
-        return plain, sealed, self._established, peer_closed, error
-
-    def _look_for_name(self, ciphertext: bytes) -> None:
+    def hear(self, ciphertext: bytes, /) -> None:
         """Puts down the name that a client asks for: only its first message has it."""
         if self._hello is not None and self._hello.feed(ciphertext):
             self._server_name = self._hello.server_name
             self._hello = None
-
-    def _read_into(self, opened: list[bytes]) -> bool:
-        """Opens what has come; whether the peer said goodbye."""
-        # To ask once more where nothing is left would cost an exception for each message.
-        while self._incoming.pending or self._object.pending():
-            try:
-                piece = self._object.read(_READ_SIZE)
-            except ssl.SSLZeroReturnError:
-                return True
-            if not piece:
-                # This, too, is the peer's close_notify.
-                return True
-            opened.append(piece)
-        return False
-
-    def _say_goodbye(self) -> None:
-        try:
-            # Sends close_notify; then it would like to wait for the peer's, which is not its turn.
-            self._object.unwrap()
-        except ssl.SSLError:
-            return
 
     # What there is to know
 
@@ -114,45 +63,45 @@ class SSLDriver:
 
     def is_authorized(self) -> bool:
         """Whether the peer has shown a certificate and it was verified."""
-        verifies = self._object.context.verify_mode is not ssl.CERT_NONE
-        return self._established and verifies and self._object.getpeercert(True) is not None
+        verifies = self.ssl_object.context.verify_mode is not ssl.CERT_NONE
+        return self.established and verifies and self.ssl_object.getpeercert(True) is not None
 
     def alpn_protocol(self) -> str | bool | None:
         """The protocol agreed on, False if none, None before."""
-        if not self._established:
+        if not self.established:
             return None
-        return self._object.selected_alpn_protocol() or False
+        return self.ssl_object.selected_alpn_protocol() or False
 
     def cipher(self) -> dict[str, str] | None:
         """OpenSSL's name, and the version that it was defined in."""
-        found = self._object.cipher()
+        found = self.ssl_object.cipher()
         if found is None:
             return None
         return {"name": found[0], "standard_name": found[0], "version": found[1]}
 
     def version(self) -> str | None:
         """The protocol's version."""
-        return self._object.version()
+        return self.ssl_object.version()
 
     def peer_chain(self) -> list[bytes]:
         """The peer's certificate (DER), if it has shown one; from Python 3.13 on its chain, too."""
-        der = self._object.getpeercert(True) if self._established else None
+        der = self.ssl_object.getpeercert(True) if self.established else None
         if der is None:
             return []
         if sys.version_info >= (3, 13):
-            return self._object.get_unverified_chain()
+            return self.ssl_object.get_unverified_chain()
         return [der]
 
     def own_chain(self) -> list[bytes]:
         """The certificate (DER) that a server shows; of a client's the ssl module tells nothing."""
-        if not self._established or not self._object.server_side:
+        if not self.established or not self.ssl_object.server_side:
             return []
         shown = certificate_for(self._context, self._server_name)
         return [] if shown is None else [shown]
 
     def is_session_reused(self) -> bool:
         """Whether an earlier session was resumed."""
-        return bool(self._object.session_reused)
+        return bool(self.ssl_object.session_reused)
 
     def server_name(self) -> str | None:
         """The name that a client asks for."""
@@ -166,20 +115,20 @@ class SSLDriver:
         """
         if kind not in _BINDINGS:
             raise ValueError(f"kind must be one of {', '.join(_BINDINGS)}, got {kind!r}")
-        if not self._established:
+        if not self.established:
             return None
         if kind == "tls-exporter":
             raise NotImplementedError(f"the ssl module has no channel binding {kind!r}; {_WAY_OUT}")
         if kind == "tls-server-end-point":
             return server_end_point(self._server_certificate())
-        binding: bytes | None = self._object.get_channel_binding(kind)
+        binding: bytes | None = self.ssl_object.get_channel_binding(kind)
         return binding
 
     def _server_certificate(self) -> bytes:
         shown = (
             certificate_for(self._context, self._server_name)
-            if self._object.server_side
-            else self._object.getpeercert(True)
+            if self.ssl_object.server_side
+            else self.ssl_object.getpeercert(True)
         )
         if shown is None:
             raise NotImplementedError(

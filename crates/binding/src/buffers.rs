@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
@@ -168,24 +169,26 @@ impl Drop for Draft<'_> {
 
 /// The memory that is read into, which Python gets to see for the time of one call.
 pub struct ReadBuffer {
-    /// `size` bytes; none while they are lent.
+    /// `size` bytes; none while they are lent, or before they are needed.
     memory: Vec<u8>,
     size: usize,
-    /// Who lent it last and can do so again.
-    loan: Option<Py<Loan>>,
+    lender: Lender,
 }
 
 impl ReadBuffer {
     pub fn new(size: usize) -> Self {
         Self {
-            memory: vec![0; size],
+            memory: Vec::new(),
             size,
-            loan: None,
+            lender: Lender::default(),
         }
     }
 
     #[inline]
     pub fn memory(&mut self) -> &mut [u8] {
+        if self.memory.is_empty() {
+            self.memory = vec![0; self.size];
+        }
         &mut self.memory
     }
 
@@ -194,38 +197,104 @@ impl ReadBuffer {
         &self.memory[..len]
     }
 
+    /// What there is from `start` on, and at least so much.
+    pub fn room(&mut self, start: usize, least: usize) -> Range<usize> {
+        if self.memory().len() < start + least {
+            self.memory.resize(start + least + self.size, 0);
+        }
+        start..self.memory.len()
+    }
+
+    /// Somebody has views of what was lent last, and it is theirs now.
+    pub fn is_kept(&self) -> bool {
+        self.memory.is_empty()
+    }
+
     /// Calls with a memoryview of the first `len` bytes, which is released when the call returns.
-    ///
-    /// A slice that was kept would still point into the memory: it stays with the slice then, and
-    /// other memory takes its place.
     pub fn lend<'py, R>(
         &mut self,
         py: Python<'py>,
         len: usize,
         call: impl FnOnce(&Bound<'py, PyMemoryView>) -> PyResult<R>,
     ) -> PyResult<R> {
+        self.lend_raw(py, &Part::to_read(0..len), |loan| {
+            let view = PyMemoryView::from(loan)?;
+            let outcome = call(&view);
+            match view.call_method0(intern!(py, "release")) {
+                // A view of it is alive; that is for the lender to deal with.
+                Err(error) if !error.is_instance_of::<PyBufferError>(py) => Err(error),
+                _ => outcome,
+            }
+        })
+    }
+
+    /// Calls with an object that offers a part of it to whoever takes buffers.
+    #[inline]
+    pub fn lend_raw<'py, R>(
+        &mut self,
+        py: Python<'py>,
+        part: &Part,
+        call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        self.lender.lend(py, &mut self.memory, part, call)
+    }
+}
+
+/// Which bytes are lent, and what for.
+pub struct Part {
+    range: Range<usize>,
+    writable: bool,
+}
+
+impl Part {
+    pub fn to_read(range: Range<usize>) -> Self {
+        Self {
+            range,
+            writable: false,
+        }
+    }
+
+    pub fn to_fill(range: Range<usize>) -> Self {
+        Self {
+            range,
+            writable: true,
+        }
+    }
+}
+
+/// Lends memory to Python for the time of one call, again and again.
+#[derive(Default)]
+pub struct Lender {
+    /// What it lent last, if that can be used again.
+    loan: Option<Py<Loan>>,
+}
+
+impl Lender {
+    /// Calls with an object that offers a part of `memory`.
+    ///
+    /// A view that was kept would still point into the memory: it stays with the view then, and
+    /// `memory` is empty.
+    pub fn lend<'py, R>(
+        &mut self,
+        py: Python<'py>,
+        memory: &mut Vec<u8>,
+        part: &Part,
+        call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+    ) -> PyResult<R> {
         let loan = match self.loan.take() {
             Some(loan) => loan.into_bound(py),
             None => Bound::new(py, Loan::default())?,
         };
-        let memory = mem::take(&mut self.memory);
-        loan.get().0.with(py, |lent| {
-            lent.memory = memory;
-            lent.len = len;
+        let lent = mem::take(memory);
+        loan.get().0.with(py, |all| {
+            all.part = part.range.start.min(lent.len())..part.range.end.min(lent.len());
+            all.writable = part.writable;
+            all.memory = lent;
         });
-        let outcome = PyMemoryView::from(loan.as_any()).and_then(|view| {
-            let outcome = call(&view);
-            match view.call_method0(intern!(py, "release")) {
-                // A view of it is alive; that is looked at below.
-                Err(error) if !error.is_instance_of::<PyBufferError>(py) => Err(error),
-                _ => outcome,
-            }
-        });
-        if let Some(memory) = loan.get().0.with(py, Lent::take) {
-            self.memory = memory;
+        let outcome = call(loan.as_any());
+        if let Some(back) = loan.get().0.with(py, Lent::take) {
+            *memory = back;
             self.loan = Some(loan.unbind());
-        } else {
-            self.memory = vec![0; self.size];
         }
         outcome
     }
@@ -240,13 +309,14 @@ pub struct Loan(Guarded<Lent>);
 #[derive(Default)]
 struct Lent {
     memory: Vec<u8>,
-    len: usize,
+    part: Range<usize>,
+    writable: bool,
     views: usize,
 }
 
 impl Lent {
     fn take(&mut self) -> Option<Vec<u8>> {
-        self.len = 0;
+        self.part = 0..0;
         (self.views == 0).then(|| mem::take(&mut self.memory))
     }
 }
@@ -261,7 +331,10 @@ impl Loan {
     ) -> PyResult<()> {
         let py = this.py();
         let lent = &this.get().0;
-        let (pointer, len) = lent.with(py, |lent| (lent.memory.as_mut_ptr(), lent.len));
+        let (pointer, len, writable) = lent.with(py, |lent| {
+            let part = lent.memory.get_mut(lent.part.clone()).unwrap_or_default();
+            (part.as_mut_ptr(), part.len(), lent.writable)
+        });
         if len == 0 {
             // SAFETY: `view` is the caller's to fill in; without an object it counts as failed.
             unsafe { (*view).obj = ptr::null_mut() };
@@ -269,11 +342,12 @@ impl Loan {
                 "received bytes are lent for the time of the call only",
             ));
         }
-        let len = isize::try_from(len).unwrap_or(0);
+        let (len, read_only) = (isize::try_from(len).unwrap_or(0), (!writable).into());
         // SAFETY: `view` is the caller's to fill in; the memory holds `len` bytes and stays where
         // it is until the last view is released, because `take` leaves it here till then.
         let result = unsafe {
-            ffi::PyBuffer_FillInfo(view, this.as_ptr(), pointer.cast::<c_void>(), len, 1, flags)
+            let (owner, memory) = (this.as_ptr(), pointer.cast::<c_void>());
+            ffi::PyBuffer_FillInfo(view, owner, memory, len, read_only, flags)
         };
         if result != 0 {
             return Err(PyErr::fetch(py));

@@ -13,6 +13,7 @@ use crate::cell::{Guarded, ThreadBound};
 use crate::errors;
 use crate::host::Host;
 use crate::settings::LastSettings;
+use crate::ssl_driver::Bios;
 use crate::work::Work;
 
 /// A member and its owner. The reference is strong: what is open stays alive.
@@ -28,6 +29,7 @@ pub struct Engine {
     owners: Guarded<Vec<Option<Owned>>>,
     /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
     pub work: Guarded<Option<Box<Work>>>,
+    pub bios: Bios,
     /// A `KeyboardInterrupt` or `SystemExit` on its way out of the loop.
     fatal: Guarded<Option<PyErr>>,
     pub ended: Guarded<bool>,
@@ -129,6 +131,7 @@ impl Engine {
             settings: LastSettings::default(),
             owners: Guarded::new(Vec::new()),
             work: Guarded::new(Some(Box::default())),
+            bios: Bios::default(),
             fatal: Guarded::new(None),
             ended: Guarded::new(false),
             debugged: Guarded::new(false),

@@ -19,6 +19,7 @@ mod pem;
 mod scheduler;
 mod settings;
 mod socket;
+mod ssl_driver;
 mod stage;
 mod tls;
 mod transport;
@@ -45,6 +46,8 @@ mod _core {
     use crate::scheduler::{Handle, ReadyQueue, Scheduler, TimerHandle};
     #[pymodule_export]
     use crate::socket::{Cork, Socket};
+    #[pymodule_export]
+    use crate::ssl_driver::SslPump;
     #[pymodule_export]
     use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
     #[pymodule_export]

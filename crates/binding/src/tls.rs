@@ -14,6 +14,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
+use crate::ssl_driver::{Bios, SslPump};
+
 /// How to speak TLS, checked and ready for any number of connections.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct TlsConfig {
@@ -191,15 +193,14 @@ impl Start {
     }
 
     /// The engine's driver, and the foreign one if that is who drives.
-    pub fn driver(&self, py: Python<'_>) -> PyResult<(Driver, Option<Py<PyAny>>)> {
+    pub fn driver(&self, py: Python<'_>, bios: &Bios) -> PyResult<(Driver, Option<Py<SslPump>>)> {
         let session = match &self.way {
             Way::Native(config) if self.server_side => Session::server(config),
             Way::Native(config) => Session::client(config, &self.name, self.ticket.as_ref()),
             Way::Context(context) => {
                 let name = Some(self.name.as_str());
                 let name = name.filter(|name| !(self.server_side || name.is_empty()));
-                let initial = PyBytes::new(py, &self.initial);
-                let driver = new_driver(py, (context, self.server_side, name, initial))?;
+                let driver = new_driver(py, bios, context, self.server_side, name, &self.initial)?;
                 return Ok((Driver::Foreign, Some(driver)));
             }
         };
@@ -209,17 +210,30 @@ impl Start {
 }
 
 /// The foreign driver of a connection that a listener with these settings has accepted.
-pub fn server_driver(py: Python<'_>, settings: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+pub fn server_driver(
+    py: Python<'_>,
+    bios: &Bios,
+    settings: &Bound<'_, PyAny>,
+) -> PyResult<Option<Py<SslPump>>> {
     match Way::of(settings)? {
         Way::Native(_) => Ok(None),
-        Way::Context(context) => new_driver(py, (context, true, py.None())).map(Some),
+        Way::Context(context) => new_driver(py, bios, &context, true, None, &[]).map(Some),
     }
 }
 
-fn new_driver<'py>(py: Python<'py>, arguments: impl PyCallArgs<'py>) -> PyResult<Py<PyAny>> {
+fn new_driver(
+    py: Python<'_>,
+    bios: &Bios,
+    context: &Py<PyAny>,
+    server_side: bool,
+    name: Option<&str>,
+    initial: &[u8],
+) -> PyResult<Py<SslPump>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CLASS.import(py, "mantou._ssl_driver", "SSLDriver")?;
-    class.call1(arguments).map(Bound::unbind)
+    let initial = PyBytes::new(py, initial);
+    let driver = class.call1((context, server_side, name, bios.get(py)?, initial))?;
+    Ok(driver.cast_into::<SslPump>()?.unbind())
 }
 
 // Errors

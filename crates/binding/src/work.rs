@@ -2,7 +2,7 @@
 
 use mantou_engine::Events;
 
-use crate::buffers::ReadBuffer;
+use crate::buffers::{Lender, ReadBuffer};
 
 /// Bytes per read.
 pub const BUFFER_SIZE: usize = 512 * 1024;
@@ -13,6 +13,9 @@ pub struct Work {
     /// The first event that is not handled yet.
     pub next: usize,
     pub buffer: ReadBuffer,
+    /// Ciphertext for drivers that are not the engine's, while `buffer` takes what they make of it.
+    pub ciphertext: ReadBuffer,
+    pub lender: Lender,
     /// Bytes that the last read brought; the next is likely to bring about as many.
     pub last_read: usize,
     /// The last question for events came back empty.
@@ -25,6 +28,8 @@ impl Default for Work {
             events: Events::default(),
             next: 0,
             buffer: ReadBuffer::new(BUFFER_SIZE),
+            ciphertext: ReadBuffer::new(BUFFER_SIZE),
+            lender: Lender::default(),
             last_read: 0,
             was_idle: false,
         }

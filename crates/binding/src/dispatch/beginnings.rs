@@ -65,7 +65,7 @@ pub(super) fn accepted(
     from.add_connection(py);
     engine.get().set_owner(py, token, &socket);
     if let Some(settings) = from.tls(py) {
-        match tls::server_driver(py, settings.bind(py)) {
+        match tls::server_driver(py, &engine.get().bios, settings.bind(py)) {
             Ok(driver) => socket.get().set_driver(py, driver),
             Err(error) => return refuse(engine, &socket, token, &error),
         }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use mantou_engine::{Event, Notice, Ready, Target, Token};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::beginnings::{accept, opened};
 use super::calls::call;
 use super::endings::{on_closed, on_idle, on_lost};
-use super::reading::{pump, read};
+use super::pumping::pump;
+use super::reading::read;
 use crate::attempt::Attempt;
 use crate::cell::has_company;
 use crate::engine::Engine;
@@ -47,7 +47,7 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
         }
         if let Some((Target::Member(token), ready)) = event {
             on_member(engine, work, token, ready)?;
-            core.with(mantou_engine::Engine::sync_dirty)?;
+            conclude_event(engine, work)?;
             let elapsed = start.elapsed();
             if elapsed > offer {
                 if elapsed > SLICE {
@@ -62,6 +62,19 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     }
     let count = core.with(|core| core.notices())?;
     handle_notices(engine, work, count)
+}
+
+/// Sends what handlers have written, and tells the kernel what changed.
+#[inline]
+fn conclude_event(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
+    let next_pump = |core: &mut mantou_engine::Engine| {
+        core.sync_dirty();
+        core.take_pump()
+    };
+    while let Some(token) = engine.get().core.with(next_pump)? {
+        on_pump(engine, work, token)?;
+    }
+    Ok(())
 }
 
 fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> PyResult<()> {
@@ -82,17 +95,7 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
                 }
             }
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
-            Some(Notice::Pump(token)) => {
-                if let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) {
-                    let nothing = PyBytes::new(engine.py(), b"");
-                    pump(engine, work, &socket, token, &nothing)?;
-                    // The kernel tells of what has come; of what was opened nobody else does.
-                    let core = &engine.get().core;
-                    if core.with(|core| core.has_unread(token))? {
-                        read(engine, work, &socket, token)?;
-                    }
-                }
-            }
+            Some(Notice::Pump(token)) => on_pump(engine, work, token)?,
             Some(Notice::Unread(token)) => {
                 if let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) {
                     if socket.get().is_new(engine.py()) {
@@ -103,6 +106,19 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
             }
             None => break,
         }
+    }
+    Ok(())
+}
+
+/// The driver of its TLS has something to seal.
+fn on_pump(engine: &Bound<'_, Engine>, work: &mut Work, token: Token) -> PyResult<()> {
+    let Some(socket) = engine.get().owner::<Socket>(engine.py(), token) else {
+        return Ok(());
+    };
+    pump(engine, work, &socket, token, 0)?;
+    // The kernel tells of what has come; of what was opened nobody else does.
+    if engine.get().core.with(|core| core.has_unread(token))? {
+        read(engine, work, &socket, token)?;
     }
     Ok(())
 }

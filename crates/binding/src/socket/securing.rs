@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use super::waiters::Goal;
 use super::{Phase, Socket};
 use crate::handlers::Handlers;
+use crate::ssl_driver::SslPump;
 use crate::tls::Start;
 
 impl Socket {
@@ -26,18 +27,22 @@ impl Socket {
 
     /// Keeps how TLS begins until it has begun, and returns the engine's part of it.
     pub fn begin_with(&self, py: Python<'_>, start: Start) -> PyResult<core::Driver> {
-        let (driver, foreign) = start.driver(py)?;
+        let (driver, foreign) = start.driver(py, &self.engine.get().bios)?;
         self.tls_start.replace(py, Some(Box::new(start)));
         self.set_driver(py, foreign);
         Ok(driver)
     }
 
-    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
+    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<SslPump>>) {
         drop(self.driver.replace(py, driver));
     }
 
-    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<SslPump>> {
         self.driver.cloned(py)
+    }
+
+    pub fn has_driver(&self, py: Python<'_>) -> bool {
+        self.driver.with(py, |driver| driver.is_some())
     }
 
     pub fn set_driver_error(&self, py: Python<'_>, error: Py<PyAny>) {

@@ -9,6 +9,7 @@ use pyo3::types::PyTuple;
 use super::Transport;
 use crate::dispatch;
 use crate::socket::Socket;
+use crate::ssl_driver::SslPump;
 use crate::tls::Start;
 
 type Names<'py> = (Option<Bound<'py, PyTuple>>, Option<Bound<'py, PyTuple>>);
@@ -98,7 +99,7 @@ impl Transport {
 
     /// Who drives TLS, if it is not the engine.
     #[getter]
-    fn _driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    fn _driver(&self, py: Python<'_>) -> Option<Py<SslPump>> {
         self.socket.get().driver(py)
     }
 

@@ -107,7 +107,7 @@ impl Engine {
                 self.close(token, false, CloseReason::Io(error));
                 Read::Nothing
             }
-            Received::Ciphertext(n) => Read::Ciphertext(n),
+            Received::Ciphertext { n, more } => Read::Ciphertext { n, more },
             Received::Established => self.on_established(token),
             Received::Broken(error) => self.on_broken(token, error),
         }

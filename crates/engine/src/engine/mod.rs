@@ -51,6 +51,8 @@ enum Phase {
     /// Whatever else the driver runs, which may take its time. What it writes is still gathered.
     Callbacks,
 }
+/// So much plaintext is sealed right behind the event that brought it, less at the end of the turn.
+const SEALED_AT_ONCE: usize = 4 * 1024;
 
 /// What an event is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,8 +82,11 @@ pub enum Read {
     /// The TLS handshake is done; there may be more to read behind it.
     Established,
     /// So many bytes at the front of the buffer for the owner's driver of TLS, to be followed by
-    /// `pumped`.
-    Ciphertext(usize),
+    /// `pumped`; with `more`, there may be more behind them.
+    Ciphertext {
+        n: usize,
+        more: bool,
+    },
     /// An established TLS session broke. The owner is to close the connection.
     Broken(TlsError),
 }
@@ -210,6 +215,21 @@ impl Engine {
                 self.sync(token);
             }
         }
+    }
+
+    /// Takes the notice that came last, if it is of a pump with much to seal: that is best done
+    /// before others have gathered as much. Little costs the peers less if it leaves together.
+    #[inline]
+    pub fn take_pump(&mut self) -> Option<Token> {
+        let Some(&Notice::Pump(token)) = self.notices.back() else {
+            return None;
+        };
+        let secure = self.stream_mut(token).and_then(Stream::secure)?;
+        if secure.gathered() < SEALED_AT_ONCE {
+            return None;
+        }
+        self.notices.pop_back();
+        Some(token)
     }
 
     pub fn take_notice(&mut self) -> Option<Notice> {

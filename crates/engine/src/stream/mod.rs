@@ -69,8 +69,11 @@ pub enum Received {
     Failed(io::Error),
     /// The TLS handshake is done.
     Established,
-    /// So many bytes for a foreign driver of TLS.
-    Ciphertext(usize),
+    /// So many bytes for a foreign driver of TLS; with `more`, there may be more behind them.
+    Ciphertext {
+        n: usize,
+        more: bool,
+    },
     /// The TLS session cannot go on.
     Broken(TlsError),
 }

@@ -79,7 +79,7 @@ impl Stream {
         } else {
             let mut sent = 0;
             if self.queue.is_empty() && pieces.iter().any(|piece| !piece.is_empty()) {
-                sent = self.send_pieces(pieces);
+                sent = self.send_together(pieces);
             }
             if self.broken.is_none() {
                 self.queue_behind(pieces, sent);
@@ -99,17 +99,15 @@ impl Stream {
             && self.can_write()
     }
 
-    fn send_pieces(&mut self, pieces: &[&[u8]]) -> usize {
+    fn send_together(&mut self, pieces: &[&[u8]]) -> usize {
         if let [only] = pieces {
             return self.send(only);
         }
-        let Some(fd) = &self.fd else { return 0 };
         let mut slices = [IoSlice::new(&[]); VECTORS];
         for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece);
         }
-        let result = net::send_vectored(fd.as_fd(), &slices[..pieces.len().min(VECTORS)]);
-        self.sent_some(result)
+        self.send_pieces(&slices[..pieces.len().min(VECTORS)])
     }
 
     /// Queues what follows the first `sent` bytes.
@@ -258,12 +256,15 @@ impl Stream {
     }
 
     pub(super) fn send(&mut self, data: &[u8]) -> usize {
-        let Some(fd) = &self.fd else { return 0 };
-        let result = net::send(fd.as_fd(), data);
-        self.sent_some(result)
+        self.send_pieces(&[IoSlice::new(data)])
     }
 
-    fn sent_some(&mut self, result: io::Result<usize>) -> usize {
+    pub(super) fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> usize {
+        let Some(fd) = &self.fd else { return 0 };
+        let result = match pieces {
+            [only] => net::send(fd.as_fd(), only),
+            several => net::send_vectored(fd.as_fd(), several),
+        };
         match result {
             Ok(n) => {
                 self.sent += n as u64;

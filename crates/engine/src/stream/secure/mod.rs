@@ -1,5 +1,7 @@
 //! The TLS side of a connection: what is not sealed yet, what is not delivered yet.
 
+use std::io::IoSlice;
+
 use super::{CORK_SIZE, Received};
 use crate::buffer::SendQueue;
 use crate::engine::Facts;
@@ -40,11 +42,15 @@ pub enum Driver {
 }
 
 /// What a foreign driver made of what it was given.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Default, Debug)]
 pub struct Pumped<'a> {
     pub plaintext: &'a [u8],
-    pub output: &'a [u8],
+    /// What is to be sent, in pieces.
+    pub output: &'a [IoSlice<'a>],
     pub established: bool,
+    /// Something that it was to seal has to wait until the peer has sent more.
+    pub stalled: bool,
     pub peer_closed: bool,
     pub broken: bool,
 }
@@ -76,6 +82,8 @@ pub struct Secure {
     wants_pump: bool,
     /// It was told so and has not come yet.
     asked: bool,
+    /// It cannot seal what it was given before the peer has sent more.
+    stalled: bool,
     /// It is to say goodbye.
     wants_notify: bool,
     /// Our `close_notify` is on its way.
@@ -108,6 +116,7 @@ impl Secure {
             news: false,
             wants_pump: false,
             asked: false,
+            stalled: false,
             wants_notify: false,
             notified: false,
             dead: false,
@@ -183,6 +192,7 @@ impl Secure {
         if keeps_plaintext {
             self.unread.extend_from_slice(pumped.plaintext);
         }
+        self.stalled = pumped.stalled;
         if pumped.established && !self.established {
             self.established = true;
             self.news = true;
@@ -220,7 +230,8 @@ impl Secure {
     }
 
     pub fn wants_flush(&self) -> bool {
-        self.established && !self.dead && !self.gathered.is_empty() && !self.asked
+        let due = self.established && !self.dead && !self.gathered.is_empty();
+        due && !self.asked && !self.stalled
     }
 
     pub fn start_clock(&mut self, deadline: Millis) {
@@ -337,7 +348,7 @@ impl Secure {
             return;
         }
         if let Driver::Foreign = self.driver {
-            self.wants_pump = true;
+            self.wants_pump |= !self.stalled;
             return;
         }
         let gathered = std::mem::take(&mut self.gathered);
@@ -363,7 +374,7 @@ impl Secure {
             return false;
         }
         if self.notified {
-            return true;
+            return !self.stalled;
         }
         match &mut self.driver {
             Driver::Native(session) => {

@@ -71,14 +71,19 @@ impl Stream {
         let at_once = wanted && !pumped.plaintext.is_empty() && secure.delivers_at_once();
         secure.pumped(pumped, !at_once);
         let output = pumped.output;
-        secure.note_queued(self.sent + (self.queue.len() + output.len()) as u64);
-        let sent = if self.queue.is_empty() && !output.is_empty() {
-            self.send(output)
+        let len: usize = output.iter().map(|piece| piece.len()).sum();
+        secure.note_queued(self.sent + (self.queue.len() + len) as u64);
+        let mut sent = if self.queue.is_empty() && len > 0 {
+            self.send_pieces(output)
         } else {
             0
         };
         if self.broken.is_none() {
-            self.queue.push(&output[sent..]);
+            for piece in output {
+                let gone = sent.min(piece.len());
+                self.queue.push(&piece[gone..]);
+                sent -= gone;
+            }
         }
         self.send_own();
         at_once
@@ -159,8 +164,9 @@ impl Stream {
             Err(error) => return Received::Failed(error),
         };
         self.active = true;
+        let more = n == target.len();
         if foreign {
-            return Received::Ciphertext(n);
+            return Received::Ciphertext { n, more };
         }
         secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext);
         let received = secure.deliver(&scratch.plaintext, buffer);

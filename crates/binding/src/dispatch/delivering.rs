@@ -1,0 +1,123 @@
+//! Delivering: what came in becomes what the `data` handler or the protocol gets.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes};
+
+use super::calls::{conclude, invoke, protocol_raised};
+use crate::buffers::{Draft, Room};
+use crate::engine::Engine;
+use crate::handlers::{BinaryType, Handlers};
+use crate::socket::Socket;
+use crate::stage::Stage;
+use crate::work::Work;
+
+/// Where it was read into.
+pub(super) enum Place<'py> {
+    Shared,
+    /// What is to become the bytes that the handler gets.
+    Draft(Draft<'py>),
+    /// The buffer of a `BufferedProtocol`.
+    Offered(Room),
+}
+
+/// Calls `data` with so many bytes of that place.
+#[inline]
+pub(super) fn on_data<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &mut Work,
+    place: Place<'py>,
+    socket: &Bound<'py, Socket>,
+    n: usize,
+) {
+    let py = socket.py();
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return;
+    };
+    let handlers = handlers.get();
+    let Some(handler) = handlers.of(Stage::Data) else {
+        return;
+    };
+    let handler = handler.bind(py);
+    let outcome = match handlers.binary_type {
+        BinaryType::Protocol => {
+            return to_protocol(engine, socket, handlers, received(py, work, place, n));
+        }
+        BinaryType::Buffered => {
+            // Its owner may change its size from now on.
+            drop(place);
+            return on_filled(engine, socket, handlers, n);
+        }
+        BinaryType::Bytes => received(py, work, place, n)
+            .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
+        BinaryType::Bytearray => {
+            let bytes = PyByteArray::new(py, work.buffer.filled(n));
+            invoke(engine, socket, Stage::Data, handler, (socket, bytes))
+        }
+        BinaryType::Memoryview => {
+            // An async handler takes its first step while the view is there, too.
+            let lent = work.buffer.lend(py, n, |view| {
+                let outcome = invoke(engine, socket, Stage::Data, handler, (socket, view));
+                conclude(engine, socket, Stage::Data, outcome);
+                Ok(())
+            });
+            match lent {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            }
+        }
+    };
+    conclude(engine, socket, Stage::Data, outcome);
+}
+
+/// An asyncio protocol gets what was received. What it returns means nothing.
+#[inline]
+fn to_protocol<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    bytes: PyResult<Bound<'py, PyBytes>>,
+) {
+    let (Some(handler), Some(transport)) = (handlers.of(Stage::Data), handlers.transport()) else {
+        return;
+    };
+    let handler = handler.bind(socket.py());
+    let outcome = bytes.and_then(|it| invoke(engine, socket, Stage::Data, handler, (it,)));
+    if let Err(error) = outcome {
+        protocol_raised(engine, transport.bind(socket.py()), "data_received", &error);
+    }
+}
+
+/// So many bytes were received into the buffer of a `BufferedProtocol`.
+fn on_filled<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    n: usize,
+) {
+    let (Some(updated), Some(transport)) = (handlers.updated(), handlers.transport()) else {
+        return;
+    };
+    let updated = updated.bind(socket.py());
+    if let Err(error) = invoke(engine, socket, Stage::Data, updated, (n,)) {
+        protocol_raised(
+            engine,
+            transport.bind(socket.py()),
+            "buffer_updated",
+            &error,
+        );
+    }
+}
+
+/// What a read brought, as bytes.
+#[inline]
+fn received<'py>(
+    py: Python<'py>,
+    work: &Work,
+    place: Place<'py>,
+    n: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    match place {
+        Place::Draft(draft) => draft.finish(n),
+        _ => Ok(PyBytes::new(py, work.buffer.filled(n))),
+    }
+}

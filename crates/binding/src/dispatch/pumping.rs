@@ -1,0 +1,61 @@
+//! TLS that an `ssl.SSLContext` drives: what its records become, and when they are delivered.
+
+use std::io::IoSlice;
+use std::mem;
+
+use mantou_engine::{Pumped, Token};
+use pyo3::prelude::*;
+
+use super::delivering::{Place, on_data};
+use crate::engine::Engine;
+use crate::socket::Socket;
+use crate::ssl_driver::SslPump;
+use crate::work::Work;
+
+/// Has the socket's driver open so many bytes that were read, and seal what waits to be sent. What
+/// it opened is delivered, if its turn has come.
+pub(super) fn pump(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    received: usize,
+) -> PyResult<()> {
+    if received > 0 {
+        mem::swap(&mut work.buffer, &mut work.ciphertext);
+    }
+    let py = engine.py();
+    let Some(driver) = socket.get().driver(py) else {
+        return Ok(());
+    };
+    let driver = driver.bind(py);
+    let core = &engine.get().core;
+    let outgoing = core.with(|core| core.take_outgoing(token))?;
+    let outcome = SslPump::drive(driver, work, received, outgoing);
+    let broken = outcome.error.is_some();
+    if let Some(error) = outcome.error {
+        socket
+            .get()
+            .set_driver_error(py, error.into_value(py).into_any());
+    }
+    let pieces = outcome.sealed.iter();
+    let output: Vec<_> = pieces.map(|piece| IoSlice::new(piece.as_bytes())).collect();
+    let pumped = Pumped {
+        plaintext: work.buffer.filled(outcome.opened),
+        output: &output,
+        established: outcome.established,
+        stalled: outcome.stalled,
+        peer_closed: outcome.peer_closed,
+        broken,
+    };
+    if core.with(|core| core.pumped(token, &pumped))? {
+        if socket.get().reads_into(py) {
+            // It goes into the protocol's buffers, in as many pieces as it takes.
+            let opened = work.buffer.filled(outcome.opened);
+            core.with(|core| core.put_back(token, opened))?;
+        } else {
+            on_data(engine, work, Place::Shared, socket, outcome.opened);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,451 @@
+//! TLS by an `ssl.SSLContext`: records go through OpenSSL by the `ssl` module's own objects.
+//!
+//! OpenSSL itself could be called with the `SSL*` that they hold, or with one made here. The first
+//! lies in a struct private to `_ssl`, and the second would not have what was set up
+//! on the context, callbacks above all. Their methods take buffers, so all that they cost is a call.
+//!
+//! All connections of an engine share one pair of `ssl.MemoryBIO`s. They are empty before and after
+//! each call: what OpenSSL cannot use yet waits here, and what it has written is taken at once.
+
+use std::ops::Range;
+
+use mantou_engine::Outgoing;
+use mantou_engine::tls::Framing;
+use pyo3::exceptions::PyBufferError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyMemoryView, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::buffers::{Lender, Part, ReadBuffer};
+use crate::cell::Guarded;
+use crate::work::Work;
+
+/// Ciphertext that OpenSSL gets at once: a `MemoryBIO` keeps memory for the most that it ever held,
+/// and a record has hardly more.
+const PIECE: usize = 17 * 1024;
+/// Plaintext of a full record.
+const FULL_RECORD: usize = 16 * 1024;
+
+/// The two `ssl.MemoryBIO`s of an engine.
+pub struct Bios(PyOnceLock<(Py<PyAny>, Py<PyAny>)>);
+
+impl Default for Bios {
+    fn default() -> Self {
+        Self(PyOnceLock::new())
+    }
+}
+
+impl Bios {
+    /// The one that OpenSSL reads from, and the one that it writes to.
+    pub fn get(&self, py: Python<'_>) -> PyResult<&(Py<PyAny>, Py<PyAny>)> {
+        self.0.get_or_try_init(py, || {
+            let class = py.import("ssl")?.getattr("MemoryBIO")?;
+            Ok((class.call0()?.unbind(), class.call0()?.unbind()))
+        })
+    }
+}
+
+/// Moves records through an `ssl.SSLObject` and its two `ssl.MemoryBIO`s.
+#[pyclass(frozen, subclass, module = "mantou._core", name = "SSLPump")]
+pub struct SslPump {
+    object: Py<PyAny>,
+    /// Who reads and writes for it: the C object inside, as long as nobody overrides that.
+    records: Py<PyAny>,
+    incoming: Py<PyAny>,
+    outgoing: Py<PyAny>,
+    progress: Guarded<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    established: bool,
+    /// Where records end in what the peer has sent since then.
+    framing: Framing,
+    /// Ciphertext that OpenSSL was not given: a part of a record, or what came before all else.
+    unfed: Vec<u8>,
+    /// Accepted and not sealed yet: only a renegotiation has it wait.
+    unsealed: Vec<u8>,
+    /// `close_notify` is to follow it.
+    finishing: bool,
+}
+
+/// What came of one call.
+#[derive(Default)]
+pub struct Driven<'py> {
+    /// Bytes of plaintext at the front of the turn's buffer.
+    pub opened: usize,
+    pub sealed: Vec<Bound<'py, PyBytes>>,
+    pub established: bool,
+    /// Something was not sealed: first the peer has to send more.
+    pub stalled: bool,
+    pub peer_closed: bool,
+    pub error: Option<PyErr>,
+}
+
+impl SslPump {
+    /// Opens so many bytes of the turn's ciphertext, and seals what is to be sent.
+    pub fn drive<'py>(
+        this: &Bound<'py, Self>,
+        work: &mut Work,
+        received: usize,
+        outgoing: Outgoing,
+    ) -> Driven<'py> {
+        let (py, pump) = (this.py(), this.get());
+        let mut driven = Driven::default();
+        let outcome = pump.run(this, work, received, outgoing, &mut driven);
+        if outcome.is_err() || driven.peer_closed {
+            driven.error = outcome.and(pump.give_up(py, &mut driven.sealed)).err();
+        }
+        (driven.established, driven.stalled) = pump.progress.with(py, |progress| {
+            (progress.established, !progress.unsealed.is_empty())
+        });
+        driven
+    }
+
+    fn run<'py>(
+        &self,
+        this: &Bound<'py, Self>,
+        work: &mut Work,
+        received: usize,
+        outgoing: Outgoing,
+        driven: &mut Driven<'py>,
+    ) -> PyResult<()> {
+        let py = this.py();
+        // Somebody may have had an `ssl_object` write behind our back.
+        take_all(py, &self.outgoing)?;
+        if self.accept(py, outgoing) {
+            self.seal(py, &mut work.lender, &mut driven.sealed)?;
+        }
+        let mut fed = 0;
+        let shakes_hands = !self.is_established(py);
+        if shakes_hands {
+            if received > 0 {
+                let ciphertext = PyBytes::new(py, work.ciphertext.filled(received));
+                this.call_method1(intern!(py, "hear"), (ciphertext,))?;
+            }
+            fed = self.shake_hands(py, work, received)?;
+        }
+        if fed < received {
+            self.open(py, work, fed, received, driven)?;
+        }
+        if received > 0 && self.progress.with(py, |it| !it.unsealed.is_empty()) {
+            self.seal(py, &mut work.lender, &mut driven.sealed)?;
+        }
+        if self.say_goodbye(py)? || received > 0 || shakes_hands {
+            // OpenSSL writes by itself then: handshakes, alerts, key updates.
+            driven.sealed.extend(take_all(py, &self.outgoing)?);
+        }
+        Ok(())
+    }
+
+    /// The session is over: takes its last words, and nothing that came is of use any more.
+    fn give_up<'py>(&self, py: Python<'py>, sealed: &mut Vec<Bound<'py, PyBytes>>) -> PyResult<()> {
+        sealed.extend(take_all(py, &self.outgoing)?);
+        take_all(py, &self.incoming)?;
+        Ok(())
+    }
+
+    /// Takes what is to be sealed. Whether that can be tried at once.
+    fn accept(&self, py: Python<'_>, outgoing: Outgoing) -> bool {
+        self.progress.with(py, |progress| {
+            progress.finishing |= outgoing.finish;
+            if progress.unsealed.is_empty() {
+                progress.unsealed = outgoing.plaintext;
+                return !progress.unsealed.is_empty();
+            }
+            progress.unsealed.extend_from_slice(&outgoing.plaintext);
+            false
+        })
+    }
+
+    fn is_established(&self, py: Python<'_>) -> bool {
+        self.progress.with(py, |progress| progress.established)
+    }
+
+    /// Goes on with the handshake. Returns how much of the ciphertext was for that.
+    fn shake_hands(&self, py: Python<'_>, work: &mut Work, received: usize) -> PyResult<usize> {
+        self.feed_unfed(py, &mut work.lender)?;
+        let mut fed = 0;
+        loop {
+            let piece = fed..received.min(fed + PIECE);
+            fed = piece.end;
+            self.feed(py, &mut work.ciphertext, piece)?;
+            // The public method: whoever has more to check overrides it.
+            match self.object.call_method0(py, intern!(py, "do_handshake")) {
+                Ok(_) => {
+                    self.progress
+                        .with(py, |progress| progress.established = true);
+                    // OpenSSL has not read one byte of the record behind it.
+                    let behind = take_all(py, &self.incoming)?;
+                    let behind = behind.map_or(0, |bytes| bytes.as_bytes().len());
+                    return Ok(fed.saturating_sub(behind));
+                }
+                Err(error) if error.is_instance(py, want_read(py)?) => {}
+                Err(error) => return Err(error),
+            }
+            if fed == received {
+                return Ok(fed);
+            }
+        }
+    }
+
+    /// Opens the records that have come whole, and keeps the rest.
+    fn open(
+        &self,
+        py: Python<'_>,
+        work: &mut Work,
+        mut fed: usize,
+        received: usize,
+        driven: &mut Driven<'_>,
+    ) -> PyResult<()> {
+        while fed < received && !driven.peer_closed {
+            let rest = &work.ciphertext.filled(received)[fed..];
+            let passed = self.progress.with(py, |progress| {
+                let passed = progress.framing.advance(rest, PIECE);
+                if passed.records == 0 {
+                    progress.unfed.extend_from_slice(&rest[..passed.len]);
+                }
+                passed
+            });
+            let piece = fed..fed + passed.len;
+            fed = piece.end;
+            if passed.records > 0 {
+                self.feed_unfed(py, &mut work.lender)?;
+                self.feed(py, &mut work.ciphertext, piece)?;
+                self.open_records(py, &mut work.buffer, driven, passed.records)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what OpenSSL was given: so many records. To ask it for one that is not there costs an
+    /// exception.
+    fn open_records(
+        &self,
+        py: Python<'_>,
+        buffer: &mut ReadBuffer,
+        driven: &mut Driven<'_>,
+        records: usize,
+    ) -> PyResult<()> {
+        loop {
+            let room = buffer.room(driven.opened, FULL_RECORD);
+            let outcome = buffer.lend_raw(py, &Part::to_fill(room.clone()), |place| {
+                let records = self.records.bind(py);
+                records.call_method1(intern!(py, "read"), (room.len(), self.show(place)?))
+            });
+            let n: usize = match outcome {
+                Ok(n) => n.extract()?,
+                Err(error) if error.is_instance(py, want_read(py)?) => return Ok(()),
+                Err(error) if error.is_instance(py, zero_return(py)?) => 0,
+                Err(error) => return Err(error),
+            };
+            if buffer.is_kept() {
+                // With everything that was opened before.
+                driven.opened = 0;
+                return Err(kept("read"));
+            }
+            driven.opened += n;
+            driven.peer_closed = n == 0;
+            // What a record holds comes at once. There may have been others before it.
+            if n == 0 || records == 1 || pending(py, &self.incoming)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is lent, in a form that Python can work with if it gets to see it.
+    fn show<'py>(&self, lent: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.records.is(&self.object) {
+            return Ok(PyMemoryView::from(lent)?.into_any());
+        }
+        Ok(lent.clone())
+    }
+
+    /// Gives OpenSSL a piece of the turn's ciphertext.
+    fn feed(
+        &self,
+        py: Python<'_>,
+        ciphertext: &mut ReadBuffer,
+        piece: Range<usize>,
+    ) -> PyResult<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let written = ciphertext.lend_raw(py, &Part::to_read(piece), |piece| {
+            let incoming = self.incoming.bind(py);
+            incoming.call_method1(intern!(py, "write"), (piece,))
+        });
+        written.map(drop)
+    }
+
+    /// The same with what had to wait.
+    fn feed_unfed(&self, py: Python<'_>, lender: &mut Lender) -> PyResult<()> {
+        let take = |progress: &mut Progress| std::mem::take(&mut progress.unfed);
+        let mut unfed = self.progress.with(py, take);
+        if unfed.is_empty() {
+            return Ok(());
+        }
+        let part = Part::to_read(0..unfed.len());
+        let written = lender.lend(py, &mut unfed, &part, |piece| {
+            let incoming = self.incoming.bind(py);
+            incoming.call_method1(intern!(py, "write"), (piece,))
+        });
+        written.map(drop)
+    }
+
+    fn seal<'py>(
+        &self,
+        py: Python<'py>,
+        lender: &mut Lender,
+        sealed: &mut Vec<Bound<'py, PyBytes>>,
+    ) -> PyResult<()> {
+        let take = |progress: &mut Progress| std::mem::take(&mut progress.unsealed);
+        let mut plaintext = self.progress.with(py, take);
+        let (len, mut done) = (plaintext.len(), 0);
+        while done < len {
+            let part = Part::to_read(done..len.min(done + FULL_RECORD));
+            let outcome = lender.lend(py, &mut plaintext, &part, |piece| {
+                let records = self.records.bind(py);
+                let n = records.call_method1(intern!(py, "write"), (self.show(piece)?,))?;
+                n.extract::<usize>()
+            });
+            if plaintext.is_empty() {
+                return Err(kept("write"));
+            }
+            match outcome {
+                Ok(n) => done += n,
+                Err(error) if error.is_instance(py, want_read(py)?) => break,
+                Err(error) => return Err(error),
+            }
+            sealed.extend(take_all(py, &self.outgoing)?);
+        }
+        if done < len {
+            plaintext.drain(..done);
+            self.progress.with(py, |it| it.unsealed = plaintext);
+        }
+        Ok(())
+    }
+
+    /// Sends `close_notify` behind everything that was accepted, if that is due.
+    fn say_goodbye(&self, py: Python<'_>) -> PyResult<bool> {
+        let due = self.progress.with(py, |progress| {
+            let due = progress.finishing && progress.unsealed.is_empty();
+            progress.finishing &= !due;
+            due
+        });
+        if !due {
+            return Ok(false);
+        }
+        match self.object.call_method0(py, intern!(py, "unwrap")) {
+            // It would like to wait for the peer's, which is not its turn.
+            Err(error) if error.is_instance(py, ssl_error(py)?) => Ok(true),
+            other => other.map(|_| true),
+        }
+    }
+}
+
+#[pymethods]
+impl SslPump {
+    #[new]
+    #[pyo3(signature = (object, incoming, outgoing, initial))]
+    fn new(
+        object: &Bound<'_, PyAny>,
+        incoming: Py<PyAny>,
+        outgoing: Py<PyAny>,
+        initial: Vec<u8>,
+    ) -> PyResult<Self> {
+        let progress = Progress {
+            unfed: initial,
+            ..Progress::default()
+        };
+        Ok(Self {
+            object: object.clone().unbind(),
+            records: inner(object)?.unbind(),
+            incoming,
+            outgoing,
+            progress: Guarded::new(progress),
+        })
+    }
+
+    /// The `ssl.SSLObject`.
+    #[getter]
+    fn ssl_object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.object.clone_ref(py)
+    }
+
+    /// Whether the handshake is done.
+    #[getter]
+    fn established(&self, py: Python<'_>) -> bool {
+        self.is_established(py)
+    }
+
+    /// Is told what comes while it is not.
+    #[pyo3(signature = (ciphertext, /))]
+    #[allow(clippy::unused_self)]
+    fn hear(&self, ciphertext: &Bound<'_, PyBytes>) {
+        _ = ciphertext;
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        visit.call(&self.records)?;
+        visit.call(&self.incoming)?;
+        visit.call(&self.outgoing)
+    }
+}
+
+/// The C object in an `ssl.SSLObject`; itself, if reading or writing was overridden.
+fn inner<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = object.py();
+    let (plain, class) = (CLASS.import(py, "ssl", "SSLObject")?, object.get_type());
+    if !class.is(plain) {
+        for name in [
+            intern!(py, "read"),
+            intern!(py, "write"),
+            intern!(py, "pending"),
+        ] {
+            if !class.getattr(name)?.is(plain.getattr(name)?) {
+                return Ok(object.clone());
+            }
+        }
+    }
+    let inner = object.getattr_opt(intern!(py, "_sslobj"))?;
+    Ok(inner.unwrap_or_else(|| object.clone()))
+}
+
+/// What a `MemoryBIO` has.
+fn take_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if pending(py, bio)? == 0 {
+        return Ok(None);
+    }
+    let all = bio.bind(py).call_method0(intern!(py, "read"))?;
+    Ok(Some(all.cast_into()?))
+}
+
+fn pending(py: Python<'_>, bio: &Py<PyAny>) -> PyResult<usize> {
+    bio.getattr(py, intern!(py, "pending"))?.extract(py)
+}
+
+fn want_read(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "ssl", "SSLWantReadError")
+}
+
+fn zero_return(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "ssl", "SSLZeroReturnError")
+}
+
+fn ssl_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "ssl", "SSLError")
+}
+
+fn kept(method: &str) -> PyErr {
+    PyBufferError::new_err(format!(
+        "{method}() of the SSLObject kept the buffer that it was given"
+    ))
+}
