@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import resource
 import socket as kernel
 from typing import Any
 
 import pytest
 
 import mantou
+from tests.conftest import LoopErrors
 from tests.protocols import LINKS, Plain, connect, paired, raw_pair, serving
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
@@ -158,3 +162,46 @@ async def test_sockets_that_are_no_streams_of_ours_keep_asyncios_transports() ->
         _, protocol = await loop.create_connection(Plain, sock=one)
         protocol.transport.close()
         await protocol.lost
+
+
+async def test_a_shortage_of_descriptors_is_told_to_the_exception_handler(
+    loop_errors: LoopErrors,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving("tcp", Plain) as (_, address):
+        first = await connect("tcp", address, Plain)
+        with kernel.socket() as late:
+            late.setblocking(False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno() + 1, hard))
+            filler = []
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        filler.append(os.dup(late.fileno()))
+                with contextlib.suppress(BlockingIOError):
+                    late.connect(address)
+                while not loop_errors:
+                    await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for fd in filler:
+                    os.close(fd)
+        error = loop_errors[0]
+        loop_errors.clear()
+        assert error["message"] == "socket.accept() out of system resource"
+        assert isinstance(error["exception"], OSError)
+        first.transport.close()
+        await first.lost
+
+
+@pytest.mark.loops("mantou")
+async def test_a_forked_child_does_not_close_what_is_not_its_own() -> None:
+    async with paired("tcp") as (client, server):
+        socket = client.transport.get_extra_info("socket")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if socket.fileno() == -1 else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        client.transport.write(b"still")
+        assert await server.wait_for(5) == b"still"

@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket as sockets
 import ssl
+from asyncio import trsock
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -32,13 +33,14 @@ class _Acceptor:
         factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
         tls: TlsSetup | None,
-        is_unix: bool,
+        sock: sockets.socket,
     ) -> None:
         self._loop = loop
         self._factory = factory
         self._server = server
         self._tls = tls
-        self._is_unix = is_unix
+        self._is_unix = sock.family == sockets.AF_UNIX
+        self._socket = trsock.TransportSocket(sock)
         self.listener: Listener | None = None
 
     def __call__(self, socket: Socket[Any]) -> None:
@@ -67,6 +69,16 @@ class _Acceptor:
                 if protocol is not None:
                     context["protocol"] = protocol
                 self._loop.call_exception_handler(context)
+
+    def starved(self, error: OSError) -> None:
+        """No descriptor is left; accepting goes on as soon as some are free."""
+        self._loop.call_exception_handler(
+            {
+                "message": "socket.accept() out of system resource",
+                "exception": error,
+                "socket": self._socket,
+            }
+        )
 
     def stop(self) -> None:
         """Stops accepting."""
@@ -189,8 +201,7 @@ class Transports(_Base):
         tls = None
         if sslcontext is not None:
             tls = TlsSetup(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
-        is_unix = sock.family == sockets.AF_UNIX
-        acceptor = _Acceptor(self, protocol_factory, server, tls, is_unix)
+        acceptor = _Acceptor(self, protocol_factory, server, tls, sock)
         # The engine closes what it is given, and this socket is its server's.
         fd = os.dup(sock.fileno())
         options, settings = (PLAIN, None) if tls is None else (tls.options, tls.settings)

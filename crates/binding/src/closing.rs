@@ -2,6 +2,7 @@
 //! attempt given up.
 
 use mantou_engine as core;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::dispatch;
@@ -36,6 +37,12 @@ impl Engine {
             let token = socket.token(py);
             let farewell = self.core.ask(py, |core| core.farewell(token))?;
             socket.finish(py, farewell);
+            if let Some(handlers) = socket.current_handlers(py)
+                && let Some(transport) = handlers.get().transport()
+            {
+                // The descriptor is closed here: its number is not for the socket object to close.
+                transport.call_method0(py, intern!(py, "_forget_file"))?;
+            }
         }
         let begun = self.core.ask(py, |core| {
             let leaves = !waits && core.has_listeners();

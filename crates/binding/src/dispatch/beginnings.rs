@@ -28,7 +28,7 @@ pub(super) fn accept(
             Accepted::Empty => break,
             Accepted::Starved(error, first) => {
                 if first {
-                    this.host.starved(py, &errors::from_io(&error));
+                    starved(engine, listener, &errors::from_io(&error))?;
                 }
                 break;
             }
@@ -43,6 +43,25 @@ pub(super) fn accept(
         }
     }
     Ok(())
+}
+
+/// Descriptors ran out: asyncio's servers tell the loop's exception handler.
+fn starved(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    error: &PyErr,
+) -> PyResult<()> {
+    let py = engine.py();
+    match listener.get().owner(py) {
+        Some(acceptor) if listener.get().handlers(py).is_none() => {
+            let error = errors::value_of(py, error);
+            acceptor.call_method1(py, "starved", (error,)).map(drop)
+        }
+        _ => {
+            engine.get().host.starved(py, error);
+            Ok(())
+        }
+    }
 }
 
 pub(super) fn accepted(
