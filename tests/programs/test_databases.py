@@ -68,7 +68,7 @@ async def test_redis_messages_and_waiting(redis_server: Redis, certificates: Cer
         waiting = asyncio.create_task(client.blpop(["queue"], timeout=20))
         async with redis_client("tcp", redis_server, certificates) as other:
             await other.rpush("queue", "job")
-        assert await waiting == [b"queue", b"job"]
+        assert list(await waiting) == [b"queue", b"job"]
 
 
 async def test_redis_ends_a_call_that_is_cancelled(
