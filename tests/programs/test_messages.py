@@ -32,7 +32,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[tuple[list[str], bytes]] = []
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.mails.append((envelope.rcpt_tos, envelope.content))
         return "250 taken"
 
