@@ -44,10 +44,11 @@ def from_debian(name: str, package: str) -> Path:
         mirror = next(line for line in mirrors.splitlines() if line.endswith("/debian/"))
         keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
         sources, configuration = there / "sources.list", there / "apt.conf"
+        (there / "lists" / "partial").mkdir(parents=True)
         sources.write_text(f"deb-src [signed-by={keys}] {mirror} stable main\n")
         configuration.write_text(
             f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\n'
-            f'Dir::State::lists "{there}";\nDir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+            f'Dir::State::lists "{there}/lists";\nDir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
             'APT::Sandbox::User "";\n'
         )
         environment = {**os.environ, "APT_CONFIG": str(configuration)}
