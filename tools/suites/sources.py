@@ -48,8 +48,8 @@ def from_debian(name: str, package: str) -> Path:
         sources.write_text(f"deb-src [signed-by={keys}] {mirror} stable main\n")
         configuration.write_text(
             f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\n'
-            f'Dir::State::lists "{there}/lists";\nDir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
-            'APT::Sandbox::User "";\n'
+            f'Dir::State::lists "{there}/lists";\nAPT::Sandbox::User "";\n'
+            'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
         )
         environment = {**os.environ, "APT_CONFIG": str(configuration)}
         for command in (["update"], ["source", "--download-only", "--tar-only", package]):
