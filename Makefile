@@ -30,8 +30,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite program-suites lint types rust-test build debug-test \
-	bench bench-suite bench-programs bench-builds docstrings format clean
+.PHONY: help demo test versions asyncio-suite programs program-suites lint types rust-test build \
+	debug-test bench bench-suite bench-programs bench-builds docstrings format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,10 +48,13 @@ versions: ## Run the tests on every supported Python
 asyncio-suite: $(BUILT) ## Run CPython's tests of asyncio on mantou's loop (ARGS="test_ssl --match '*.test_x'")
 	@$(BIN)/python -m tools.suites.cpython $(ARGS)
 
-program-suites: $(BUILT) $(PROGRAMS)/.installed ## Run real programs and their own tests on mantou's loop
+programs: $(BUILT) $(PROGRAMS)/.installed ## Run real programs with real servers on mantou's loop
 	@tools/get-servers
 	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m pytest -c tests/programs/pytest.ini --rootdir . \
 		--confcutdir tests/programs $(SPREAD) tests/programs $(ARGS)
+
+program-suites: programs ## That, and the tests that programs bring with them (SUITES="anyio websockets")
+	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m tools.suites.programs $(SUITES)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .

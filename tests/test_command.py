@@ -193,6 +193,18 @@ def test_processes_of_a_program_have_our_loop(tmp_path: Path, method: str) -> No
     assert (done.stdout, done.stderr) == ("mantou._loop mantou._loop\n", "")
 
 
+@pytest.mark.skipif(not hasattr(mantou, "inject_into_ssl"), reason="there is no such function yet")
+def test_rustls_stands_in_for_openssl_where_asked_for(programs: Path) -> None:
+    look = "import ssl; print(ssl.create_default_context().__class__.__module__.partition('.')[0])"
+    for options, module in [
+        ((), "ssl"),
+        (("--tls=openssl",), "ssl"),
+        (("--tls=rustls",), "mantou"),
+    ]:
+        done = start("-m", "mantou", "run", *options, "-c", look, cwd=programs)
+        assert (done.stdout, done.stderr) == (f"{module}\n", "")
+
+
 def test_help_and_version(tmp_path: Path) -> None:
     version = start("-m", "mantou", "--version", cwd=tmp_path)
     assert version.stdout == f"mantou {mantou.__version__}\n"

@@ -81,10 +81,11 @@ def _prepare(tls: str) -> None:
     mantou.install()
     # A process that is not forked, but begins anew, is sent what it needs for that: us, too.
     prepared: Callable[[str], dict[str, object]] = spawn.get_preparation_data
-    cast("Any", spawn).get_preparation_data = lambda name: {
-        **prepared(name),
-        "mantou": _Preparation(tls),
-    }
+
+    def prepared_with_us(name: str) -> dict[str, object]:
+        return {**prepared(name), "mantou": _Preparation(tls)}
+
+    cast("Any", spawn).get_preparation_data = prepared_with_us
 
 
 class _Preparation:

@@ -47,9 +47,12 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], ready: int | Path, log: Path, **options: Any
+    command: Sequence[str | Path], ready: int | Path, log: Path, *, says: str = "", **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process, from when it listens on a port or a path until it has ended."""
+    """A server in a process, from when it is ready until it has ended.
+
+    It is when it listens on a port or a path, and has said certain words.
+    """
     environment = {**os.environ, **options.pop("env", {})}
     if str(command[0]).startswith(str(UNPACKED)):
         libraries = glob.glob(f"{UNPACKED}/usr/lib/*-linux-gnu")
@@ -64,7 +67,7 @@ def running(
             **options,
         )
     try:
-        wait_until_it_listens(process, ready, log)
+        wait_until_it_listens(process, ready, log, says)
         yield process
     finally:
         process.terminate()
@@ -76,7 +79,9 @@ def running(
             raise AssertionError(f"{command[0]} did not end:\n{log.read_text()}") from None
 
 
-def wait_until_it_listens(process: subprocess.Popen[bytes], ready: int | Path, log: Path) -> None:
+def wait_until_it_listens(
+    process: subprocess.Popen[bytes], ready: int | Path, log: Path, says: str
+) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket(socket.AF_INET if isinstance(ready, int) else socket.AF_UNIX) as probe:
@@ -87,7 +92,9 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], ready: int | Path, l
                 # Nothing tells when another process listens: it is asked again.
                 time.sleep(0.02)
             else:
-                return
+                if says in log.read_text():
+                    return
+                time.sleep(0.02)
     raise AssertionError(f"{process.args!r} does not listen:\n{log.read_text()}")
 
 
@@ -183,7 +190,8 @@ class Postgres(Server):
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         ready = self.folder / f".s.PGSQL.{self.port}"
-        return running(command, ready, self.folder / "log", cwd=self.folder, **user)
+        says = "ready to accept connections"
+        return running(command, ready, self.folder / "log", says=says, cwd=self.folder, **user)
 
 
 class Mosquitto(Server):

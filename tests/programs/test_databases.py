@@ -68,7 +68,7 @@ async def test_redis_messages_and_waiting(redis_server: Redis, certificates: Cer
         waiting = asyncio.create_task(client.blpop(["queue"], timeout=20))
         async with redis_client("tcp", redis_server, certificates) as other:
             await other.rpush("queue", "job")
-        assert await waiting == [b"queue", b"job"]
+        assert list(await waiting) == [b"queue", b"job"]
 
 
 async def test_redis_ends_a_call_that_is_cancelled(
@@ -116,10 +116,14 @@ async def test_asyncpg(postgres: Postgres, certificates: Certificates, link: str
             found = await connection.fetchrow("SELECT count(*), sum(length(blob)) FROM made")
             assert tuple(found) == (5000, sum(range(5000)))
             assert await connection.fetchval("SELECT $1::bytea", LARGE) == LARGE
-            with pytest.raises(asyncpg.DivisionByZeroError):
+
+            async def fail() -> None:
                 async with connection.transaction():
                     await connection.execute("INSERT INTO made VALUES (-1, NULL)")
                     await connection.execute("SELECT 1 / 0")
+
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await fail()
             assert not await connection.fetch("SELECT * FROM made WHERE number = -1")
             async with connection.transaction():
                 cursor = connection.cursor("SELECT generate_series(1, 3000)", prefetch=100)

@@ -32,7 +32,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[tuple[list[str], bytes]] = []
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.mails.append((envelope.rcpt_tos, envelope.content))
         return "250 taken"
 
@@ -69,7 +69,9 @@ async def test_aiosmtpd(certificates: Certificates, secure: str) -> None:
 
     async with server:
         await asyncio.gather(*(asyncio.to_thread(send, number) for number in range(4)))
-    assert sorted(to for to, _ in mailbox.mails) == [[f"b{number}@localhost"] for number in range(4)]
+    assert sorted(to for to, _ in mailbox.mails) == [
+        [f"b{number}@localhost"] for number in range(4)
+    ]
     assert all(b"line 19999 of" in content for _, content in mailbox.mails)
 
 

@@ -106,7 +106,9 @@ async def test_distributed(certificates: Certificates, secure: bool) -> None:
     scheme = "tls" if secure else "tcp"
     options = {"security": security or {}, "dashboard_address": None}
     async with distributed.Scheduler(port=0, host=f"{scheme}://127.0.0.1", **options) as scheduler:
-        workers = [distributed.Worker(scheduler.address, nthreads=2, security=security) for _ in "ab"]
+        workers = [
+            distributed.Worker(scheduler.address, nthreads=2, security=security) for _ in "ab"
+        ]
         async with (
             workers[0],
             workers[1],

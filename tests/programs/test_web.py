@@ -154,7 +154,7 @@ async def test_clients_refuse_a_certificate_of_no_authority(certificates: Certif
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await session.get(url)
         async with httpx.AsyncClient(verify=ssl.create_default_context()) as client:
-            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED|verify failed"):
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
                 await client.get(url)
 
 
