@@ -176,7 +176,7 @@ class Transports(_Base):
         )
 
     async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> Server:
-        """As asyncio's: a `Server` whose connections are native, with every method of Python 3.13."""
+        """As asyncio's: a `Server` with native connections and every method of Python 3.13."""
         server = await super().create_server(*args, start_serving=False, **options)
         return await adopt_server(server, start_serving)
 
