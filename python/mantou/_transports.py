@@ -176,14 +176,14 @@ class Transports(_Base):
         )
 
     async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> Server:
-        """As asyncio's."""
+        """As asyncio's: a `Server` with native connections and every method of Python 3.13."""
         server = await super().create_server(*args, start_serving=False, **options)
         return await adopt_server(server, start_serving)
 
     async def create_unix_server(
         self, *args: Any, start_serving: bool = True, **options: Any
     ) -> Server:
-        """As asyncio's."""
+        """The same for a unix socket."""
         server = await super().create_unix_server(*args, start_serving=False, **options)
         return await adopt_server(server, start_serving)
 
