@@ -175,7 +175,11 @@ async def test_psycopg(postgres: Postgres, certificates: Certificates, link: str
             cursors = [await connection.execute("SELECT %s", [one]) for one in range(50)]
             assert [await one.fetchone() for one in cursors] == [(one,) for one in range(50)]
         waiting = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
-        await asyncio.sleep(0.05)
+        running = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND query LIKE '%%pg_sleep%%'"
+        async with await psycopg.AsyncConnection.connect(text, autocommit=True) as other:
+            pid = connection.info.backend_pid
+            while not await (await other.execute(running, [pid])).fetchone():
+                pass
         waiting.cancel()
         with pytest.raises((asyncio.CancelledError, psycopg.errors.QueryCanceled)):
             await waiting
