@@ -56,11 +56,6 @@ class SSLDriver(SSLPump):
 
     # What there is to know
 
-    @property
-    def ssl_object(self) -> ssl.SSLObject:
-        """What asyncio's programs ask about the session."""
-        return self._object
-
     def is_authorized(self) -> bool:
         """Whether the peer has shown a certificate and it was verified."""
         verifies = self.ssl_object.context.verify_mode is not ssl.CERT_NONE
