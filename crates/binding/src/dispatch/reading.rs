@@ -12,8 +12,10 @@ use super::endings::on_broken;
 use crate::buffers::Draft;
 use crate::engine::Engine;
 use crate::handlers::BinaryType;
+use crate::handshake::{Handshake, Progress};
 use crate::socket::Socket;
 use crate::stage::Stage;
+use crate::tls;
 use crate::work::{BUFFER_SIZE, Work};
 
 /// Bytes that one socket gets in one turn.
@@ -114,6 +116,9 @@ pub(super) fn pump(
     let Some(driver) = socket.get().driver(py) else {
         return Ok(());
     };
+    if let Ok(handshake) = driver.bind(py).cast::<Handshake>() {
+        return shake_hands(engine, work, socket, token, handshake.get(), ciphertext);
+    }
     let outgoing = core.with(|core| core.take_outgoing(token))?;
     let plaintext = PyBytes::new(py, &outgoing.plaintext);
     let result = driver
@@ -149,6 +154,48 @@ pub(super) fn pump(
         on_plaintext(engine, work, socket, plaintext);
     }
     Ok(())
+}
+
+/// Goes on with a handshake that rustls carries out, until the engine can take its session over.
+fn shake_hands(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    handshake: &Handshake,
+    ciphertext: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    // There is nothing to seal yet; but we have come.
+    core.with(|core| core.take_outgoing(token))?;
+    let (output, broken) = match handshake.advance(py, ciphertext.as_bytes()) {
+        Progress::Going(output) => (output, false),
+        Progress::Failed(error, output) => {
+            let error = error.into_value(py).into_any();
+            socket.get().set_driver_error(py, error);
+            (output, true)
+        }
+        Progress::Done {
+            session,
+            plaintext,
+            output,
+        } => {
+            socket.get().set_driver(py, None);
+            return core.with(|core| core.adopt_session(token, *session, &plaintext, &output));
+        }
+        Progress::Declined(hello) => {
+            let driver = tls::openssl_driver(py, handshake.context(), &hello)?;
+            socket.get().set_driver(py, Some(driver));
+            return pump(engine, work, socket, token, &PyBytes::new(py, b""));
+        }
+    };
+    let pumped = Pumped {
+        output: &output,
+        broken,
+        ..Pumped::default()
+    };
+    core.with(|core| core.pumped(token, &pumped)).map(drop)
 }
 
 /// As `on_data`, for what is bytes already.

@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::Socket;
 use crate::handlers::Handlers;
+use crate::handshake::Handshake;
 use crate::tls::{self, Start, TlsTicket};
 
 impl Socket {
@@ -44,6 +45,10 @@ impl Socket {
         let Some(driver) = self.driver(py) else {
             return Ok(None);
         };
+        if driver.bind(py).is_instance_of::<Handshake>() {
+            // Nobody knows anything yet.
+            return Ok(None);
+        }
         driver.bind(py).call_method1(question, arguments).map(Some)
     }
 

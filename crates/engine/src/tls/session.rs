@@ -55,6 +55,8 @@ pub struct Session {
     pending: Vec<u8>,
     output: Vec<u8>,
     max_fragment: usize,
+    /// Anything was said on our side, so that nobody else can speak for us any more.
+    spoken: bool,
     pub(super) established: bool,
     pub(super) peer_closed: bool,
     closed: bool,
@@ -68,10 +70,11 @@ pub struct Session {
 
 impl Session {
     /// A client's session. The name, a DNS name or an IP address, is what the server's certificate
-    /// must be made for; IP addresses are not sent to the server.
+    /// must be made for; IP addresses are not sent to the server. Without one, a foreign judge
+    /// alone knows what to check.
     pub fn client(
         config: &Arc<TlsConfig>,
-        server_name: &str,
+        server_name: Option<&str>,
         resume: Option<&ResumeToken>,
     ) -> Result<Self, TlsError> {
         let Side::Client {
@@ -84,7 +87,8 @@ impl Session {
                 "a client needs a client's options",
             ));
         };
-        let name = ServerName::try_from(server_name)
+        // An address is never sent.
+        let name = ServerName::try_from(server_name.unwrap_or("0.0.0.0"))
             .map_err(|_| config_error("server_name", "not a hostname or an IP address"))?
             .to_owned();
         let store = match resume {
@@ -100,7 +104,7 @@ impl Session {
         let connection = UnbufferedClientConnection::new(Arc::new(own), name)
             .map_err(|error| session_error(&error, None, verifier.trust()))?;
         let mut session = Self::new(config, Connection::Client(Box::new(connection), store));
-        session.server_name = Some(server_name.into());
+        session.server_name = server_name.map(Box::from);
         // The first flight.
         session.run(&mut [], &mut Vec::new())?;
         Ok(session)
@@ -125,6 +129,7 @@ impl Session {
             pending: Vec::new(),
             output: Vec::new(),
             max_fragment: MAX_FRAGMENT,
+            spoken: false,
             established: false,
             peer_closed: false,
             closed: false,
@@ -257,7 +262,7 @@ impl Session {
                     ..
                 },
                 _,
-            ) if !verifier.is_strict() => {
+            ) if chain.is_empty() || !verifier.is_strict() => {
                 if chain.is_empty() {
                     Some(verifier.missing())
                 } else if resumed {
@@ -395,6 +400,11 @@ impl Session {
         !self.output.is_empty()
     }
 
+    /// Whether anything was taken out that it has to send.
+    pub fn has_spoken(&self) -> bool {
+        self.spoken
+    }
+
     /// It is used next.
     #[inline]
     pub fn prefetch(&self) {
@@ -403,6 +413,7 @@ impl Session {
 
     /// Appends what the session itself has to send, alerts after errors included.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        self.spoken |= self.has_output();
         if out.is_empty() {
             *out = mem::take(&mut self.output);
         } else {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::{Driver, FOREIGN_SIZE, Pumped, Scratch, Secure};
 use crate::stream::{CORK_SIZE, Received, Stream, Written, would_block};
 use crate::sys::{net, prefetch};
-use crate::tls::TlsError;
+use crate::tls::{Session, TlsError};
 
 impl Stream {
     #[inline]
@@ -59,6 +59,21 @@ impl Stream {
             secure.wants_pump = matches!(secure.driver, Driver::Foreign);
             self.send_queue();
         }
+    }
+
+    /// Takes over from a foreign driver, whose session is established and is one of the engine's.
+    pub fn adopt_session(&mut self, session: Session, plaintext: &[u8], output: &[u8]) {
+        let peer_closed = session.peer_closed();
+        if let Some(secure) = &mut self.secure {
+            secure.adopt(session);
+        }
+        self.pumped(&Pumped {
+            plaintext,
+            output,
+            established: true,
+            peer_closed,
+            broken: false,
+        });
     }
 
     /// What a foreign driver has done. True if its plaintext is the caller's to deliver now: then
