@@ -21,7 +21,9 @@ def inject_into_ssl() -> None:
     """
 
     def make(cls: type[ssl.SSLContext], *args: Any, **kwargs: Any) -> ssl.SSLContext:
-        return _new_context(SSLContext if cls is ssl.SSLContext else cls, *args, **kwargs)
+        if cls is ssl.SSLContext:
+            return SSLContext.__new__(SSLContext, *args, **kwargs)
+        return _new_context(cls, *args, **kwargs)
 
     setattr(ssl.SSLContext, "__new__", make)  # noqa: B010
 
