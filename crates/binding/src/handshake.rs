@@ -124,6 +124,15 @@ impl Handshake {
         }
     }
 
+    /// The name that a server was asked for, or a client asks for.
+    pub fn server_name(&self, py: Python<'_>) -> Option<String> {
+        let known = |session: &mut Option<Box<Session>>| {
+            let name = session.as_ref()?.server_name();
+            name.map(str::to_owned)
+        };
+        self.session.with(py, known)
+    }
+
     pub fn context(&self) -> &Py<PyAny> {
         &self.context
     }

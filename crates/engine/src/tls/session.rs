@@ -3,11 +3,11 @@
 use std::mem;
 use std::sync::Arc;
 
-use rustls::Error;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::server::UnbufferedServerConnection;
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::EncryptError;
+use rustls::{Error, ProtocolVersion};
 use rustls_pki_types::ServerName;
 
 use super::capture::{self, ExporterSecret};
@@ -23,6 +23,9 @@ const MAX_FRAGMENT: usize = 16_384;
 const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 
 const HEADER: usize = 5;
+
+/// The alert of that name.
+const HANDSHAKE_FAILURE: u8 = 40;
 
 /// What is held of a message that is not complete. rustls takes none of more than 64 KiB; in tiny
 /// records it would need several times that, which nobody does in good faith.
@@ -281,6 +284,14 @@ impl Session {
     fn fail(&mut self, error: &Error, input: &[u8]) -> TlsError {
         // The alert.
         self.connection.drain(&mut self.output);
+        if let (Error::NoCertificatesPresented, Some(ProtocolVersion::TLSv1_2), Some(alert)) = (
+            error,
+            self.connection.state().protocol_version(),
+            self.output.last_mut(),
+        ) {
+            // rustls says certificate_required, which TLS 1.3 has brought.
+            *alert = HANDSHAKE_FAILURE;
+        }
         let mut error = session_error(error, self.failure.as_deref().cloned(), self.config.trust());
         if let (false, TlsError::Protocol(reason), Some(other)) =
             (self.established, &mut error, other_protocol(input))
