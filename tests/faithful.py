@@ -83,8 +83,8 @@ def _chain(of: Any, which: str) -> list[bytes]:
     if isinstance(of, SSLObject):
         return list(getattr(of, which)())
     # Before Python 3.13 only what is below the object tells.
-    found = getattr(of._sslobj, which)() or ()
-    return [one.public_bytes(cast("Any", ssl)._ssl.ENCODING_DER) for one in found if one is not None]
+    found = [one for one in getattr(of._sslobj, which)() or () if one is not None]
+    return [one.public_bytes(cast("Any", ssl)._ssl.ENCODING_DER) for one in found]
 
 
 def differences(truth: Outcome, ours: Outcome) -> dict[str, tuple[Any, Any]]:

@@ -18,7 +18,7 @@ from ._ssl_driver import SSLDriver
 from ._ssl_faithful import Reason, Setup, Side, plan, snapshot
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Password = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None
@@ -39,7 +39,8 @@ class SSLContext(ssl.SSLContext):
 
     def __new__(cls, protocol: int | None = None, *args: Any, **kwargs: Any) -> Self:
         """Takes what `ssl.SSLContext` takes."""
-        self = super().__new__(cls, protocol, *args, **kwargs)  # type: ignore[arg-type]
+        # Without a protocol it is OpenSSL's to warn of that.
+        self = super().__new__(cls, protocol, *args, **kwargs)  # pyright: ignore[reportDeprecated]
         self._setup = Setup()
         self._made = {}
         return self
@@ -137,7 +138,8 @@ def driver_for(
     if isinstance(context, SSLContext) and (
         server_side or server_name is not None or not context.check_hostname
     ):
-        config = context._config("server" if server_side else "client")
+        side: Side = "server" if server_side else "client"
+        config = context._config(side)  # pyright: ignore[reportPrivateUsage]
         if isinstance(config, TlsConfig):
             # A name that rustls does not take may still be one to OpenSSL, which raises if not.
             with contextlib.suppress(ValueError):

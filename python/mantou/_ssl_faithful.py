@@ -78,9 +78,9 @@ class Reason:
 class Setup:
     """What was done to a context and cannot be read back."""
 
-    identities: dict[str, Identity] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict[str, Identity])
     """Certificate chain and key (DER) by the kind of key: OpenSSL keeps one of each."""
-    alpn: list[bytes] = field(default_factory=list)
+    alpn: list[bytes] = field(default_factory=list[bytes])
     ciphers: str | None = None
     reason: str | None = None
     """The first thing for which it has to be OpenSSL."""
@@ -268,5 +268,5 @@ def _completed(context: SSLContext, chain: list[bytes]) -> list[bytes]:
 
 
 def _read(path: _Path) -> _pem.Source:
-    with contextlib.closing(open(path, "rb")) as file:  # noqa: SIM115, PTH123
+    with contextlib.closing(open(path, "rb")) as file:
         return _pem.Source(file.read(), "cert_file", os.fsdecode(path))

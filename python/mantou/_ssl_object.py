@@ -21,10 +21,6 @@ class SSLObject(ssl.SSLObject):
     _server_side: bool
     _server_hostname: str | None
 
-    def __new__(cls, *_: Any) -> SSLObject:
-        """An `ssl.SSLObject` has a constructor that only refuses."""
-        return object.__new__(cls)
-
     def __init__(
         self,
         context: ssl.SSLContext,
@@ -43,7 +39,9 @@ class SSLObject(ssl.SSLObject):
         return self._told_context
 
     @context.setter
-    def context(self, _: ssl.SSLContext) -> None:
+    def context(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, _: ssl.SSLContext
+    ) -> None:
         raise ValueError("the handshake is done: the context cannot be changed any more")
 
     @property
@@ -52,7 +50,7 @@ class SSLObject(ssl.SSLObject):
         return self._server_side
 
     @property
-    def server_hostname(self) -> str | None:  # type: ignore[override]
+    def server_hostname(self) -> str | None:
         """The name that a client has asked for; None for a server."""
         return self._server_hostname
 
@@ -65,7 +63,7 @@ class SSLObject(ssl.SSLObject):
         return self._facts.ticket
 
     @session.setter
-    def session(self, _: Any) -> None:
+    def session(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         side = "for a server-side SSLSocket" if self._server_side else "after handshake"
         raise ValueError(f"Cannot set session {side}.")
 
@@ -97,9 +95,7 @@ class SSLObject(ssl.SSLObject):
         chain = self._facts.peer_chain
         if not chain:
             return []
-        return verified_chain(
-            self._told_context, self._server_side, self._server_hostname, chain
-        )
+        return verified_chain(self._told_context, self._server_side, self._server_hostname, chain)
 
     def selected_alpn_protocol(self) -> str | None:
         """The protocol agreed on, None if none."""
@@ -139,11 +135,11 @@ class SSLObject(ssl.SSLObject):
     def do_handshake(self) -> None:
         """Nothing: it is done."""
 
-    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002, ARG002
+    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:
         """:raises NotImplementedError: the transport reads."""
         raise NotImplementedError("the transport reads and writes, not its ssl_object")
 
-    def write(self, data: Any) -> NoReturn:  # noqa: ARG002
+    def write(self, data: Any) -> NoReturn:
         """:raises NotImplementedError: the transport writes."""
         raise NotImplementedError("the transport reads and writes, not its ssl_object")
 
@@ -152,5 +148,5 @@ class SSLObject(ssl.SSLObject):
         raise NotImplementedError("the transport ends the session, not its ssl_object")
 
     def verify_client_post_handshake(self) -> NoReturn:
-        """:raises NotImplementedError: rustls has no such thing; a context that wants it is OpenSSL's."""
+        """:raises NotImplementedError: a context that wants it is OpenSSL's."""
         raise NotImplementedError("post-handshake authentication is not in rustls")

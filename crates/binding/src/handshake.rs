@@ -12,9 +12,6 @@ use crate::cell::Guarded;
 use crate::judging::{self, Case};
 use crate::tls::{self, TlsConfig, to_exception};
 
-/// A fatal alert that is not encrypted.
-const LONE_ALERT: usize = 7;
-
 /// A handshake on behalf of an `ssl.SSLContext`.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Handshake {
@@ -104,7 +101,8 @@ impl Handshake {
         let mut output = Vec::new();
         session.take_output(&mut output);
         match fed {
-            Err(_) if answers && output.len() <= LONE_ALERT => Progress::Declined(unanswered),
+            // Whatever it has answered, nobody has got it.
+            Err(_) if answers => Progress::Declined(unanswered),
             Err(error) => {
                 let error = refusal.unwrap_or_else(|| exception(py, &error));
                 Progress::Failed(error, output)
