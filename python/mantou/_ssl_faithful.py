@@ -41,7 +41,6 @@ _SUITES = frozenset(
 ) | {"TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"}
 
 # OpenSSL's bits that say what is so with rustls in any case, or that concern what it has not.
-_OP_NO_EXTENDED_MASTER_SECRET = 0x1
 _OP_DONT_INSERT_EMPTY_FRAGMENTS = 0x800
 _HARMLESS = int(
     ssl.OP_ALL
