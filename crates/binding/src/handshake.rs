@@ -3,8 +3,6 @@
 //! It takes place outside the engine, because the context may have to judge a certificate in the
 //! middle of it, which runs Python. Once it is done, the session is the engine's like any other.
 
-use std::mem;
-
 use mantou_engine::tls::{Session, TlsError, VerifyKind};
 use pyo3::prelude::*;
 
@@ -20,8 +18,8 @@ pub struct Handshake {
     name: Option<String>,
     /// None while it is at work, and once it was handed on.
     session: Guarded<Option<Box<Session>>>,
-    /// What the peer has sent, as long as we have not answered: somebody else may have to.
-    unanswered: Guarded<Vec<u8>>,
+    /// What a client has sent, as long as it got no answer: somebody else may have to give it.
+    unanswered: Guarded<Option<Vec<u8>>>,
     /// Ciphertext that was there before it began.
     initial: Guarded<Vec<u8>>,
 }
@@ -68,7 +66,7 @@ impl Handshake {
             session: Guarded::new(Some(Box::new(
                 session.map_err(|error| to_exception(py, &error))?,
             ))),
-            unanswered: Guarded::default(),
+            unanswered: Guarded::new(server_side.then(Vec::new)),
             initial: Guarded::new(initial),
         })
     }
@@ -86,9 +84,8 @@ impl Handshake {
         };
         let mut input = self.initial.replace(py, Vec::new());
         input.extend_from_slice(ciphertext);
-        let mut unanswered = self.unanswered.replace(py, Vec::new());
-        let answers = self.server_side && !session.has_spoken();
-        if answers {
+        let mut unanswered = self.unanswered.replace(py, None);
+        if let Some(unanswered) = &mut unanswered {
             unanswered.extend_from_slice(&input);
         }
         let case = Case {
@@ -100,22 +97,21 @@ impl Handshake {
         let (fed, refusal) = judging::within(case, || session.feed(&mut input, &mut plaintext));
         let mut output = Vec::new();
         session.take_output(&mut output);
-        match fed {
+        match (fed, unanswered) {
             // Whatever it has answered, nobody has got it.
-            Err(_) if answers => Progress::Declined(unanswered),
-            Err(error) => {
+            (Err(_), Some(unanswered)) => Progress::Declined(unanswered),
+            (Err(error), None) => {
                 let error = refusal.unwrap_or_else(|| exception(py, &error));
                 Progress::Failed(error, output)
             }
-            Ok(fed) if fed.established => Progress::Done {
+            (Ok(fed), _) if fed.established => Progress::Done {
                 session,
                 plaintext,
                 output,
             },
-            Ok(_) => {
-                if answers && output.is_empty() {
-                    drop(self.unanswered.replace(py, mem::take(&mut unanswered)));
-                }
+            (Ok(_), unanswered) => {
+                let unanswered = unanswered.filter(|_| output.is_empty());
+                drop(self.unanswered.replace(py, unanswered));
                 drop(self.session.replace(py, Some(session)));
                 Progress::Going(output)
             }

@@ -58,8 +58,6 @@ pub struct Session {
     pending: Vec<u8>,
     output: Vec<u8>,
     max_fragment: usize,
-    /// Anything was said on our side, so that nobody else can speak for us any more.
-    spoken: bool,
     pub(super) established: bool,
     pub(super) peer_closed: bool,
     closed: bool,
@@ -132,7 +130,6 @@ impl Session {
             pending: Vec::new(),
             output: Vec::new(),
             max_fragment: MAX_FRAGMENT,
-            spoken: false,
             established: false,
             peer_closed: false,
             closed: false,
@@ -411,11 +408,6 @@ impl Session {
         !self.output.is_empty()
     }
 
-    /// Whether anything was taken out that it has to send.
-    pub fn has_spoken(&self) -> bool {
-        self.spoken
-    }
-
     /// It is used next.
     #[inline]
     pub fn prefetch(&self) {
@@ -424,7 +416,6 @@ impl Session {
 
     /// Appends what the session itself has to send, alerts after errors included.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
-        self.spoken |= self.has_output();
         if out.is_empty() {
             *out = mem::take(&mut self.output);
         } else {

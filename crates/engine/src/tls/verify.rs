@@ -91,9 +91,10 @@ impl ServerVerifier {
         now: UnixTime,
     ) -> Result<(), (Error, VerifyError)> {
         if let Some(judge) = &self.judge.anchors.foreign {
-            return match self.looks() {
-                true => foreign::ask(&**judge, leaf, chain, self.trust()),
-                false => Ok(()),
+            return if self.looks() {
+                foreign::ask(&**judge, leaf, chain, self.trust())
+            } else {
+                Ok(())
             };
         }
         let checked = match &self.inner {
