@@ -70,6 +70,11 @@ async def test_a_client_judges_servers(name: str, version: ssl.TLSVersion) -> No
     truth = by_openssl(judging(case), peer, server_side=False, name=case.name)
     ours = await by_mantou(judging(case), peer, server_side=False, name=case.name)
     check(case, truth, ours)
+    if version is ssl.TLSVersion.TLSv1_3:
+        # With nothing else allowed, another context judges.
+        alone = both(judging(case), only(version))
+        ours = await by_mantou(alone, peer, server_side=False, name=case.name)
+        check(case, truth, ours)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -81,6 +86,9 @@ async def test_a_server_judges_clients(name: str, version: ssl.TLSVersion) -> No
     truth = by_openssl(ours_is, peer, server_side=True)
     ours = await by_mantou(ours_is, peer, server_side=True)
     check(case, truth, ours)
+    if version is ssl.TLSVersion.TLSv1_3:
+        alone = both(ours_is, only(version))
+        check(case, truth, await by_mantou(alone, peer, server_side=True))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import os
 import socket as kernel
 import ssl
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 import mantou
 from tests.faithful_certificates import issue, load, shown
-from tests.tls import PEER_TIMEOUT, TLS12, TLS13, authority, new_key, server_credential
+from tests.tls import PEER_TIMEOUT, TLS12, TLS13, authority, new_key, server_credential, stranger
 
 # They are old, not gone.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
@@ -42,6 +43,7 @@ def test_what_is_usual_is_rustls() -> None:
         context(SERVER),
         context(SERVER, verify_mode=ssl.CERT_REQUIRED),
         context(SERVER, minimum_version=TLS13),
+        context(minimum_version=TLS13),
         context(SERVER, maximum_version=TLS12),
         context(verify_flags=ssl.VERIFY_X509_STRICT | ssl.VERIFY_CRL_CHECK_LEAF),
     ):
@@ -59,11 +61,6 @@ class OtherObject(ssl.SSLObject):
 
 REASONS: dict[str, tuple[int, Callable[[Any], object], str]] = {
     "old versions": (CLIENT, with_old_versions, "minimum_version is below TLS 1.2"),
-    "TLS 1.3 alone": (
-        CLIENT,
-        lambda made: setattr(made, "minimum_version", TLS13),
-        "it is for TLS 1.3 only and verifies certificates",
-    ),
     "ciphers of others": (
         CLIENT,
         lambda made: made.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256:AES256-SHA"),
@@ -145,6 +142,37 @@ def test_several_certificates_for_different_names_are_openssls() -> None:
     made = context(SERVER)
     authority().issue("other.test", key=new_key("rsa")).load_into(made)
     assert "certificates for different names" in (made.tls_engine_reason or "")
+
+
+def test_what_has_changed_on_the_disk_is_not_trusted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store.pem"
+    store.write_bytes(authority().pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(store))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    made = context()
+    made.load_default_certs()
+    store.write_bytes(stranger().pem)
+    made.minimum_version = TLS13
+    assert "the trust store's files have changed" in (made.tls_engine_reason or "")
+    made.minimum_version = TLS12
+    assert made.tls_engine == "rustls"
+
+
+def test_a_file_of_certificates_is_read_once_only(tmp_path: Path) -> None:
+    store = tmp_path / "store.pem"
+    store.write_bytes(authority().pem + authority().revoke())
+    made = context(minimum_version=TLS13)
+    made.load_verify_locations(store)
+    store.unlink()
+    assert made.tls_engine == "rustls", made.tls_engine_reason
+    os.mkfifo(store)
+    writer = threading.Thread(target=lambda: store.write_bytes(stranger().pem))
+    writer.start()
+    made.load_verify_locations(store)
+    writer.join()
+    assert "is no regular file" in (made.tls_engine_reason or "")
 
 
 def test_its_attributes_are_those_that_were_set() -> None:

@@ -85,6 +85,7 @@ class Handshake:
         cls,
         config: TlsConfig,
         context: ssl.SSLContext,
+        judge: ssl.SSLContext,
         server_side: bool,
         name: str | None,
         initial: bytes,

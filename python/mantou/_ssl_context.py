@@ -13,12 +13,15 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._core import Handshake, TlsConfig
+from ._core import Handshake
 from ._ssl_driver import SSLDriver
-from ._ssl_faithful import Reason, Setup, Side, plan, snapshot
+from ._ssl_faithful import Plan, Reason, Setup, Side, plan, snapshot
+from ._ssl_twin import align
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from typing_extensions import Buffer
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Password = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None
@@ -35,7 +38,7 @@ class SSLContext(ssl.SSLContext):
     """
 
     _setup: Setup
-    _made: dict[Side, tuple[object, TlsConfig | Reason]]
+    _made: dict[Side, tuple[object, Plan | Reason]]
 
     def __new__(cls, protocol: int | None = None, *args: Any, **kwargs: Any) -> Self:
         """Takes what `ssl.SSLContext` takes."""
@@ -57,9 +60,9 @@ class SSLContext(ssl.SSLContext):
     def tls_engine_reason(self) -> str | None:
         """Why it is OpenSSL: the setting that rustls cannot honour; None if it is rustls."""
         for side in self._sides():
-            config = self._config(side)
-            if isinstance(config, Reason):
-                return config.text
+            found = self._plan(side)
+            if isinstance(found, Reason):
+                return found.text
         return None
 
     def _sides(self) -> list[Side]:
@@ -70,8 +73,8 @@ class SSLContext(ssl.SSLContext):
             return ["client"]
         return ["client", "server"]
 
-    def _config(self, side: Side) -> TlsConfig | Reason:
-        """The engine's configuration for what is set now, or why there is none."""
+    def _plan(self, side: Side) -> Plan | Reason:
+        """How rustls stands in with what is set now, or why it does not."""
         settings = snapshot(self, self._setup)
         made = self._made.get(side)
         if made is None or made[0] != settings:
@@ -113,6 +116,24 @@ class SSLContext(ssl.SSLContext):
         super().set_ecdh_curve(name)
         self._setup.refuse(f"set_ecdh_curve({name!r}): rustls has its own key exchange groups")
 
+    def load_verify_locations(
+        self,
+        cafile: _Path | None = None,
+        capath: _Path | None = None,
+        cadata: str | Buffer | None = None,
+    ) -> None:
+        """As `ssl.SSLContext.load_verify_locations()`."""
+        super().load_verify_locations(cafile, capath, cadata)
+        if cafile is not None:
+            self._setup.load_trust(cafile)
+        if capath is not None or cadata is not None:
+            self._setup.load(lambda other: other.load_verify_locations(None, capath, cadata))
+
+    def set_default_verify_paths(self) -> None:
+        """As `ssl.SSLContext.set_default_verify_paths()`."""
+        super().set_default_verify_paths()
+        self._setup.load(lambda other: other.set_default_verify_paths())
+
     # From Python 3.13 on.
 
     def set_psk_client_callback(self, callback: Any) -> None:
@@ -124,6 +145,15 @@ class SSLContext(ssl.SSLContext):
         """As `ssl.SSLContext.set_psk_server_callback()`."""
         super().set_psk_server_callback(callback, identity_hint)  # type: ignore[misc]
         self._setup.refuse("set_psk_server_callback(): rustls has no pre-shared keys of one's own")
+
+
+def judge_of(context: ssl.SSLContext, side: Side) -> ssl.SSLContext:
+    """Who judges the certificates of a context's peers, where rustls stands in."""
+    found = context._plan(side) if isinstance(context, SSLContext) else None  # pyright: ignore[reportPrivateUsage]
+    if not isinstance(found, Plan) or found.judge is None:
+        return context
+    align(found.judge, context)
+    return found.judge
 
 
 def driver_for(
@@ -139,10 +169,11 @@ def driver_for(
         server_side or server_name is not None or not context.check_hostname
     ):
         side: Side = "server" if server_side else "client"
-        config = context._config(side)  # pyright: ignore[reportPrivateUsage]
-        if isinstance(config, TlsConfig):
+        found = context._plan(side)  # pyright: ignore[reportPrivateUsage]
+        if isinstance(found, Plan):
+            judge = judge_of(context, side)
             # A name that rustls does not take may still be one to OpenSSL, which raises if not.
             with contextlib.suppress(ValueError):
                 name = None if server_name is None else server_name.encode("idna").decode()
-                return Handshake(config, context, server_side, name, initial)
+                return Handshake(found.config, context, judge, server_side, name, initial)
     return SSLDriver(context, server_side, server_name, initial)

@@ -6,7 +6,6 @@ rustls has not makes a `Reason`, and OpenSSL does it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import ssl
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from . import _pem
 from ._certificates import decode
 from ._core import TlsConfig, key_algorithm
+from ._ssl_twin import NotAlike, Step, load_identity, load_trust, read, twin
 
 if TYPE_CHECKING:
     from ._ssl_context import SSLContext
@@ -81,6 +81,8 @@ class Setup:
     """Certificate chain and key (DER) by the kind of key: OpenSSL keeps one of each."""
     alpn: list[bytes] = field(default_factory=list[bytes])
     ciphers: str | None = None
+    loaded: list[Step] = field(default_factory=list[Step])
+    """What has loaded certificates of any kind."""
     reason: str | None = None
     """The first thing for which it has to be OpenSSL."""
     revision: int = 0
@@ -91,16 +93,37 @@ class Setup:
         self.revision += 1
         passphrase = password.encode() if isinstance(password, str) else password
         try:
-            chain = _read(certfile).certificates()
-            key = _read(keyfile).private_key(None if passphrase is None else bytes(passphrase))
+            shown, secret = read(certfile), read(keyfile)
+            chain = _source(shown, certfile).certificates()
+            key = _source(secret, keyfile).private_key(
+                None if passphrase is None else bytes(passphrase)
+            )
         except (ImportError, OSError, ValueError) as error:
             self.refuse(f"load_cert_chain(): {error}")
             return
+        self.loaded.append(lambda it: load_identity(it, shown, secret, password))
         kind = key_algorithm(chain[0])
         if kind in _PREFERENCE:
             self.identities[kind] = chain, key
         else:
             self.refuse(f"load_cert_chain(): rustls has no keys of the kind {kind}")
+
+    def load_trust(self, cafile: _Path) -> None:
+        try:
+            text = read(cafile)
+        except OSError as error:
+            unreadable = NotAlike(str(error))
+
+            def fail(_: ssl.SSLContext) -> None:
+                raise unreadable
+
+            self.load(fail)
+        else:
+            self.load(lambda context: load_trust(context, text))
+
+    def load(self, step: Step) -> None:
+        self.revision += 1
+        self.loaded.append(step)
 
     def set_ciphers(self, ciphers: str) -> None:
         self.revision += 1
@@ -137,10 +160,25 @@ def snapshot(context: SSLContext, setup: Setup) -> object:
     )
 
 
-def plan(context: SSLContext, setup: Setup, side: Side) -> TlsConfig | Reason:
-    """The engine's configuration, or the first reason for which there is none."""
+@dataclass(frozen=True)
+class Plan:
+    """How rustls stands in."""
+
+    config: TlsConfig
+    judge: ssl.SSLContext | None
+    """Who judges the peer's certificates; None for the context itself."""
+
+
+def plan(context: SSLContext, setup: Setup, side: Side) -> Plan | Reason:
+    """How rustls can stand in, or the first reason for which it cannot."""
     try:
-        return _plan(context, setup, side)
+        versions = _versions(context)
+        config = _config(context, setup, side, versions)
+        if context.verify_mode is ssl.CERT_NONE or _TLS12 in versions:
+            return Plan(config, None)
+        return Plan(config, twin(context, setup.loaded))
+    except NotAlike as error:
+        return Reason(f"it is for TLS 1.3 only, and what it trusts cannot be loaded again: {error}")
     except _NotFaithful as error:
         return Reason(str(error))
 
@@ -149,11 +187,10 @@ class _NotFaithful(Exception):
     pass
 
 
-def _plan(context: SSLContext, setup: Setup, side: Side) -> TlsConfig:
+def _config(context: SSLContext, setup: Setup, side: Side, versions: set[int]) -> TlsConfig:
     if setup.reason is not None:
         raise _NotFaithful(setup.reason)
     _check_attributes(context, side)
-    versions = _versions(context)
     ciphers, versions = _ciphers(context, setup, side, versions)
     if side == "server" and not setup.identities:
         raise _NotFaithful("no certificate was loaded")
@@ -213,8 +250,6 @@ def _versions(context: SSLContext) -> set[int]:
         raise _NotFaithful("minimum_version is below TLS 1.2, which rustls has not")
     if not allowed:
         raise _NotFaithful("minimum_version, maximum_version and options leave no version")
-    if context.verify_mode is not ssl.CERT_NONE and _TLS12 not in allowed:
-        raise _NotFaithful("it is for TLS 1.3 only and verifies certificates")
     return allowed
 
 
@@ -266,6 +301,5 @@ def _completed(context: SSLContext, chain: list[bytes]) -> list[bytes]:
     return completed
 
 
-def _read(path: _Path) -> _pem.Source:
-    with contextlib.closing(open(path, "rb")) as file:
-        return _pem.Source(file.read(), "cert_file", os.fsdecode(path))
+def _source(text: bytes, path: _Path) -> _pem.Source:
+    return _pem.Source(text, "cert_file", os.fsdecode(path))

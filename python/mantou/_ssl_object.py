@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from ._certificates import decode
 from ._core import TlsFacts
+from ._ssl_context import judge_of
 from ._ssl_judge import verified_chain
 
 
@@ -95,7 +96,8 @@ class SSLObject(ssl.SSLObject):
         chain = self._facts.peer_chain
         if not chain:
             return []
-        return verified_chain(self._told_context, self._server_side, self._server_hostname, chain)
+        judge = judge_of(self._told_context, "server" if self._server_side else "client")
+        return verified_chain(judge, self._server_side, self._server_hostname, chain)
 
     def selected_alpn_protocol(self) -> str | None:
         """The protocol agreed on, None if none."""

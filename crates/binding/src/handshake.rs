@@ -14,6 +14,8 @@ use crate::tls::{self, TlsConfig, to_exception};
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Handshake {
     context: Py<PyAny>,
+    /// The context that judges certificates, which may be another.
+    judge: Py<PyAny>,
     server_side: bool,
     name: Option<String>,
     /// None while it is at work, and once it was handed on.
@@ -45,11 +47,12 @@ impl Handshake {
     /// Begins it. The name is the one to ask for; with it a client's handshake may be refused:
     /// then rustls does not know such names.
     #[new]
-    #[pyo3(signature = (config, context, server_side, name, initial, /))]
+    #[pyo3(signature = (config, context, judge, server_side, name, initial, /))]
     fn new(
         py: Python<'_>,
         config: &TlsConfig,
         context: Py<PyAny>,
+        judge: Py<PyAny>,
         server_side: bool,
         name: Option<String>,
         initial: Vec<u8>,
@@ -61,6 +64,7 @@ impl Handshake {
         };
         Ok(Self {
             context,
+            judge,
             server_side,
             name,
             session: Guarded::new(Some(Box::new(
@@ -72,7 +76,8 @@ impl Handshake {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        visit.call(&self.context)
+        visit.call(&self.context)?;
+        visit.call(&self.judge)
     }
 }
 
@@ -89,7 +94,7 @@ impl Handshake {
             unanswered.extend_from_slice(&input);
         }
         let case = Case {
-            context: self.context.clone_ref(py),
+            context: self.judge.clone_ref(py),
             server_side: self.server_side,
             name: self.name.clone(),
         };
