@@ -59,11 +59,9 @@ def _show(
     talk = context.wrap_bio(incoming, outgoing, server_side, server_name)
     if server_side:
         incoming.write(_client_hello())
-        beginning = b""
-    else:
-        beginning = _server_hello(context, chain[0])
     _advance(talk)
-    outgoing.read()
+    said = outgoing.read()
+    beginning = b"" if server_side else _server_hello(said, chain[0])
     incoming.write(_records(beginning + _certificates(chain)))
     try:
         talk.do_handshake()
@@ -84,29 +82,52 @@ def _advance(talk: ssl.SSLObject) -> None:
         return
 
 
-def _server_hello(context: ssl.SSLContext, certificate: bytes) -> bytes:
+def _server_hello(hello: bytes, certificate: bytes) -> bytes:
     """The answer of a server with such a certificate: TLS 1.2, and a cipher that was offered."""
     wanted = "auth-rsa" if key_algorithm(certificate) == _RSA else "auth-ecdsa"
-    old = [cipher for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
-    fitting = [cipher for cipher in old if cipher["auth"] == wanted] or old
-    suite = int(fitting[0]["id"]) & 0xFFFF
+    kinds = _ciphers()
+    old = [suite for suite in _offered(hello) if suite in kinds]
+    suite = next((suite for suite in old if kinds[suite] == wanted), old[0])
     random, session, no_compression = bytes(32), b"\0", b"\0"
     extensions = len(_RENEGOTIATION_INFO).to_bytes(2, "big") + _RENEGOTIATION_INFO
     hello = _VERSION + random + session + suite.to_bytes(2, "big") + no_compression + extensions
     return _message(_SERVER_HELLO, hello)
 
 
+def _offered(hello: bytes) -> list[int]:
+    """The ciphers that a client offers, by their numbers."""
+    # A record's header, a message's header, the version and a random number; then the session.
+    at = _HEADER + 4 + 2 + 32
+    at += 1 + hello[at]
+    suites = hello[at + 2 : at + 2 + int.from_bytes(hello[at : at + 2], "big")]
+    return [int.from_bytes(suites[i : i + 2], "big") for i in range(0, len(suites), 2)]
+
+
+@functools.cache
+def _ciphers() -> dict[int, str]:
+    """The kind of certificate that goes with each of OpenSSL's ciphers up to TLS 1.2."""
+    return {
+        int(cipher["id"]) & 0xFFFF: cipher["auth"]
+        for cipher in _able_to_do_anything().get_ciphers()
+        if cipher["protocol"] != "TLSv1.3"
+    }
+
+
 @functools.cache
 def _client_hello() -> bytes:
     """What a client says that can do everything that OpenSSL can, up to TLS 1.2."""
+    outgoing = ssl.MemoryBIO()
+    _advance(_able_to_do_anything().wrap_bio(ssl.MemoryBIO(), outgoing))
+    return outgoing.read()
+
+
+def _able_to_do_anything() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
-    outgoing = ssl.MemoryBIO()
-    _advance(context.wrap_bio(ssl.MemoryBIO(), outgoing))
-    return outgoing.read()
+    return context
 
 
 def _certificates(chain: Sequence[bytes]) -> bytes:
