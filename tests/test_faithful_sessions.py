@@ -317,6 +317,33 @@ async def test_a_change_counts_for_the_next_connection() -> None:
     assert context.tls_engine == "rustls"
 
 
+async def test_a_change_of_what_is_verified_counts_for_tls_13_alone_as_well() -> None:
+    context = make(mantou.SSLContext, False, trusting, having(minimum_version=TLS13))
+    other = authority().issue("other.test")
+    server = make(ssl.SSLContext, True, other.load_into)
+    recorder = Recorder(data=lambda socket, data: socket.end())
+    with mantou.listen(hostname="127.0.0.1", port=0, socket=recorder, tls=server) as listener:
+
+        async def connect() -> None:
+            client = Recorder()
+            socket = await mantou.connect(
+                hostname="localhost", port=listener.port, socket=client, tls=context
+            )
+            assert tls_facts(socket) is not None
+            socket.write(b"steamed")
+            await client.until("close")
+
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            await connect()
+        context.check_hostname = False
+        await connect()
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        with pytest.raises(ssl.SSLCertVerificationError, match="unable to get certificate CRL"):
+            await connect()
+        context.verify_mode = ssl.CERT_NONE
+        await connect()
+
+
 async def test_an_encrypted_key_and_a_password_that_is_asked_for(tmp_path: Path) -> None:
     made = authority().issue("localhost")
     pem = tmp_path / "own.pem"

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ._core import Handshake
 from ._ssl_driver import SSLDriver
 from ._ssl_faithful import Plan, Reason, Setup, Side, plan, snapshot
-from ._ssl_twin import align
 
 if TYPE_CHECKING:
     from typing import Self
@@ -149,11 +148,11 @@ class SSLContext(ssl.SSLContext):
 
 def judge_of(context: ssl.SSLContext, side: Side) -> ssl.SSLContext:
     """Who judges the certificates of a context's peers, where rustls stands in."""
-    found = context._plan(side) if isinstance(context, SSLContext) else None  # pyright: ignore[reportPrivateUsage]
-    if not isinstance(found, Plan) or found.judge is None:
-        return context
-    align(found.judge, context)
-    return found.judge
+    if isinstance(context, SSLContext):
+        found = context._plan(side)  # pyright: ignore[reportPrivateUsage]
+        if isinstance(found, Plan) and found.judge is not None:
+            return found.judge
+    return context
 
 
 def driver_for(
@@ -171,9 +170,9 @@ def driver_for(
         side: Side = "server" if server_side else "client"
         found = context._plan(side)  # pyright: ignore[reportPrivateUsage]
         if isinstance(found, Plan):
-            judge = judge_of(context, side)
             # A name that rustls does not take may still be one to OpenSSL, which raises if not.
             with contextlib.suppress(ValueError):
                 name = None if server_name is None else server_name.encode("idna").decode()
+                judge = found.judge or context
                 return Handshake(found.config, context, judge, server_side, name, initial)
     return SSLDriver(context, server_side, server_name, initial)

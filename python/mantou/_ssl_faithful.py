@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from . import _pem
 from ._certificates import decode
 from ._core import TlsConfig, key_algorithm
-from ._ssl_twin import NotAlike, Step, load_identity, load_trust, read, twin
+from ._ssl_twin import JUDGING, NotAlike, Step, load_identity, load_trust, read, twin
 
 if TYPE_CHECKING:
     from ._ssl_context import SSLContext
@@ -139,14 +139,11 @@ class Setup:
 
 
 def snapshot(context: SSLContext, setup: Setup) -> object:
-    """Equal as long as a configuration made before is still right.
-
-    What concerns the judgement of certificates alone is not in it: that is OpenSSL's in any case.
-    """
+    """Equal as long as a plan made before is still right."""
     return (
         setup.revision,
         _RAW.options.__get__(context),
-        _RAW.verify_mode.__get__(context),
+        *(getattr(_RAW, name).__get__(context) for name in JUDGING),
         _RAW.minimum_version.__get__(context),
         _RAW.maximum_version.__get__(context),
         _RAW.num_tickets.__get__(context),

@@ -22,7 +22,9 @@ _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 # The class beneath `ssl.SSLContext`: its attributes are plain numbers.
 _RAW: Any = ssl.SSLContext.__base__
 
-_JUDGING = ("verify_mode", "verify_flags", "_host_flags", "check_hostname")
+JUDGING = ("verify_mode", "verify_flags", "_host_flags", "check_hostname")
+"""The attributes that decide how a context judges. A twin is made with them and never changed:
+others may be asking it at this moment."""
 
 
 class NotAlike(Exception):
@@ -82,14 +84,9 @@ def twin(context: ssl.SSLContext, steps: Sequence[Step]) -> ssl.SSLContext:
         True
     ) != context.get_ca_certs(True):
         raise NotAlike("the trust store's files have changed")
-    align(made, context)
-    return made
-
-
-def align(made: ssl.SSLContext, context: ssl.SSLContext) -> None:
-    """Sets what decides how a twin judges to what it is now."""
     # No name can be checked by who verifies nothing, whichever is set first.
     made.check_hostname = False
-    for name in _JUDGING:
+    for name in JUDGING:
         attribute = getattr(_RAW, name)
         attribute.__set__(made, attribute.__get__(context))
+    return made
