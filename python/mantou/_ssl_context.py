@@ -86,7 +86,7 @@ class SSLContext(ssl.SSLContext):
     def load_cert_chain(
         self, certfile: _Path, keyfile: _Path | None = None, password: _Password = None
     ) -> None:
-        """As `ssl.SSLContext.load_cert_chain()`."""
+        """As `ssl.SSLContext.load_cert_chain()` does."""
         given: list[str | bytes | bytearray] = []
 
         def ask() -> str | bytes | bytearray:
@@ -100,18 +100,18 @@ class SSLContext(ssl.SSLContext):
         self._setup.load_identity(certfile, keyfile or certfile, given[-1] if given else None)
 
     def set_ciphers(self, cipherlist: str, /) -> None:
-        """As `ssl.SSLContext.set_ciphers()`."""
+        """As `ssl.SSLContext.set_ciphers()` does."""
         super().set_ciphers(cipherlist)
         self._setup.set_ciphers(cipherlist)
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """As `ssl.SSLContext.set_alpn_protocols()`."""
+        """As `ssl.SSLContext.set_alpn_protocols()` does."""
         protocols = list(alpn_protocols)
         super().set_alpn_protocols(protocols)
         self._setup.set_alpn([bytes(protocol, "ascii") for protocol in protocols])
 
     def set_ecdh_curve(self, name: str, /) -> None:
-        """As `ssl.SSLContext.set_ecdh_curve()`."""
+        """As `ssl.SSLContext.set_ecdh_curve()` does."""
         super().set_ecdh_curve(name)
         self._setup.refuse(f"set_ecdh_curve({name!r}): rustls has its own key exchange groups")
 
@@ -121,7 +121,7 @@ class SSLContext(ssl.SSLContext):
         capath: _Path | None = None,
         cadata: str | Buffer | None = None,
     ) -> None:
-        """As `ssl.SSLContext.load_verify_locations()`."""
+        """As `ssl.SSLContext.load_verify_locations()` does."""
         super().load_verify_locations(cafile, capath, cadata)
         if cafile is not None:
             self._setup.load_trust(cafile)
@@ -129,19 +129,19 @@ class SSLContext(ssl.SSLContext):
             self._setup.load(lambda other: other.load_verify_locations(None, capath, cadata))
 
     def set_default_verify_paths(self) -> None:
-        """As `ssl.SSLContext.set_default_verify_paths()`."""
+        """As `ssl.SSLContext.set_default_verify_paths()` does."""
         super().set_default_verify_paths()
         self._setup.load(lambda other: other.set_default_verify_paths())
 
     # From Python 3.13 on.
 
     def set_psk_client_callback(self, callback: Any) -> None:
-        """As `ssl.SSLContext.set_psk_client_callback()`."""
+        """As `ssl.SSLContext.set_psk_client_callback()` does."""
         super().set_psk_client_callback(callback)  # type: ignore[misc]
         self._setup.refuse("set_psk_client_callback(): rustls has no pre-shared keys of one's own")
 
     def set_psk_server_callback(self, callback: Any, identity_hint: str | None = None) -> None:
-        """As `ssl.SSLContext.set_psk_server_callback()`."""
+        """As `ssl.SSLContext.set_psk_server_callback()` does."""
         super().set_psk_server_callback(callback, identity_hint)  # type: ignore[misc]
         self._setup.refuse("set_psk_server_callback(): rustls has no pre-shared keys of one's own")
 
