@@ -16,8 +16,9 @@ def inject_into_ssl() -> None:
     """Has `ssl.SSLContext(...)` make `mantou.SSLContext`s from now on.
 
     So do `ssl.create_default_context()` and all others that call the class. What was made before
-    stays what it is, and classes that are derived from it make what they did. Idempotent. Not in
-    Bun.
+    stays what it is, and classes that are derived from it make what they did. Idempotent.
+
+    Not in Bun.
     """
 
     def make(cls: type[ssl.SSLContext], *args: Any, **kwargs: Any) -> ssl.SSLContext:
