@@ -19,6 +19,8 @@ _SEQUENCE, _VERSION, _EXTENSIONS = 0x30, 0xA0, 0xA3
 
 # ecdsa-with-SHA256
 _ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
+# ecdsa-with-SHA1
+_WEAK_ALGORITHM = bytes.fromhex("300906072a8648ce3d0401")
 
 UNKNOWN = "1.2.3.4"
 POLICIES, POLICY_CONSTRAINTS, INHIBIT_ANY_POLICY = "2.5.29.32", "2.5.29.36", "2.5.29.54"
@@ -91,8 +93,9 @@ def odd(
     version: int = 3,
     by: Odd | Literal["authority", "itself"] = "authority",
     behind: bytes = b"",
+    weak: bool = False,
 ) -> Odd:
-    """A certificate; `behind` stands behind all that it has."""
+    """A certificate; `behind` stands behind all that it has, `weak` is signed over SHA-1."""
     key = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     if isinstance(by, Odd):
@@ -104,10 +107,11 @@ def odd(
     spki = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+    algorithm = _WEAK_ALGORITHM if weak else _ALGORITHM
     dates = [tlv(_UTC, one.strftime("%y%m%d%H%M%SZ").encode()) for one in VALID]
     contents = [
         tlv(_INTEGER, b"\x07"),
-        _ALGORITHM,
+        algorithm,
         issuer.public_bytes(),
         tlv(_SEQUENCE, *dates),
         subject.public_bytes(),
@@ -118,8 +122,8 @@ def odd(
     if extensions:
         contents.append(tlv(_EXTENSIONS, tlv(_SEQUENCE, *extensions)))
     signed = tlv(_SEQUENCE, *contents, behind)
-    signature = signer.sign(signed, ec.ECDSA(hashes.SHA256()))
-    der = tlv(_SEQUENCE, signed, _ALGORITHM, tlv(_BITS, b"\0", signature))
+    signature = signer.sign(signed, ec.ECDSA(hashes.SHA1() if weak else hashes.SHA256()))
+    der = tlv(_SEQUENCE, signed, algorithm, tlv(_BITS, b"\0", signature))
     return Odd(der, key, subject, by if isinstance(by, Odd) else None)
 
 

@@ -31,6 +31,8 @@ from ._option_types import (
     UnixSocketOptions,
 )
 from ._ready_state import ReadyState
+from ._ssl_context import SSLContext
+from ._ssl_inject import extract_from_ssl, inject_into_ssl
 from .errors import WrongThreadError
 
 __version__ = "0.1.0"
@@ -42,6 +44,7 @@ __all__ = [
     "HandlerMapping",
     "HandlerObject",
     "ReadyState",
+    "SSLContext",
     "Socket",
     "SocketHandler",
     "TCPSocketConnectOptions",
@@ -54,6 +57,8 @@ __all__ = [
     "WrongThreadError",
     "__version__",
     "connect",
+    "extract_from_ssl",
+    "inject_into_ssl",
     "install",
     "listen",
     "new_event_loop",

@@ -27,7 +27,7 @@ def describe(chain: Sequence[bytes], detailed: bool) -> CertificateDict:
     der = chain[0]
     described: CertificateDict = {}
     with contextlib.suppress(ssl.SSLError):
-        described.update(_decode(der))
+        described.update(decode(der))
     digest = hashlib.sha256(der).hexdigest().upper()
     described["raw"] = der
     described["fingerprint256"] = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
@@ -49,8 +49,8 @@ def load(chain: Sequence[bytes]) -> Certificate | None:
     return load_der_x509_certificate(chain[0])
 
 
-def _decode(der: bytes) -> CertificateDict:
-    """The ssl module's own decoder, which it offers for files only."""
+def decode(der: bytes) -> CertificateDict:
+    """The dict for a certificate (DER), by the ssl module's own decoder: it is for files only."""
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(ssl.DER_cert_to_PEM_cert(der))
         file.flush()

@@ -30,6 +30,7 @@ __all__ = [
     "Engine",
     "Handle",
     "Handlers",
+    "Handshake",
     "Listener",
     "ReadyQueue",
     "SSLPump",
@@ -37,16 +38,19 @@ __all__ = [
     "Socket",
     "TimerHandle",
     "TlsConfig",
+    "TlsFacts",
     "TlsTicket",
     "Transport",
     "can_take",
     "is_server_name",
+    "key_algorithm",
     "pem_certificates",
     "pem_private_key",
     "pem_revocation_lists",
     "pem_trusted",
     "server_end_point",
     "system_trust_size",
+    "tls_facts",
 ]
 
 _D2 = TypeVar("_D2")
@@ -70,7 +74,50 @@ class TlsConfig:
         highest: str,
         key_log_file: str | None,
     ) -> Self: ...
+    @staticmethod
+    def of_context(
+        server_side: bool,
+        *,
+        identities: Sequence[tuple[Sequence[bytes], bytes]],
+        verify_mode: int,
+        alpn: Sequence[bytes],
+        ciphers: str,
+        prefer_own_ciphers: bool,
+        lowest: str,
+        highest: str,
+        key_log_file: str | None,
+    ) -> TlsConfig: ...
     def covers(self, name: str) -> bool: ...
+
+@final
+class Handshake:
+    def __new__(
+        cls,
+        config: TlsConfig,
+        context: ssl.SSLContext,
+        judge: ssl.SSLContext,
+        server_side: bool,
+        name: str | None,
+        initial: bytes,
+        /,
+    ) -> Self: ...
+
+@final
+class TlsFacts:
+    @property
+    def alpn(self) -> bytes | None: ...
+    @property
+    def cipher(self) -> tuple[str, str, int] | None: ...
+    @property
+    def exporter(self) -> bytes | None: ...
+    @property
+    def is_resumed(self) -> bool: ...
+    @property
+    def peer_chain(self) -> list[bytes]: ...
+    @property
+    def server_name(self) -> str | None: ...
+    @property
+    def ticket(self) -> TlsTicket | None: ...
 
 @final
 class TlsTicket:
@@ -78,12 +125,14 @@ class TlsTicket:
 
 def can_take(callable: Callable[..., object], count: int, /) -> bool: ...
 def is_server_name(name: str, /) -> bool: ...
+def key_algorithm(certificate: bytes, /) -> str | None: ...
 def pem_certificates(text: bytes, /) -> list[bytes]: ...
 def pem_private_key(text: bytes, /) -> tuple[str, str, bytes]: ...
 def pem_revocation_lists(text: bytes, /) -> list[bytes]: ...
 def pem_trusted(text: bytes, servers: bool, /) -> list[bytes]: ...
 def server_end_point(certificate: bytes, /) -> bytes | None: ...
 def system_trust_size() -> int: ...
+def tls_facts(socket: Socket[Any], /) -> TlsFacts | None: ...
 
 @final
 class Socket(Generic[D]):

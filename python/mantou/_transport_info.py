@@ -8,6 +8,9 @@ from asyncio import trsock
 from collections.abc import Callable
 from typing import Any
 
+from ._core import tls_facts
+from ._ssl_object import SSLObject
+
 
 class Unknown:
     pass
@@ -37,9 +40,15 @@ def _session(of: str) -> Callable[[Any], Any]:
 
 
 def _ssl_object(transport: Any) -> Any:
-    if transport._driver is None or not transport._established:
+    if transport._tls is None or not transport._established:
         return UNKNOWN
-    return transport._driver.ssl_object
+    if transport._driver is not None:
+        return transport._driver.ssl_object
+    facts = tls_facts(transport._socket)
+    if facts is None:
+        return UNKNOWN
+    tls = transport._tls
+    return SSLObject(tls.context, facts, tls.server_side, tls.settings.server_name)
 
 
 FINDERS: dict[str, Callable[[Any], Any]] = {

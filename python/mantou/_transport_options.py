@@ -34,6 +34,7 @@ class TlsSetup:
             create = cast("Any", sslproto)._create_transport_context
             context = cast("ssl.SSLContext", create(server_side, server_hostname))
         self.context = context
+        self.server_side = server_side
         self.settings = _tls_settings(context, server_side, server_hostname)
         self.options = stream_options(self.handshake_timeout, self.shutdown_timeout)
 

@@ -11,8 +11,11 @@ mod context;
 mod dispatch;
 mod engine;
 mod errors;
+mod facts;
 mod handlers;
+mod handshake;
 mod host;
+mod judging;
 mod listener;
 mod opening;
 mod pem;
@@ -37,7 +40,11 @@ mod _core {
     #[pymodule_export]
     use crate::engine::Engine;
     #[pymodule_export]
+    use crate::facts::{TlsFacts, tls_facts};
+    #[pymodule_export]
     use crate::handlers::Handlers;
+    #[pymodule_export]
+    use crate::handshake::Handshake;
     #[pymodule_export]
     use crate::listener::Listener;
     #[pymodule_export]
@@ -49,7 +56,9 @@ mod _core {
     #[pymodule_export]
     use crate::ssl_driver::SslPump;
     #[pymodule_export]
-    use crate::tls::{TlsConfig, TlsTicket, is_server_name, server_end_point, system_trust_size};
+    use crate::tls::{
+        TlsConfig, TlsTicket, is_server_name, key_algorithm, server_end_point, system_trust_size,
+    };
     #[pymodule_export]
     use crate::transport::Transport;
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mantou_engine::tls::{
-    self, CertificateDer, ClientAuth, ClientSpec, Common, Identity, ResumeToken, ServerSpec,
-    Session, TlsError, Trust, VerifyError, Version,
+    self, CertificateDer, ClientAuth, ClientSpec, Common, ForeignJudge, Identity, ResumeToken,
+    ServerSpec, Session, TlsError, Trust, VerifyError, Version,
 };
 use mantou_engine::{Acceptor, Driver};
 use pyo3::call::PyCallArgs;
@@ -14,7 +14,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
-use crate::ssl_driver::{Bios, SslPump};
+use crate::judging::ContextJudge;
+use crate::ssl_driver::Bios;
+
+// The numbers of `ssl.VerifyMode` that are told apart.
+const CERT_NONE: u8 = 0;
+const CERT_OPTIONAL: u8 = 1;
 
 /// How to speak TLS, checked and ready for any number of connections.
 #[pyclass(frozen, module = "mantou._core")]
@@ -45,14 +50,7 @@ impl TlsConfig {
         key_log_file: Option<PathBuf>,
     ) -> PyResult<Self> {
         let make = || -> Result<Self, TlsError> {
-            let identities: Vec<_> = identities
-                .into_iter()
-                .map(|(chain, key)| Identity::from_der(chain, key))
-                .collect::<Result<_, _>>()?;
-            let leaves = identities
-                .iter()
-                .filter_map(|identity| identity.chain.first().cloned());
-            let leaves = leaves.collect();
+            let (identities, leaves) = identities_of(identities)?;
             let common = Common {
                 trust: match ca {
                     Some(ca) => Trust::Certificates(ca.into_iter().map(Into::into).collect()),
@@ -75,9 +73,61 @@ impl TlsConfig {
                 tls::TlsConfig::server(ServerSpec {
                     common,
                     client_auth,
+                    prefer_own_ciphers: false,
                 })?
             } else {
                 tls::TlsConfig::client(ClientSpec { common, verify })?
+            };
+            Ok(Self { shared, leaves })
+        };
+        make().map_err(|error| to_exception(py, &error))
+    }
+
+    /// For sessions on behalf of an `ssl.SSLContext`, which judges the peer's certificate itself.
+    /// `verify_mode` is one of the numbers of `ssl.VerifyMode`.
+    #[staticmethod]
+    #[pyo3(signature = (server_side, *, identities, verify_mode, alpn, ciphers, prefer_own_ciphers, lowest, highest, key_log_file))]
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
+    fn of_context(
+        py: Python<'_>,
+        server_side: bool,
+        identities: Vec<(Vec<Vec<u8>>, Vec<u8>)>,
+        verify_mode: u8,
+        alpn: Vec<Vec<u8>>,
+        ciphers: String,
+        prefer_own_ciphers: bool,
+        lowest: &str,
+        highest: &str,
+        key_log_file: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let make = || -> Result<Self, TlsError> {
+            let (identities, leaves) = identities_of(identities)?;
+            let judge: Arc<dyn ForeignJudge> = Arc::new(ContextJudge);
+            let common = Common {
+                trust: Trust::Foreign(judge),
+                identities,
+                crls: Vec::new(),
+                alpn,
+                min_version: Version::parse("min_version", lowest)?,
+                max_version: Version::parse("max_version", highest)?,
+                ciphers: Some(ciphers),
+                key_log: key_log_file,
+            };
+            let shared = if server_side {
+                tls::TlsConfig::server(ServerSpec {
+                    common,
+                    client_auth: match verify_mode {
+                        CERT_NONE => ClientAuth::None,
+                        CERT_OPTIONAL => ClientAuth::Verify,
+                        _ => ClientAuth::Require,
+                    },
+                    prefer_own_ciphers,
+                })?
+            } else {
+                tls::TlsConfig::client(ClientSpec {
+                    common,
+                    verify: verify_mode != CERT_NONE,
+                })?
             };
             Ok(Self { shared, leaves })
         };
@@ -88,6 +138,20 @@ impl TlsConfig {
     fn covers(&self, name: &str) -> bool {
         self.leaves.iter().any(|leaf| tls::covers(leaf, name))
     }
+}
+
+type Leaves = Vec<CertificateDer<'static>>;
+
+fn identities_of(given: Vec<(Vec<Vec<u8>>, Vec<u8>)>) -> Result<(Vec<Identity>, Leaves), TlsError> {
+    let identities: Vec<_> = given
+        .into_iter()
+        .map(|(chain, key)| Identity::from_der(chain, key))
+        .collect::<Result<_, _>>()?;
+    let leaves = identities
+        .iter()
+        .filter_map(|identity| identity.chain.first().cloned());
+    let leaves = leaves.collect();
+    Ok((identities, leaves))
 }
 
 /// How many certificates the system trusts.
@@ -108,6 +172,13 @@ pub fn is_server_name(name: &str) -> bool {
 #[pyo3(signature = (certificate, /))]
 pub fn server_end_point<'py>(py: Python<'py>, certificate: &[u8]) -> Option<Bound<'py, PyBytes>> {
     tls::server_end_point(certificate).map(|binding| PyBytes::new(py, &binding))
+}
+
+/// The kind of a certificate's key, an object identifier with its dots.
+#[pyfunction]
+#[pyo3(signature = (certificate, /))]
+pub fn key_algorithm(certificate: &[u8]) -> Option<String> {
+    tls::key_algorithm(certificate)
 }
 
 /// A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only.
@@ -193,14 +264,15 @@ impl Start {
     }
 
     /// The engine's driver, and the foreign one if that is who drives.
-    pub fn driver(&self, py: Python<'_>, bios: &Bios) -> PyResult<(Driver, Option<Py<SslPump>>)> {
+    pub fn driver(&self, py: Python<'_>, bios: &Bios) -> PyResult<(Driver, Option<Py<PyAny>>)> {
         let session = match &self.way {
             Way::Native(config) if self.server_side => Session::server(config),
-            Way::Native(config) => Session::client(config, &self.name, self.ticket.as_ref()),
+            Way::Native(config) => Session::client(config, Some(&self.name), self.ticket.as_ref()),
             Way::Context(context) => {
                 let name = Some(self.name.as_str());
                 let name = name.filter(|name| !(self.server_side || name.is_empty()));
-                let driver = new_driver(py, bios, context, self.server_side, name, &self.initial)?;
+                let driver =
+                    context_driver(py, bios, context, self.server_side, name, &self.initial)?;
                 return Ok((Driver::Foreign, Some(driver)));
             }
         };
@@ -214,26 +286,41 @@ pub fn server_driver(
     py: Python<'_>,
     bios: &Bios,
     settings: &Bound<'_, PyAny>,
-) -> PyResult<Option<Py<SslPump>>> {
+) -> PyResult<Option<Py<PyAny>>> {
     match Way::of(settings)? {
         Way::Native(_) => Ok(None),
-        Way::Context(context) => new_driver(py, bios, &context, true, None, &[]).map(Some),
+        Way::Context(context) => context_driver(py, bios, &context, true, None, &[]).map(Some),
     }
 }
 
-fn new_driver(
+/// Who drives for an `ssl.SSLContext`: a `Handshake`, if it may be rustls, or OpenSSL.
+fn context_driver(
     py: Python<'_>,
     bios: &Bios,
     context: &Py<PyAny>,
     server_side: bool,
     name: Option<&str>,
     initial: &[u8],
-) -> PyResult<Py<SslPump>> {
+) -> PyResult<Py<PyAny>> {
+    static CHOOSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let choose = CHOOSE.import(py, "mantou._ssl_context", "driver_for")?;
+    let initial = PyBytes::new(py, initial);
+    let driver = choose.call1((context, server_side, name, bios.get(py)?, initial))?;
+    Ok(driver.unbind())
+}
+
+/// OpenSSL's driver of a server whose client rustls has nothing to offer.
+pub fn openssl_driver(
+    py: Python<'_>,
+    bios: &Bios,
+    context: &Py<PyAny>,
+    hello: &[u8],
+) -> PyResult<Py<PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CLASS.import(py, "mantou._ssl_driver", "SSLDriver")?;
-    let initial = PyBytes::new(py, initial);
-    let driver = class.call1((context, server_side, name, bios.get(py)?, initial))?;
-    Ok(driver.cast_into::<SslPump>()?.unbind())
+    let hello = PyBytes::new(py, hello);
+    let driver = class.call1((context, true, py.None(), bios.get(py)?, hello))?;
+    Ok(driver.unbind())
 }
 
 // Errors
@@ -245,15 +332,21 @@ pub fn to_exception(py: Python<'_>, error: &TlsError) -> PyErr {
         }
         TlsError::Verification(error) => verification(py, error),
         TlsError::Truncated => make(py, "tls_truncation", ()),
-        TlsError::Foreign => failure(py, error, "INTERNAL_ERROR"),
-        TlsError::NoApplicationProtocol => failure(py, error, "NO_APPLICATION_PROTOCOL"),
+        TlsError::Foreign => failure(py, &error.to_string(), "INTERNAL_ERROR"),
+        TlsError::NoApplicationProtocol => {
+            failure(py, &error.to_string(), "NO_APPLICATION_PROTOCOL")
+        }
         TlsError::Alert { description, .. } => {
             let reason = description.to_uppercase().replace(' ', "_");
-            failure(py, error, &reason)
+            failure(py, &error.to_string(), &reason)
         }
         TlsError::Protocol(reason) => {
             let reason = reason.split(':').next().unwrap_or_default();
-            failure(py, error, &reason.to_uppercase().replace(' ', "_"))
+            failure(
+                py,
+                &error.to_string(),
+                &reason.to_uppercase().replace(' ', "_"),
+            )
         }
     }
 }
@@ -266,8 +359,8 @@ pub fn handshake_timeout(py: Python<'_>) -> PyErr {
     make(py, "handshake_timeout", ())
 }
 
-fn failure(py: Python<'_>, error: &TlsError, reason: &str) -> PyErr {
-    make(py, "tls_failure", (error.to_string(), reason))
+pub fn failure(py: Python<'_>, text: &str, reason: &str) -> PyErr {
+    make(py, "tls_failure", (text, reason))
 }
 
 /// Calls one of the makers of exceptions in `mantou.errors`.

@@ -47,7 +47,7 @@ impl Made {
 fn connect(client: &Arc<TlsConfig>, server: &Arc<TlsConfig>) -> (Session, Session, Duration) {
     let mut plain = Vec::new();
     let mut time = Duration::ZERO;
-    let mut client = Session::client(client, "a.test", None).unwrap();
+    let mut client = Session::client(client, Some("a.test"), None).unwrap();
     let start = Instant::now();
     let mut server = Session::server(server).unwrap();
     time += start.elapsed();

@@ -8,8 +8,10 @@ use pyo3::prelude::*;
 
 use super::delivering::{Place, on_data};
 use crate::engine::Engine;
+use crate::handshake::{Handshake, Progress};
 use crate::socket::Socket;
 use crate::ssl_driver::SslPump;
+use crate::tls;
 use crate::work::Work;
 
 /// Has the socket's driver open so many bytes that were read, and seal what waits to be sent. What
@@ -29,6 +31,10 @@ pub(super) fn pump(
         return Ok(());
     };
     let driver = driver.bind(py);
+    let Ok(driver) = driver.cast::<SslPump>() else {
+        let handshake = driver.cast::<Handshake>()?;
+        return shake_hands(engine, work, socket, token, handshake.get(), received);
+    };
     let core = &engine.get().core;
     let outgoing = core.with(|core| core.take_outgoing(token))?;
     let outcome = SslPump::drive(driver, work, received, outgoing);
@@ -58,4 +64,47 @@ pub(super) fn pump(
         }
     }
     Ok(())
+}
+
+/// Goes on with a handshake that rustls carries out, until the engine can take its session over.
+fn shake_hands(
+    engine: &Bound<'_, Engine>,
+    work: &mut Work,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+    handshake: &Handshake,
+    received: usize,
+) -> PyResult<()> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    // There is nothing to seal yet; but we have come.
+    core.with(|core| core.take_outgoing(token))?;
+    let (output, broken) = match handshake.advance(py, work.ciphertext.filled(received)) {
+        Progress::Going(output) => (output, false),
+        Progress::Failed(error, output) => {
+            let error = error.into_value(py).into_any();
+            socket.get().set_driver_error(py, error);
+            (output, true)
+        }
+        Progress::Done {
+            session,
+            plaintext,
+            output,
+        } => {
+            socket.get().set_driver(py, None);
+            return core.with(|core| core.adopt_session(token, *session, &plaintext, &output));
+        }
+        Progress::Declined(hello) => {
+            let bios = &engine.get().bios;
+            let driver = tls::openssl_driver(py, bios, handshake.context(), &hello)?;
+            socket.get().set_driver(py, Some(driver));
+            return pump(engine, work, socket, token, 0);
+        }
+    };
+    let pumped = Pumped {
+        output: &[IoSlice::new(&output)],
+        broken,
+        ..Pumped::default()
+    };
+    core.with(|core| core.pumped(token, &pumped)).map(drop)
 }

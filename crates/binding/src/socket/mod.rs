@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::handlers::{BinaryType, Handlers};
 use crate::listener::Listener;
-use crate::ssl_driver::SslPump;
 use crate::tls::Start;
 
 mod handling;
@@ -81,7 +80,7 @@ pub struct Socket {
     /// How its side of TLS is to begin, until it has begun.
     tls_start: Guarded<Option<Box<Start>>>,
     /// Who drives its TLS session if the engine does not, and what it failed with.
-    driver: Guarded<Option<Py<SslPump>>>,
+    driver: Guarded<Option<Py<PyAny>>>,
     driver_error: Guarded<Option<Py<PyAny>>>,
     /// What is read goes straight into its protocol's buffer.
     reads_into: Guarded<bool>,

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use super::waiters::Goal;
 use super::{Phase, Socket};
 use crate::handlers::Handlers;
-use crate::ssl_driver::SslPump;
 use crate::tls::Start;
 
 impl Socket {
@@ -33,11 +32,11 @@ impl Socket {
         Ok(driver)
     }
 
-    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<SslPump>>) {
+    pub fn set_driver(&self, py: Python<'_>, driver: Option<Py<PyAny>>) {
         drop(self.driver.replace(py, driver));
     }
 
-    pub fn driver(&self, py: Python<'_>) -> Option<Py<SslPump>> {
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.driver.cloned(py)
     }
 

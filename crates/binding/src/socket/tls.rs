@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::Socket;
 use crate::handlers::Handlers;
+use crate::handshake::Handshake;
 use crate::tls::{self, Start, TlsTicket};
 
 impl Socket {
@@ -44,7 +45,20 @@ impl Socket {
         let Some(driver) = self.driver(py) else {
             return Ok(None);
         };
+        if self.handshake(py).is_some() {
+            // Nothing is known yet.
+            return Ok(None);
+        }
         driver.bind(py).call_method1(question, arguments).map(Some)
+    }
+
+    /// The handshake at work, if rustls does it on behalf of an `ssl.SSLContext`.
+    fn handshake(&self, py: Python<'_>) -> Option<Py<Handshake>> {
+        self.driver(py)?
+            .into_bound(py)
+            .cast_into()
+            .ok()
+            .map(Bound::unbind)
     }
 
     /// The verification of the peer's certificate that failed and was let pass.
@@ -381,6 +395,9 @@ impl Socket {
     ///
     /// Bun: `socket.getServername()`.
     fn get_servername(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        if let Some(handshake) = self.handshake(py) {
+            return Ok(handshake.get().server_name(py));
+        }
         if let Some(answer) = self.recall(py, "server_name", ())? {
             return answer.extract();
         }

@@ -9,7 +9,6 @@ use pyo3::types::PyTuple;
 use super::Transport;
 use crate::dispatch;
 use crate::socket::Socket;
-use crate::ssl_driver::SslPump;
 use crate::tls::Start;
 
 type Names<'py> = (Option<Bound<'py, PyTuple>>, Option<Bound<'py, PyTuple>>);
@@ -99,7 +98,7 @@ impl Transport {
 
     /// Who drives TLS, if it is not the engine.
     #[getter]
-    fn _driver(&self, py: Python<'_>) -> Option<Py<SslPump>> {
+    fn _driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.socket.get().driver(py)
     }
 

@@ -67,6 +67,23 @@ impl Engine {
         at_once
     }
 
+    /// A foreign driver's session is established, and the engine's to drive from now on.
+    pub fn adopt_session(
+        &mut self,
+        token: Token,
+        session: Session,
+        plaintext: &[u8],
+        output: &[u8],
+    ) {
+        let Some(stream) = self.stream_mut(token) else {
+            return;
+        };
+        if !stream.state.is_closed() {
+            stream.adopt_session(session, plaintext, output);
+            self.settle(token);
+        }
+    }
+
     pub fn has_unread(&self, token: Token) -> bool {
         self.stream(token).is_some_and(Stream::has_unread)
     }

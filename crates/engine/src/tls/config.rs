@@ -114,6 +114,8 @@ pub enum ClientAuth {
     None,
     /// Asked for; whoever shows none, or a bad one, is let in.
     Request,
+    /// Asked for; whoever shows none is let in, whoever shows a bad one is refused.
+    Verify,
     Require,
 }
 
@@ -121,6 +123,8 @@ pub enum ClientAuth {
 pub struct ServerSpec {
     pub common: Common,
     pub client_auth: ClientAuth,
+    /// Of the ciphers that both know, ours come first.
+    pub prefer_own_ciphers: bool,
 }
 
 /// A configuration; shared by its sessions.
@@ -175,6 +179,7 @@ impl TlsConfig {
         let ServerSpec {
             common,
             client_auth,
+            prefer_own_ciphers,
         } = spec;
         let provider = crypto(common.ciphers.as_deref())?;
         if common.identities.is_empty() {
@@ -186,9 +191,11 @@ impl TlsConfig {
         // What was given is checked, whether it will be used or not.
         let given = matches!(common.trust, Trust::Certificates(_)) || !common.crls.is_empty();
         let verifier = if client_auth != ClientAuth::None || given {
-            let strict = client_auth == ClientAuth::Require;
+            let mandatory = client_auth == ClientAuth::Require;
+            let strict = mandatory || client_auth == ClientAuth::Verify;
             let anchors = Anchors::new(&common.trust)?;
-            let made = ClientVerifier::new(anchors, common.crls, strict, provider.clone())?;
+            let made =
+                ClientVerifier::new(anchors, common.crls, strict, mandatory, provider.clone())?;
             Some(Arc::new(made)).filter(|_| client_auth != ClientAuth::None)
         } else {
             None
@@ -204,6 +211,7 @@ impl TlsConfig {
         let mut config = builder.with_cert_resolver(Arc::new(identities));
         config.alpn_protocols = checked_alpn(common.alpn)?;
         config.key_log = Arc::new(Log::new(common.key_log.as_deref())?);
+        config.ignore_client_order = prefer_own_ciphers;
         // Tickets keep the sessions at the clients, so nothing is held here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = provider::Ticketer::new()
@@ -409,6 +417,7 @@ fn mark(common: &Common, anchors: &Anchors, verify: bool) -> Mark {
                 add(der);
             }
         }
+        Trust::Foreign(judge) => add(&Arc::as_ptr(judge).addr().to_be_bytes()),
     }
     add(&common.crls.len().to_be_bytes());
     for der in &common.crls {

@@ -124,6 +124,12 @@ pub fn key_parts(public_key: &[u8]) -> Option<(&[u8], &[u8])> {
     (*unused_bits == 0).then_some((algorithm, key))
 }
 
+/// The kind of a certificate's key: an object identifier, as people write it.
+pub fn key_algorithm(certificate: &[u8]) -> Option<String> {
+    let (algorithm, _) = key_parts(public_key(certificate)?)?;
+    Reader(algorithm).expect(OBJECT_ID).map(dotted)
+}
+
 /// Whether a certificate is of X.509 version 3: earlier ones have no extensions.
 pub fn is_version_3(certificate: &[u8]) -> Option<bool> {
     let mut inner = Reader(Reader(Reader(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);

@@ -29,6 +29,8 @@ pub struct Cipher {
     pub name: &'static str,
     pub standard_name: &'static str,
     pub version: &'static str,
+    /// Of the key.
+    pub bits: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +76,7 @@ impl Session {
             name,
             standard_name,
             version: self.version()?,
+            bits: names::suite_bits(suite),
         })
     }
 
@@ -115,6 +118,7 @@ impl Session {
         match (&self.failure, &self.config.side) {
             _ if !self.established => Authorization::None,
             (_, Side::Server { verifier: None, .. }) => Authorization::None,
+            (_, Side::Client { verifier, .. }) if !verifier.looks() => Authorization::None,
             (Some(failure), _) => Authorization::Failed(failure),
             (None, _) => Authorization::Passed,
         }

@@ -116,7 +116,9 @@ impl Judge {
         }
         // The alert that is sent follows from this.
         match error {
-            Error::InvalidCertificate(CertificateError::Other(_)) => {
+            Error::InvalidCertificate(CertificateError::Other(_))
+                if self.anchors.foreign.is_none() =>
+            {
                 Err(CertificateError::UnknownIssuer.into())
             }
             error => Err(error),

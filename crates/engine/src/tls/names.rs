@@ -105,6 +105,15 @@ const WORDS: [&str; 45] = [
     "EDE",
 ];
 
+/// The bits of a suite's key, as OpenSSL counts them.
+pub fn suite_bits(suite: CipherSuite) -> u32 {
+    if suite_names(suite).0.contains("128") {
+        128
+    } else {
+        256
+    }
+}
+
 /// OpenSSL's and the standard name of a suite.
 pub fn suite_names(suite: CipherSuite) -> (&'static str, &'static str) {
     SUITES.iter().find(|known| known.0 == suite).map_or_else(

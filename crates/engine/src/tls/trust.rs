@@ -1,4 +1,4 @@
-//! The certificates that verification ends at: given ones, or the system's.
+//! The certificates that verification ends at: given ones, the system's, or somebody else's.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -10,6 +10,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 
 use super::error::TlsError;
+use super::foreign::ForeignJudge;
 use super::pem;
 
 /// The certificates that verification ends at.
@@ -18,6 +19,8 @@ pub enum Trust {
     /// What the operating system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     System,
     Certificates(Vec<CertificateDer<'static>>),
+    /// Somebody else keeps them, and judges.
+    Foreign(Arc<dyn ForeignJudge>),
 }
 
 /// A trust store that is ready for use.
@@ -27,6 +30,8 @@ pub struct Anchors {
     /// Certificates that are trusted also as the peer's own.
     pub exact: Vec<CertificateDer<'static>>,
     pub description: String,
+    /// Who judges instead, and on what grounds it pleases.
+    pub foreign: Option<Arc<dyn ForeignJudge>>,
 }
 
 impl Anchors {
@@ -38,8 +43,15 @@ impl Anchors {
                     description: format!("the system's trust store, {} certificates", roots.len()),
                     roots,
                     exact: Vec::new(),
+                    foreign: None,
                 })
             }
+            Trust::Foreign(judge) => Ok(Self {
+                roots: Arc::new(RootCertStore::empty()),
+                exact: Vec::new(),
+                description: "a foreign trust store".into(),
+                foreign: Some(judge.clone()),
+            }),
             Trust::Certificates(certificates) => {
                 let mut roots = RootCertStore::empty();
                 for (index, certificate) in certificates.iter().enumerate() {
@@ -58,6 +70,7 @@ impl Anchors {
                     roots: Arc::new(roots),
                     exact: certificates.clone(),
                     description: format!("the {count} certificate{s} of ca"),
+                    foreign: None,
                 })
             }
         }

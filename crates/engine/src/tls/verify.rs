@@ -12,6 +12,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 
 use super::error::{TlsError, VerifyError, VerifyKind};
+use super::foreign;
 use super::judge::Judge;
 use super::trust::Anchors;
 
@@ -65,6 +66,11 @@ impl ServerVerifier {
         &self.judge.anchors.description
     }
 
+    /// Whether anybody looks at certificates: a foreign judge is not asked for what does not matter.
+    pub fn looks(&self) -> bool {
+        self.is_strict() || self.judge.anchors.foreign.is_none()
+    }
+
     /// What is wrong with a chain, if anything.
     pub fn check(
         &self,
@@ -84,6 +90,13 @@ impl ServerVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<(), (Error, VerifyError)> {
+        if let Some(judge) = &self.judge.anchors.foreign {
+            return if self.looks() {
+                foreign::ask(&**judge, leaf, chain, self.trust())
+            } else {
+                Ok(())
+            };
+        }
         let checked = match &self.inner {
             Some(inner) => inner.verify_server_cert(leaf, chain, name, ocsp, now),
             None => Err(Judge::unknown_issuer()),
@@ -139,6 +152,7 @@ impl ServerCertVerifier for ServerVerifier {
 #[derive(Debug)]
 pub struct ClientVerifier {
     judge: Judge,
+    mandatory: bool,
     hints: Vec<DistinguishedName>,
     inner: Option<Arc<dyn ClientCertVerifier>>,
 }
@@ -148,6 +162,7 @@ impl ClientVerifier {
         anchors: Anchors,
         crls: Crls,
         strict: bool,
+        mandatory: bool,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let roots = anchors.roots.clone();
@@ -165,6 +180,7 @@ impl ClientVerifier {
                 strict,
                 provider,
             },
+            mandatory,
             hints,
             inner,
         })
@@ -195,6 +211,9 @@ impl ClientVerifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), (Error, VerifyError)> {
+        if let Some(judge) = &self.judge.anchors.foreign {
+            return foreign::ask(&**judge, leaf, chain, self.trust());
+        }
         let checked = match &self.inner {
             Some(inner) => inner.verify_client_cert(leaf, chain, now),
             None => Err(Judge::unknown_issuer()),
@@ -225,7 +244,7 @@ fn hints(anchors: &Anchors) -> Vec<DistinguishedName> {
 
 impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.judge.strict
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {

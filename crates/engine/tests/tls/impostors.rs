@@ -63,7 +63,7 @@ fn the_key_is_asked_for_even_if_the_certificate_is_not_verified() {
             ..ClientSpec::default()
         };
         let config = TlsConfig::client(spec).unwrap();
-        let mut client = Session::client(&config, "a.test", None).unwrap();
+        let mut client = Session::client(&config, Some("a.test"), None).unwrap();
         let outcome = loop {
             let mut output = Vec::new();
             client.take_output(&mut output);

@@ -1,6 +1,7 @@
 //! TLS sessions against each other, in memory.
 #![allow(clippy::unwrap_used)]
 
+mod foreign;
 mod hostile;
 mod impostors;
 mod keys;

@@ -84,7 +84,7 @@ fn options_that_cannot_be_used_are_named() {
     assert!(Version::parse("min_version", "TLSv1.1").is_err());
     let config = TlsConfig::client(Setup::new().client).unwrap();
     for bad in ["", "a b", "-", "a..b"] {
-        let error = Session::client(&config, bad, None).err().unwrap();
+        let error = Session::client(&config, Some(bad), None).err().unwrap();
         assert_eq!(named(error).0, "server_name");
     }
 }

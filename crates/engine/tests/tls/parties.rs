@@ -87,7 +87,7 @@ pub struct Pair {
 impl Pair {
     pub fn new(client: &Arc<TlsConfig>, server: &Arc<TlsConfig>, name: &str) -> Self {
         Self {
-            client: Session::client(client, name, None).unwrap(),
+            client: Session::client(client, Some(name), None).unwrap(),
             server: Session::server(server).unwrap(),
             at_client: Vec::new(),
             at_server: Vec::new(),

@@ -227,7 +227,7 @@ fn sessions_are_resumed() {
         for _ in 0..5 {
             let config = TlsConfig::client(spec(true)).unwrap();
             let mut pair = Pair::new(&config, &server, "a.test");
-            pair.client = Session::client(&config, "a.test", Some(&token)).unwrap();
+            pair.client = Session::client(&config, Some("a.test"), Some(&token)).unwrap();
             let mut pair = pair.connect();
             assert!(pair.client.is_resumed() && pair.server.is_resumed());
             assert_eq!(pair.client.authorization(), Authorization::Passed);
@@ -240,7 +240,7 @@ fn sessions_are_resumed() {
         let other = TlsConfig::client(spec(false)).unwrap();
         for name in ["a.test", "b.test"] {
             let mut pair = Pair::new(&other, &server, name);
-            pair.client = Session::client(&other, name, Some(&token)).unwrap();
+            pair.client = Session::client(&other, Some(name), Some(&token)).unwrap();
             assert!(!pair.connect().client.is_resumed());
         }
     }
@@ -259,6 +259,7 @@ fn resuming_does_not_turn_a_failed_verification_into_a_passed_one() {
         client.common.identities = vec![issue(&params(&["client"]), &other)];
         let mut server = ServerSpec {
             client_auth: ClientAuth::Request,
+            prefer_own_ciphers: false,
             ..ServerSpec::default()
         };
         server.common.trust = trust(&ca);
@@ -268,7 +269,7 @@ fn resuming_does_not_turn_a_failed_verification_into_a_passed_one() {
         let first = Pair::new(&client, &server, "a.test").connect();
         let token = first.client.resume_token();
         let mut pair = Pair::new(&client, &server, "a.test");
-        pair.client = Session::client(&client, "a.test", token.as_ref()).unwrap();
+        pair.client = Session::client(&client, Some("a.test"), token.as_ref()).unwrap();
         let pair = pair.connect();
         assert!(pair.client.is_resumed() && pair.server.is_resumed());
         let mut kinds = Vec::new();

@@ -154,6 +154,12 @@ impl Secure {
         !self.started
     }
 
+    /// From now on the engine drives: the session was established outside.
+    fn adopt(&mut self, session: Session) {
+        self.driver = Driver::Native(session);
+        self.wants_pump = false;
+    }
+
     pub fn facts(&mut self) -> Option<Facts> {
         let session = self.session()?;
         Some(Facts {
@@ -196,7 +202,7 @@ impl Secure {
         if pumped.established && !self.established {
             self.established = true;
             self.news = true;
-            self.wants_pump |= !self.gathered.is_empty();
+            self.wants_pump |= matches!(self.driver, Driver::Foreign) && !self.gathered.is_empty();
         }
         if pumped.broken {
             self.break_off(TlsError::Foreign);

@@ -1,12 +1,12 @@
 //! A stream over TLS: its handshake, and what it reads and writes through the session.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
 use super::{Driver, FOREIGN_SIZE, Pumped, Scratch, Secure};
 use crate::stream::{CORK_SIZE, Received, Stream, Written, would_block};
 use crate::sys::{net, prefetch};
-use crate::tls::TlsError;
+use crate::tls::{Session, TlsError};
 
 impl Stream {
     #[inline]
@@ -59,6 +59,21 @@ impl Stream {
             secure.wants_pump = matches!(secure.driver, Driver::Foreign);
             self.send_queue();
         }
+    }
+
+    /// Takes over from a foreign driver, whose session is established and is one of the engine's.
+    pub fn adopt_session(&mut self, session: Session, plaintext: &[u8], output: &[u8]) {
+        let peer_closed = session.peer_closed();
+        if let Some(secure) = &mut self.secure {
+            secure.adopt(session);
+        }
+        self.pumped(&Pumped {
+            plaintext,
+            output: &[IoSlice::new(output)],
+            established: true,
+            peer_closed,
+            ..Pumped::default()
+        });
     }
 
     /// What a foreign driver has done. True if its plaintext is the caller's to deliver now: then
