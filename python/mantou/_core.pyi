@@ -688,6 +688,7 @@ class Cork(AbstractContextManager[None]):
     def __enter__(self) -> None: ...
     def __exit__(self, *exception: object) -> None: ...
 
+@disjoint_base
 class SSLPump:
     def __new__(
         cls,
