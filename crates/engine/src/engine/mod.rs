@@ -200,8 +200,10 @@ impl Engine {
     /// Tells the kernel of the interests that changed.
     pub fn sync_dirty(&mut self) {
         self.send_outbox();
-        while let Some(token) = self.dirty.pop() {
-            if let Some(&next) = self.dirty.last()
+        let mut index = 0;
+        while let Some(&token) = self.dirty.get(index) {
+            index += 1;
+            if let Some(&next) = self.dirty.get(index)
                 && let Some(stream) = self.stream(next)
             {
                 stream.prefetch_secure();
@@ -215,6 +217,7 @@ impl Engine {
                 self.sync(token);
             }
         }
+        self.dirty.clear();
     }
 
     /// Takes the notice that came last, if it is of a pump with much to seal: that is best done
@@ -282,6 +285,16 @@ impl Engine {
     /// A turn's end will draw the conclusions.
     fn in_turn(&self) -> bool {
         self.phase != Phase::Between
+    }
+
+    /// Whether what is written to this stream now leaves when the event or the turn ends. Whoever
+    /// writes to a socket outside of its handlers may go on to something long.
+    fn gathers(&self, stream: &Stream) -> bool {
+        match self.phase {
+            Phase::Between => false,
+            Phase::Events => true,
+            Phase::Callbacks => stream.is_transport(),
+        }
     }
 
     /// Now, as precisely as a turn needs it.

@@ -45,11 +45,14 @@ impl Engine {
     /// Draws the conclusions from what was just done to a stream.
     #[inline]
     pub(super) fn settle(&mut self, token: Token) {
-        let in_turn = self.in_turn();
+        let Some(Member::Stream(stream)) = self.members.get(token) else {
+            return;
+        };
+        let flushes = stream.wants_flush() && !self.gathers(stream);
         let Some(stream) = self.stream_mut(token) else {
             return;
         };
-        if !in_turn && stream.wants_flush() {
+        if flushes {
             stream.send_queue();
         }
         if stream.secure().is_some_and(Secure::take_pump) {

@@ -324,7 +324,7 @@ impl Stream {
         self.settings.transport && self.secure.is_none()
     }
 
-    /// Whether it is to be left without a reset, whatever is on its way.
+    /// Whether it is asyncio's: left without a reset, whatever is on its way, and in no hurry.
     pub fn is_transport(&self) -> bool {
         self.settings.transport
     }
