@@ -136,3 +136,34 @@ async def test_turns_full_of_events_let_threads_work() -> None:
         before = bounced[0]
         assert await asyncio.to_thread(work) < 1
         assert bounced[0] > before
+
+
+class Slow(mantou.EventLoop):
+    """A loop whose clock lets another thread in, just as it is about to sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.answered = threading.Event()
+
+    def time(self) -> float:
+        if threading.current_thread() is not threading.main_thread():
+            self.asked.set()
+            self.answered.wait(10)
+        return super().time()
+
+
+def test_what_comes_while_the_loop_makes_ready_to_sleep_wakes_it() -> None:
+    loop = Slow()
+    loop.call_later(60, print)
+    done = threading.Event()
+    # A daemon, so that a loop that sleeps on does not hold the tests.
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    assert loop.asked.wait(10)
+    loop.call_soon_threadsafe(done.set)
+    loop.answered.set()
+    assert done.wait(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()

@@ -50,10 +50,12 @@ fn turn(this: &Bound<'_, Scheduler>, engine: &Bound<'_, Engine>, work: &mut Work
             .timers
             .with(py, |timers| timers.take_cancelled(py)),
     );
+    // Before it is looked at what there is to do: finding out may run Python, and another thread.
+    scheduler.sleeping.replace(py, true);
     let patience = patience(this, engine)?;
-    scheduler
-        .sleeping
-        .replace(py, patience != Some(Duration::ZERO));
+    if patience == Some(Duration::ZERO) {
+        scheduler.sleeping.replace(py, false);
+    }
     let is_fresh = !work.has_events();
     let polled = engine.get().poll(py, work, patience);
     scheduler.sleeping.replace(py, false);
