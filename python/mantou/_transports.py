@@ -218,7 +218,8 @@ class Transports(_Base):
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
-        sock.close()
+        # Closes it, and removes a unix socket's file where asyncio does.
+        super()._stop_serving(sock)  # type: ignore[misc]
 
     async def start_tls(
         self,
