@@ -100,6 +100,7 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
             super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
         self._host.let_go()
+        self._forget_servers()
         self._leave_engine()
 
     def _check_running(self) -> None:

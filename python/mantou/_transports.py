@@ -82,8 +82,9 @@ class _Acceptor:
 
     def stop(self) -> None:
         """Stops accepting."""
-        if self.listener is not None:
-            self.listener.stop(False)
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.stop(False)
 
 
 if TYPE_CHECKING:
@@ -219,6 +220,15 @@ class Transports(_Base):
         if acceptor is not None:
             acceptor.stop()
         sock.close()
+
+    def _forget_servers(self) -> None:
+        """Lets go of those that serve still; the engine has ended.
+
+        What accepts for them and its listener refer to each other, and it to the loop.
+        """
+        for acceptor in self._acceptors.values():
+            acceptor.listener = None
+        self._acceptors.clear()
 
     async def start_tls(
         self,
