@@ -26,6 +26,16 @@ async def test_large_messages_pass_both_ways(kind: Any) -> None:
         assert await client.wait_for(len(data)) == data
 
 
+async def test_a_write_of_more_records_than_one_system_call_takes() -> None:
+    data = bytes(range(256)) * (80 << 10)
+    async with paired("tls") as (client, server):
+        client.transport.write(data)
+        client.transport.close()
+        await server.lost
+        assert server.received == data
+        assert (client.error, server.error) == (None, None)
+
+
 async def test_what_a_transport_knows_of_its_session() -> None:
     async with paired("tls") as (client, server):
         info = client.transport.get_extra_info
