@@ -97,6 +97,7 @@ class Transports(_Base):
     """The part of an event loop that makes transports: asyncio's hooks, overridden."""
 
     _engine: Engine
+    _ensure_fd_no_transport: Callable[[Any], None]
 
     def __init__(self, *arguments: Any) -> None:
         self._acceptors: dict[int, _Acceptor] = {}
@@ -111,6 +112,8 @@ class Transports(_Base):
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> Any:
+        # On Python 3.11 asyncio lets two transports fight for one socket.
+        self._ensure_fd_no_transport(sock)
         if _is_stream(sock):
             socket = self._engine.socket(None, None, "")
             transport = SocketTransport(
@@ -141,6 +144,7 @@ class Transports(_Base):
         ssl_shutdown_timeout: float | None = None,
         **more: Any,
     ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
         if _is_stream(rawsock):
             tls = TlsSetup(
                 sslcontext,
