@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, SockRef};
 
-/// The kernel's UIO_MAXIOV.
+/// The kernel's `UIO_MAXIOV`.
 const MAX_PIECES: usize = 1024;
 
 /// Bytes received into `buffer`; 0 is the peer's FIN.
