@@ -320,3 +320,25 @@ async def test_waiting_in_vain_does_not_pile_up() -> None:
         peer.close()
     with mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder()) as listener:
         await in_vain(lambda: asyncio.ensure_future(listener._native.closed()))
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["closed", "open"])
+def test_a_loop_that_was_closed_is_freed_at_once(ends: bool) -> None:
+    async def serve_one() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        for _ in range(2):
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, *server.sockets[0].getsockname()
+            )
+            transport.abort()
+        if ends:
+            server.close()
+
+    warned = contextlib.nullcontext() if ends else pytest.warns(ResourceWarning, match="unclosed")
+    with no_garbage_collector(), warned:
+        with asyncio.Runner(loop_factory=mantou.new_event_loop) as runner:
+            loop = weakref.ref(runner.get_loop())
+            runner.run(serve_one())
+        del runner
+        assert loop() is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
 import socket as kernel
 import struct
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import LoopErrors
+from tests.conftest import LOOPS, LoopErrors
 from tests.protocols import LINKS, Buffered, Plain, paired, raw_pair
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
@@ -229,3 +231,30 @@ async def test_the_loops_end_tells_no_protocol_but_warns() -> None:
     assert ours.fileno() == -1
     assert theirs.recv(1) == b""
     theirs.close()
+
+
+@pytest.mark.parametrize("kind", ["mantou", "asyncio"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_interrupts_a_protocol_leaves_the_loop_as_it_should_be(
+    kind: str, error: type[BaseException]
+) -> None:
+    class Interrupted(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise error
+
+    async def provoke() -> Any:
+        transport, _ = await asyncio.get_running_loop().create_connection(Interrupted, sock=ours)
+        theirs.send(b"x")
+        # It is there when the loop looks next, which is when this coroutine is done, too.
+        assert select.select([ours], [], [], 5)[0]
+        return transport
+
+    ours, theirs = raw_pair()
+    with theirs, contextlib.closing(LOOPS[kind]()) as loop:
+        task = loop.create_task(provoke())
+        with pytest.raises(error):
+            loop.run_until_complete(task)
+        # What ended that run is not left for the next one.
+        loop.run_until_complete(asyncio.sleep(0))
+        task.result().abort()
+        loop.run_until_complete(asyncio.sleep(0))

@@ -46,6 +46,20 @@ async def test_a_protocol_is_paused_and_resumed(link: str) -> None:
         assert client.calls[1::2].count("pause") == client.calls[2::2].count("resume")
 
 
+@pytest.mark.parametrize("link", ["tcp", "unix"])
+async def test_a_protocol_is_resumed_while_the_rest_goes_out_behind_close(link: str) -> None:
+    async with paired(link) as (client, server):
+        server.transport.pause_reading()
+        client.transport.write(b"x" * (16 << 20))
+        assert client.paused
+        client.transport.close()
+        server.transport.resume_reading()
+        await client.lost
+        assert client.calls == ["made", "pause", "resume", "lost"]
+        await server.lost
+        assert len(server.received) == 16 << 20
+
+
 @pytest.mark.parametrize(
     ("given", "limits"),
     [

@@ -134,6 +134,24 @@ async def test_a_socket_of_the_users_belongs_to_the_transport_until_it_is_closed
         assert ours.fileno() == -1
 
 
+@pytest.mark.loops("mantou")
+async def test_a_socket_is_not_for_two_transports() -> None:
+    loop = asyncio.get_running_loop()
+    ours, theirs = raw_pair()
+    with theirs:
+        _, protocol = await loop.create_connection(Plain, sock=ours)
+        for second in (
+            loop.create_connection(Plain, sock=ours),
+            loop.connect_accepted_socket(Plain, ours),
+        ):
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await second
+        theirs.send(b"fine")
+        assert await protocol.wait_for(4) == b"fine"
+        protocol.transport.abort()
+        await protocol.lost
+
+
 async def test_an_accepted_socket_becomes_a_server_side_transport() -> None:
     loop = asyncio.get_running_loop()
     ours, theirs = raw_pair()

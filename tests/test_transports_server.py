@@ -130,6 +130,34 @@ async def test_a_descriptor_in_use_names_its_transport() -> None:
             asyncio.get_running_loop().add_reader(socket.fileno(), print)
 
 
+@pytest.mark.loops("mantou", "asyncio")
+@pytest.mark.parametrize("name", ["remove_reader", "remove_writer"])
+async def test_a_transports_descriptor_is_nobody_elses_to_unwatch(name: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with paired("tcp") as (client, _):
+        socket = client.transport.get_extra_info("socket")
+        for fd in (socket, socket.fileno()):
+            with pytest.raises(RuntimeError, match=r"File descriptor .* is used by transport"):
+                getattr(loop, name)(fd)
+        number = socket.fileno()
+        client.transport.abort()
+        assert getattr(loop, name)(number) is False
+
+
+@pytest.mark.loops("mantou", "asyncio")
+async def test_a_transports_descriptor_is_nobody_elses_to_read() -> None:
+    loop = asyncio.get_running_loop()
+    ours, theirs = raw_pair()
+    with theirs:
+        ours.setblocking(False)
+        _, protocol = await loop.create_connection(Plain, sock=ours)
+        for use in (loop.sock_recv(ours, 1), loop.sock_recv_into(ours, bytearray(1))):
+            with pytest.raises(RuntimeError, match=r"File descriptor .* is used by transport"):
+                await use
+        protocol.transport.abort()
+        await protocol.lost
+
+
 async def test_a_transport_shows_what_it_is_doing() -> None:
     async with paired("tcp") as (client, _):
         assert "read=polling write=<idle, bufsize=0>>" in repr(client.transport)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+import mantou
 from mantou._transport import SocketTransport
 from tests.protocols import Buffered, Plain, connect, paired, raw_pair, serving
-from tests.tls import client_context, server_context
+from tests.tls import authority, client_context, server_context
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
 
@@ -24,6 +25,16 @@ async def test_large_messages_pass_both_ways(kind: Any) -> None:
         server.transport.write(data)
         assert await server.wait_for(len(data)) == data
         assert await client.wait_for(len(data)) == data
+
+
+async def test_a_write_of_more_records_than_one_system_call_takes() -> None:
+    data = bytes(range(256)) * (80 << 10)
+    async with paired("tls") as (client, server):
+        client.transport.write(data)
+        client.transport.close()
+        await server.lost
+        assert server.received == data
+        assert (client.error, server.error) == (None, None)
 
 
 async def test_what_a_transport_knows_of_its_session() -> None:
@@ -39,6 +50,33 @@ async def test_what_a_transport_knows_of_its_session() -> None:
         await client.lost
         assert info("cipher")
         assert info("peercert")
+
+
+@pytest.mark.loops("mantou")
+@pytest.mark.parametrize("how", ["close", "abort"])
+@pytest.mark.parametrize("kind", [ssl.SSLContext, mantou.SSLContext])
+async def test_a_session_is_known_beyond_its_end(kind: type[ssl.SSLContext], how: str) -> None:
+    class Asking(Plain):
+        def connection_lost(self, error: BaseException | None) -> None:
+            names = ("ssl_object", "cipher", "peercert")
+            self.known = [self.transport.get_extra_info(name) for name in names]
+            super().connection_lost(error)
+
+    context = kind(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority().pem.decode())
+    accepted: list[Plain] = []
+
+    def accept() -> Plain:
+        accepted.append(Plain())
+        return accepted[-1]
+
+    async with serving("tls", accept) as (_, address):
+        client = await connect("tls", address, Asking, ssl=context)
+        getattr(client.transport, how)()
+        await client.lost
+        assert all(client.known)
+        assert client.known[0].getpeercert() == client.known[2]
+        await asyncio.gather(*(protocol.lost for protocol in accepted))
 
 
 async def test_an_untrusted_server_is_refused_on_both_sides() -> None:

@@ -66,6 +66,11 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         self._descriptors.forget_stale(fd)
         super().add_writer(fd, callback, *args)
 
+    def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None:
+        # What asyncio asks before it watches a descriptor, or no longer does.
+        cast("Any", super())._ensure_fd_no_transport(fd)
+        self._check_no_transport(fd if isinstance(fd, int) else int(fd.fileno()))
+
     async def until_idle(self) -> None:
         """Returns when no referenced listener or socket is left; for mantou's own use."""
         waiter: asyncio.Future[None] = self.create_future()
@@ -100,6 +105,7 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
             super().close()
         # The queue is closed with the last reference to the engine; none of them is ours now.
         self._host.let_go()
+        self._forget_servers()
         self._leave_engine()
 
     def _check_running(self) -> None:

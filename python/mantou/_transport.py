@@ -230,8 +230,9 @@ class SocketTransport(Transport):
     def _on_close(self, _socket: Socket[Any], error: BaseException | None) -> None:
         if self._loop._ended and not self.is_closing():
             # asyncio tells nobody that a loop was closed.
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, 1, self)
+            message = f"unclosed transport {self!r}"
             self._part()
+            warnings.warn(message, ResourceWarning, 1, self)
             return
         if self._secure and isinstance(error, TimeoutError):
             error = TimeoutError("SSL shutdown timed out")

@@ -82,8 +82,9 @@ class _Acceptor:
 
     def stop(self) -> None:
         """Stops accepting."""
-        if self.listener is not None:
-            self.listener.stop(False)
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.stop(False)
 
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Transports(_Base):
     """The part of an event loop that makes transports: asyncio's hooks, overridden."""
 
     _engine: Engine
+    _ensure_fd_no_transport: Callable[[Any], None]
 
     def __init__(self, *arguments: Any) -> None:
         self._acceptors: dict[int, _Acceptor] = {}
@@ -110,6 +112,8 @@ class Transports(_Base):
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> Any:
+        # On Python 3.11 asyncio lets two transports fight for one socket.
+        self._ensure_fd_no_transport(sock)
         if _is_stream(sock):
             socket = self._engine.socket(None, None, "")
             transport = SocketTransport(
@@ -140,6 +144,7 @@ class Transports(_Base):
         ssl_shutdown_timeout: float | None = None,
         **more: Any,
     ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
         if _is_stream(rawsock):
             tls = TlsSetup(
                 sslcontext,
@@ -220,6 +225,15 @@ class Transports(_Base):
             acceptor.stop()
         # Closes it, and removes a unix socket's file where asyncio does.
         super()._stop_serving(sock)  # type: ignore[misc]
+
+    def _forget_servers(self) -> None:
+        """Lets go of those that serve still; the engine has ended.
+
+        What accepts for them and its listener refer to each other, and it to the loop.
+        """
+        for acceptor in self._acceptors.values():
+            acceptor.listener = None
+        self._acceptors.clear()
 
     async def start_tls(
         self,

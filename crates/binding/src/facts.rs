@@ -65,13 +65,15 @@ impl TlsFacts {
     }
 }
 
-/// Those of a socket's session; None if rustls does not drive it, or it is not established or gone.
+/// Those of a socket's session, of a transport's also when it is gone; None if rustls does not drive
+/// it, or it was not established.
 #[pyfunction]
 #[pyo3(signature = (socket, /))]
 pub fn tls_facts(socket: &Bound<'_, Socket>) -> PyResult<Option<TlsFacts>> {
     let py = socket.py();
     if socket.get().is_gone(py) {
-        return Ok(None);
+        let facts = |session: &Session| session.cipher().map(|_| TlsFacts::of(session));
+        return Ok(socket.get().last_session(py, facts).flatten());
     }
     let facts = |session: &mut Session| session.cipher().map(|_| TlsFacts::of(session));
     let found = socket

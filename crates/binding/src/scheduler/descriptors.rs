@@ -66,6 +66,21 @@ impl Scheduler {
         }
         Ok(is_ours)
     }
+
+    /// Refuses the descriptor of a transport, unless that is closing.
+    fn _check_no_transport(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
+        let Some(engine) = self.engine.cloned(py) else {
+            return Ok(());
+        };
+        let engine = engine.get();
+        if !engine.poller.is_member(fd) {
+            return Ok(());
+        }
+        match transport_of(engine, py, fd)? {
+            Some(transport) if !is_closing(&transport)? => Err(in_use(engine, py, fd)?),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Scheduler {
@@ -114,13 +129,11 @@ impl Scheduler {
 
 /// The error of whoever wants to watch a descriptor of ours; in asyncio's words.
 fn in_use(engine: &Engine, py: Python<'_>, fd: RawFd) -> PyResult<PyErr> {
-    let token = engine.core.with(|core| core.holder(fd))?;
-    let token = token.unwrap_or(Token::NONE);
-    let user = if let Some(socket) = engine.owner::<Socket>(py, token) {
-        let handlers = socket.get().current_handlers(py);
-        let transport = handlers.as_ref().and_then(|it| it.get().transport());
-        let user = transport.map_or(socket.as_any(), |transport| transport.bind(py));
-        user.repr()?.to_string()
+    let token = holder(engine, fd)?;
+    let user = if let Some(transport) = transport_of(engine, py, fd)? {
+        transport.repr()?.to_string()
+    } else if let Some(socket) = engine.owner::<Socket>(py, token) {
+        socket.repr()?.to_string()
     } else if let Some(owner) = engine
         .owner::<Listener>(py, token)
         .and_then(|it| it.get().owner(py))
@@ -132,6 +145,28 @@ fn in_use(engine: &Engine, py: Python<'_>, fd: RawFd) -> PyResult<PyErr> {
     Ok(PyRuntimeError::new_err(format!(
         "File descriptor {fd} is used by transport {user}"
     )))
+}
+
+fn transport_of<'py>(
+    engine: &Engine,
+    py: Python<'py>,
+    fd: RawFd,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let socket = engine.owner::<Socket>(py, holder(engine, fd)?);
+    let handlers = socket.and_then(|socket| socket.get().current_handlers(py));
+    let transport = handlers.as_ref().and_then(|it| it.get().transport());
+    Ok(transport.map(|transport| transport.bind(py).clone()))
+}
+
+fn holder(engine: &Engine, fd: RawFd) -> PyResult<Token> {
+    let holder = engine.core.with(|core| core.holder(fd))?;
+    Ok(holder.unwrap_or(Token::NONE))
+}
+
+fn is_closing(transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+    transport
+        .call_method0(intern!(transport.py(), "is_closing"))?
+        .is_truthy()
 }
 
 fn interest(events: u32) -> Interest {

@@ -64,8 +64,9 @@ fn turn(this: &Bound<'_, Scheduler>, engine: &Bound<'_, Engine>, work: &mut Work
     if is_fresh {
         Scheduler::take_foreign(this, work)?;
     }
+    // What leaves the loop from a handler does so behind what is ready: that `run_until_complete()` is
+    // done, perhaps, which its next call must not find.
     let turned = dispatch::events(engine, work)
-        .and_then(|()| engine.get().check_fatal(py))
         .and_then(|()| enter_due_timers(this))
         .and_then(|()| engine.get().core.with(core::Engine::begin_callbacks))
         .and_then(|()| run_all_ready(this));

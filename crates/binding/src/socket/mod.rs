@@ -3,6 +3,7 @@
 // The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
 #![allow(clippy::doc_markdown)]
 
+use mantou_engine::tls::Session;
 use mantou_engine::{self as core, Farewell, ReadyState, Token};
 
 use pyo3::prelude::*;
@@ -298,6 +299,11 @@ impl Socket {
         self.farewell.with(py, |farewell| {
             farewell.facts.as_ref().map(look).unwrap_or_default()
         })
+    }
+
+    pub fn last_session<R>(&self, py: Python<'_>, look: impl FnOnce(&Session) -> R) -> Option<R> {
+        self.farewell
+            .with(py, |farewell| farewell.session.as_deref().map(look))
     }
 
     pub fn endpoints(&self, py: Python<'_>) -> PyResult<core::Endpoints> {

@@ -89,6 +89,9 @@ impl Transport {
             state.low_water = low.unsigned_abs();
         });
         this.get().mark(py)?;
+        if this.get().is_closing(py) {
+            return Ok(());
+        }
         pause_protocol(this, this.get().get_write_buffer_size(py)?)
     }
 

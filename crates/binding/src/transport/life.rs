@@ -27,7 +27,7 @@ impl Transport {
     }
 
     /// Whether it is closed or about to be.
-    fn is_closing(&self, py: Python<'_>) -> bool {
+    pub(super) fn is_closing(&self, py: Python<'_>) -> bool {
         self.state.get(py).closing
     }
 

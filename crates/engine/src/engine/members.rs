@@ -95,9 +95,10 @@ impl Engine {
 
     /// Takes the member's last words; its slot is free as soon as its descriptor is.
     pub fn release(&mut self, token: Token) -> Farewell {
-        let farewell = self.farewell(token);
+        let mut farewell = self.farewell(token);
         if let Some(stream) = self.stream_mut(token) {
             stream.released = true;
+            farewell.session = stream.take_session();
             if stream.state.is_closed() {
                 self.members.remove(token);
             }
@@ -115,6 +116,7 @@ impl Engine {
             bytes_written: stream.bytes_written(),
             sent: stream.sent,
             facts: stream.secure().and_then(Secure::facts),
+            session: None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::poller::Poller;
 use crate::slots::Slots;
 use crate::stream::{Endpoints, Scratch, Stream};
 use crate::timers::{Millis, Timers};
-use crate::tls::TlsError;
+use crate::tls::{Session, TlsError};
 use crate::token::Token;
 
 /// Late input swallowed per turn from a connection that its owner has closed.
@@ -115,7 +115,7 @@ pub struct Facts {
 }
 
 /// What is still of interest about a connection that is gone.
-#[derive(Clone, Default, Debug)]
+#[derive(Default)]
 pub struct Farewell {
     pub endpoints: Endpoints,
     pub bytes_read: u64,
@@ -123,6 +123,8 @@ pub struct Farewell {
     /// Bytes that went over the wire.
     pub sent: u64,
     pub facts: Option<Facts>,
+    /// Of a transport, which may still be asked what was agreed on.
+    pub session: Option<Box<Session>>,
 }
 
 pub struct Engine {

@@ -226,7 +226,9 @@ impl Stream {
     /// Whether the owner is to be told once nothing has to wait. Whoever paused until then has to
     /// be told in any case, also if the connection broke: its end is only met by reading on.
     pub(super) fn awaits_drain(&self) -> bool {
-        if !(self.drain_owed || self.drain_promised) || !self.state.is_open() || self.state.held {
+        // A transport is told also while what is left goes out behind `close()`.
+        let is_told = self.state.is_open() || (self.settings.transport && !self.state.is_closed());
+        if !(self.drain_owed || self.drain_promised) || !is_told || self.state.held {
             return false;
         }
         // `open` comes first; before that the kernel's having room means nothing.

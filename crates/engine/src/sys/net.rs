@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, SockRef};
 
+/// The kernel's `UIO_MAXIOV`.
+const MAX_PIECES: usize = 1024;
+
 /// Bytes received into `buffer`; 0 is the peer's FIN.
 pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one live, exclusive slice.
@@ -26,7 +29,10 @@ pub fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// Sends what the kernel takes, which is not all if it has no room or there are very many pieces.
 pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // Of more it takes nothing at all: EMSGSIZE.
+    let slices = &slices[..slices.len().min(MAX_PIECES)];
     SockRef::from(&fd).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)
 }
 

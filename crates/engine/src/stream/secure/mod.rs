@@ -146,6 +146,13 @@ impl Secure {
         }
     }
 
+    pub fn take_session(&mut self) -> Option<Session> {
+        match std::mem::replace(&mut self.driver, Driver::Foreign) {
+            Driver::Native(session) => Some(session),
+            Driver::Foreign => None,
+        }
+    }
+
     /// Takes another session instead, as long as nothing was sent. False if it is too late.
     pub fn replace(&mut self, session: Session) -> bool {
         if !self.started {

@@ -108,6 +108,14 @@ impl Stream {
         self.secure.as_deref_mut()
     }
 
+    /// The session of a transport whose connection is gone: nothing is opened or sealed any more.
+    pub fn take_session(&mut self) -> Option<Box<Session>> {
+        let is_gone = self.state.is_closed() || self.state.is_lingering();
+        let of_transport = self.settings.transport && is_gone;
+        let secure = self.secure.as_mut().filter(|_| of_transport)?;
+        secure.take_session().map(Box::new)
+    }
+
     pub fn can_restart(&self) -> bool {
         self.state.is_open() && self.secure.as_ref().is_some_and(|secure| !secure.started)
     }
