@@ -5,8 +5,8 @@ use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use super::Socket;
+use crate::errors;
 use crate::handshake::Handshake;
-use crate::tls;
 
 impl Socket {
     /// Looks at its session; `None` without one, and once it is closed.
@@ -65,6 +65,10 @@ impl Socket {
             _ => None,
         })?;
         let failure = failure.flatten();
-        Ok(failure.map(|error| tls::verification(py, &error).into_value(py).into_any()))
+        Ok(failure.map(|error| {
+            errors::from_verification(py, &error)
+                .into_value(py)
+                .into_any()
+        }))
     }
 }

@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::Socket;
+use crate::errors;
 use crate::handlers::Handlers;
-use crate::tls::{self, Start, TlsTicket};
+use crate::tls::{Start, TlsTicket};
 
 #[pymethods]
 impl Socket {
@@ -126,7 +127,7 @@ impl Socket {
         match exported {
             None => Ok(None),
             Some(Ok(material)) => Ok(Some(PyBytes::new(py, &material))),
-            Some(Err(error)) => Err(tls::to_exception(py, &error)),
+            Some(Err(error)) => Err(errors::from_tls(py, &error)),
         }
     }
 
