@@ -97,9 +97,7 @@ async def create_task() -> None:
 
 
 async def timer() -> None:
-    """What a timeout costs that is not needed: the loop has its turns between them, in which it
-    clears away what was cancelled.
-    """
+    """What a timeout costs that is not needed; it is cleared away in the next turn."""
     loop = asyncio.get_running_loop()
     for _ in range(MANY // A_TURN):
         for _ in range(A_TURN):
