@@ -13,7 +13,7 @@ const FIRST_ROOM: usize = 512;
 pub const VECTORS: usize = 16;
 
 /// From this size on, holding the owner of bytes is cheaper than copying them.
-const KEPT: usize = 16 * 1024;
+const WORTH_KEEPING: usize = 16 * 1024;
 
 /// Memory that does not change any more, held until it is sent.
 pub type Owner = Box<dyn AsRef<[u8]> + Send + Sync>;
@@ -51,18 +51,21 @@ impl<'a> Piece<'a> {
 
 enum Block {
     Gathered(Vec<u8>),
-    /// All but the first `skipped` bytes.
-    Kept {
-        owner: Owner,
-        skipped: usize,
-    },
+    /// Few queues have one, and all have room for a block: so that stays as small as a `Vec`.
+    Kept(Box<Kept>),
+}
+
+/// All but the first `skipped` bytes.
+struct Kept {
+    owner: Owner,
+    skipped: usize,
 }
 
 impl Block {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Gathered(bytes) => bytes,
-            Self::Kept { owner, skipped } => &(**owner).as_ref()[*skipped..],
+            Self::Kept(kept) => &(*kept.owner).as_ref()[kept.skipped..],
         }
     }
 }
@@ -118,14 +121,14 @@ impl SendQueue {
     pub fn push_rest(&mut self, piece: &Piece<'_>, skipped: usize) {
         let rest = &piece.bytes[skipped..];
         let owner = match piece.source {
-            Some(source) if rest.len() >= KEPT => source.keep(),
+            Some(source) if rest.len() >= WORTH_KEEPING => source.keep(),
             _ => None,
         };
         let Some(owner) = owner else {
             self.push(rest);
             return;
         };
-        let block = Block::Kept { owner, skipped };
+        let block = Block::Kept(Box::new(Kept { owner, skipped }));
         if self.is_empty() {
             self.first = block;
         } else {
@@ -158,7 +161,7 @@ impl SendQueue {
     fn gathering(&mut self) -> Option<&mut Vec<u8>> {
         match self.others.back_mut().unwrap_or(&mut self.first) {
             Block::Gathered(bytes) => Some(bytes),
-            Block::Kept { .. } => None,
+            Block::Kept(_) => None,
         }
     }
 
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn large_rests_are_kept_and_small_ones_copied() {
-        let large = Arc::new(vec![b'l'; KEPT + 10]);
+        let large = Arc::new(vec![b'l'; WORTH_KEEPING + 10]);
         let mut queue = SendQueue::default();
         queue.push_rest(&Piece::of(&large, &large), 11);
         assert_eq!(Arc::strong_count(&large), 1);
