@@ -91,8 +91,13 @@ def scheduling() -> list[Row]:
     """The loop alone. A visit is a thousand: its microseconds are one's nanoseconds."""
     titles = {
         "call-soon": "call_soon",
+        "call-soon-chain": "call_soon, a turn each",
+        "call-soon-threadsafe": "call_soon_threadsafe",
         "task-switch": "task switch, sleep(0)",
+        "task-switch-alone": "sleep(0) of one task",
+        "create-task": "create_task, await",
         "timer": "call_later, cancel",
+        "timer-fires": "call_later that fires",
         "future": "future's wake-up",
     }
     return [

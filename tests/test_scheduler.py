@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -370,62 +369,6 @@ def test_wrong_arguments(loop: Any) -> None:
             call()
     assert len(loop._ready) == 0
     assert len(loop._scheduled) == 0
-
-
-# Threads
-
-
-def test_callbacks_of_other_threads_come_in_order(loop: Any) -> None:
-    seen: list[tuple[int, int]] = []
-    done = threading.Semaphore(0)
-
-    def bring(which: int) -> None:
-        for number in range(200):
-            loop.call_soon_threadsafe(seen.append, (which, number))
-        loop.call_soon_threadsafe(done.release)
-
-    async def main() -> None:
-        threads = [threading.Thread(target=bring, args=(which,)) for which in range(4)]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            await asyncio.sleep(0)
-        for thread in threads:
-            thread.join()
-        await asyncio.sleep(0)
-
-    loop.run_until_complete(main())
-    assert len(seen) == 800
-    for which in range(4):
-        assert [number for it, number in seen if it == which] == list(range(200))
-
-
-def test_each_callback_of_another_thread_wakes_a_loop_that_waits(loop: Any) -> None:
-    called = threading.Semaphore(0)
-    late: list[int] = []
-
-    def bring() -> None:
-        for number in range(300):
-            loop.call_soon_threadsafe(called.release)
-            if not called.acquire(timeout=20):
-                late.append(number)
-                break
-        loop.call_soon_threadsafe(loop.stop)
-
-    thread = threading.Thread(target=bring)
-    loop.call_soon(thread.start)
-    loop.run_forever()
-    thread.join()
-    assert late == []
-
-
-def test_a_stopped_loop_keeps_what_other_threads_bring(loop: Any) -> None:
-    seen: list[str] = []
-    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "kept"))
-    thread.start()
-    thread.join()
-    run_turns(loop)
-    assert seen == ["kept"]
 
 
 # Subclasses

@@ -266,19 +266,19 @@ async def test_a_listener_that_is_stopped(duplicates: Duplicating) -> None:
     assert not held.is_watched
 
 
+async def serve_one(recorder: Recorder, duplicates: Duplicating) -> Peer:
+    """A peer of a connection whose descriptor somebody else has, too."""
+    listener = mantou.listen(hostname="127.0.0.1", port=0, socket=recorder)
+    peer = await Peer.connect(("127.0.0.1", listener.port))
+    await recorder.until("open")
+    duplicates(recorder.sockets[0].fileno())
+    return peer
+
+
 @pytest.mark.parametrize("kind", LOOPS)
 def test_the_end_of_the_loop(kind: str, duplicates: Duplicating) -> None:
-    recorder = Recorder()
-
-    async def main() -> Peer:
-        listener = mantou.listen(hostname="127.0.0.1", port=0, socket=recorder)
-        peer = await Peer.connect(("127.0.0.1", listener.port))
-        await recorder.until("open")
-        duplicates(recorder.sockets[0].fileno())
-        return peer
-
     with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
-        peer = runner.run(main())
+        peer = runner.run(serve_one(Recorder(), duplicates))
     with pytest.raises(ConnectionResetError):
         peer.receive_now(1)
     peer.close()
@@ -287,16 +287,8 @@ def test_the_end_of_the_loop(kind: str, duplicates: Duplicating) -> None:
 def test_a_loop_that_is_only_dropped(duplicates: Duplicating) -> None:
     """Nobody is told, but the peer sees an end."""
     recorder = Recorder()
-
-    async def main() -> Peer:
-        listener = mantou.listen(hostname="127.0.0.1", port=0, socket=recorder)
-        peer = await Peer.connect(("127.0.0.1", listener.port))
-        await recorder.until("open")
-        duplicates(recorder.sockets[0].fileno())
-        return peer
-
     loop = asyncio.SelectorEventLoop()
-    peer = loop.run_until_complete(main())
+    peer = loop.run_until_complete(serve_one(recorder, duplicates))
     loop.close()
     del loop
     recorder.sockets.clear()

@@ -303,23 +303,18 @@ def lenient_about_the_name() -> ssl.SSLContext:
 @versions
 async def test_what_is_allowed_by_constraints_is_verified(version: str) -> None:
     case = Case(lambda: odd([NAMES], by=constrained(tlv(0x82, b"localhost"))))
-    client = Recorder()
-    async with server_with(case, version) as port:
-        tls = client_options(server_name="localhost")
-        socket = await mantou.connect(hostname="127.0.0.1", port=port, socket=client, tls=tls)
-        assert socket.authorized
-        socket.write(b"bun")
-        await client.until_received(3)
-        socket.end()
-        await client.until("close")
+    await verified_echo(case, version, client_options(server_name="localhost"))
 
 
 async def test_an_old_root_may_be_trusted() -> None:
     root = odd(version=1, name="old root", by="itself")
     case = Case(lambda: Odd((leaf := odd([NAMES], by=root)).der, leaf.key, leaf.subject))
+    await verified_echo(case, "TLSv1.3", {"ca": root.cert_pem, "server_name": "localhost"})
+
+
+async def verified_echo(case: Case, version: str, tls: mantou.TLSOptions) -> None:
     client = Recorder()
-    async with server_with(case, "TLSv1.3") as port:
-        tls = {"ca": root.cert_pem, "server_name": "localhost"}
+    async with server_with(case, version) as port:
         socket = await mantou.connect(hostname="127.0.0.1", port=port, socket=client, tls=tls)
         assert socket.authorized
         socket.write(b"bun")

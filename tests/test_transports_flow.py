@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,6 +168,71 @@ async def test_a_buffer_can_be_changed_once_it_was_written() -> None:
         data[:] = b"y" * len(data)
         server.transport.resume_reading()
         assert set(await server.wait_for(len(data))) == {ord("x")}
+
+
+async def test_what_waits_keeps_its_order_whatever_it_is_in() -> None:
+    """Pieces are kept or copied by their size and kind; the peer reads once all of them wait."""
+    large, ours = bytes(range(251)) * 400, bytearray(b"changed later" * 4000)
+    pieces = [
+        BLOCK * 8,  # more than the kernel takes
+        b"small",
+        large,
+        ours,
+        memoryview(large)[7:],
+        b"",
+        large[: 16 * 1024 - 1],
+        large[: 16 * 1024],
+        large,
+        b"last",
+    ]
+    expected = b"".join(pieces) * 2
+    async with paired("tcp") as (client, server):
+        server.transport.pause_reading()
+        for piece in pieces:
+            client.transport.write(piece)
+        client.transport.writelines(pieces)
+        assert client.transport.get_write_buffer_size() > len(expected) - len(BLOCK) * 8
+        server.transport.resume_reading()
+        assert await server.wait_for(len(expected)) == expected
+
+
+@pytest.mark.loops("mantou")  # asyncio copies, before Python 3.12
+@pytest.mark.parametrize("method", ["write", "writelines"])
+async def test_bytes_that_wait_are_kept_and_not_copied(method: str) -> None:
+    data = b"x" * (64 << 20)
+    pieces: Any = data if method == "write" else [b"head", data]
+    async with paired("tcp") as (client, server):
+        server.transport.pause_reading()
+        holders, memory = sys.getrefcount(data), resident_memory()
+        getattr(client.transport, method)(pieces)
+        assert client.transport.get_write_buffer_size() > len(data) // 2
+        assert resident_memory() - memory < len(data) // 4
+        assert sys.getrefcount(data) == holders + 1
+        client.transport.abort()
+        await client.lost
+        assert sys.getrefcount(data) == holders
+
+
+@pytest.mark.loops("mantou")
+async def test_bytes_are_let_go_of_once_they_are_sent() -> None:
+    data = BLOCK * 8
+    async with paired("tcp") as (client, server):
+        server.transport.pause_reading()
+        holders = sys.getrefcount(data)
+        client.transport.write(data)
+        client.transport.write(b"behind it")
+        assert sys.getrefcount(data) == holders + 1
+        server.transport.resume_reading()
+        await server.wait_for(len(data) + 9)
+        await client.until(lambda: not client.paused)
+        assert client.transport.get_write_buffer_size() == 0
+        assert sys.getrefcount(data) == holders
+
+
+def resident_memory() -> int:
+    """Bytes of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_a_failing_pause_writing_is_reported_and_the_connection_goes_on(

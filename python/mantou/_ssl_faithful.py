@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from . import _pem
 from ._certificates import decode
 from ._core import TlsConfig, key_algorithm
+from ._rustls import ALWAYS_SO
 from ._ssl_twin import JUDGING, NotAlike, Step, load_identity, load_trust, read, twin
 
 if TYPE_CHECKING:
@@ -40,25 +41,10 @@ _SUITES = frozenset(
     for cipher in ("AES256-GCM-SHA384", "AES128-GCM-SHA256", "CHACHA20-POLY1305")
 ) | {"TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"}
 
-# OpenSSL's bits that say what is so with rustls in any case, or that concern what it has not.
-_OP_DONT_INSERT_EMPTY_FRAGMENTS = 0x800
+# Versions are honoured, and how a connection ends without close_notify is decided above the TLS
+# engine.
 _HARMLESS = int(
-    ssl.OP_ALL
-    | ssl.OP_NO_SSLv2
-    | ssl.OP_NO_SSLv3
-    | ssl.OP_NO_TLSv1
-    | ssl.OP_NO_TLSv1_1
-    | ssl.OP_NO_TLSv1_2
-    | ssl.OP_NO_TLSv1_3
-    | ssl.OP_NO_COMPRESSION
-    | ssl.OP_NO_RENEGOTIATION
-    | ssl.OP_CIPHER_SERVER_PREFERENCE
-    | ssl.OP_SINGLE_DH_USE
-    | ssl.OP_SINGLE_ECDH_USE
-    | ssl.OP_ENABLE_MIDDLEBOX_COMPAT
-    # How a connection ends without close_notify is decided above the TLS engine.
-    | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    | _OP_DONT_INSERT_EMPTY_FRAGMENTS
+    ALWAYS_SO | ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3 | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 )
 
 # What OpenSSL names the kinds of keys by, in the order in which it prefers its certificates.

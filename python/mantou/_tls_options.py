@@ -21,6 +21,7 @@ from ._addresses import Literal as Address
 from ._core import TlsConfig, TlsTicket, is_server_name, system_trust_size
 from ._names import unknown_name
 from ._option_types import TLSOptions
+from ._rustls import ALWAYS_SO
 from ._validate import Options, flag, integer, wrong_type, wrong_value
 
 Side = Literal["client", "server"]
@@ -30,23 +31,6 @@ _VERSIONS: tuple[Version, ...] = ("TLSv1.2", "TLSv1.3")
 _OTHER_VERSIONS = ("SSLv2", "SSLv3", "TLSv1", "TLSv1.0", "TLSv1.1")
 _WAY_OUT = "give an ssl.SSLContext as 'tls' for that"
 
-# OpenSSL's bits that say what is so in any case: old protocols, compression and renegotiation
-# are not there, ephemeral keys are used once, and bugs of old peers are not worked around.
-_OP_DONT_INSERT_EMPTY_FRAGMENTS = 0x800
-_HARMLESS = (
-    ssl.OP_ALL
-    | ssl.OP_NO_SSLv2
-    | ssl.OP_NO_SSLv3
-    | ssl.OP_NO_TLSv1
-    | ssl.OP_NO_TLSv1_1
-    | ssl.OP_NO_COMPRESSION
-    | ssl.OP_NO_RENEGOTIATION
-    | ssl.OP_CIPHER_SERVER_PREFERENCE
-    | ssl.OP_SINGLE_DH_USE
-    | ssl.OP_SINGLE_ECDH_USE
-    | ssl.OP_ENABLE_MIDDLEBOX_COMPAT
-    | _OP_DONT_INSERT_EMPTY_FRAGMENTS
-)
 _NO_VERSION = ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
 _NAMES = TLSOptions.__optional_keys__ | TLSOptions.__required_keys__
 _LARGEST_UINT32 = 2**32 - 1
@@ -257,7 +241,7 @@ def _version(options: Options, name: str, default: Version) -> Version:
 
 def _secure_options(options: Options) -> int:
     bits = integer(options, "secure_options", 0, 0, _LARGEST_UINT32)
-    known = _HARMLESS | _NO_VERSION
+    known = ALWAYS_SO | _NO_VERSION
     if bits & ~known:
         raise ValueError(
             f"option 'secure_options' has bits that the engine cannot do: {bits & ~known:#x}; "

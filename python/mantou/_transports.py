@@ -188,7 +188,7 @@ class Transports(_Base):
     async def create_unix_server(
         self, *args: Any, start_serving: bool = True, **options: Any
     ) -> Server:
-        """The same for a unix socket."""
+        """As asyncio's, like `create_server()`, on a unix socket."""
         server = await super().create_unix_server(*args, start_serving=False, **options)
         return await adopt_server(server, start_serving)
 

@@ -5,11 +5,13 @@ use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+use mantou_engine::{Keep, Owner, Piece};
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::ffi::compat;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyMemoryView, PyString};
 
 use crate::cell::Guarded;
@@ -39,6 +41,22 @@ impl<'a, 'py> Outgoing<'a, 'py> {
             Self::Bytes(bytes) => Ok(bytes.as_bytes()),
             Self::Text(text) => text.to_str().map(str::as_bytes),
             Self::View(view) => Ok(view.as_slice()),
+        }
+    }
+
+    #[inline]
+    pub fn as_piece(&self) -> PyResult<Piece<'_>> {
+        Ok(Piece::of(self, self.as_slice()?))
+    }
+}
+
+impl Keep for Outgoing<'_, '_> {
+    /// Only what is bytes and nothing more: it does not change, and letting go of it runs nothing,
+    /// so the engine may do that while it is borrowed.
+    fn keep(&self) -> Option<Owner> {
+        match self {
+            Self::Bytes(bytes) => Some(Box::new(PyBackedBytes::from((*bytes).clone()))),
+            Self::Text(_) | Self::View(_) => None,
         }
     }
 }

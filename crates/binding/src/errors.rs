@@ -2,16 +2,16 @@
 
 use std::io;
 
+use mantou_engine::tls::{TlsError, VerifyError};
 use mantou_engine::{CloseReason, WriteAllError};
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{
     PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError, PyOSError,
-    PyRuntimeError, PyTimeoutError,
+    PyRuntimeError, PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
-
-use crate::tls;
 
 /// `OSError(errno, text)`, which Python turns into the right subclass.
 pub fn from_io(error: &io::Error) -> PyErr {
@@ -46,12 +46,58 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
     let error = match reason {
         CloseReason::Finished | CloseReason::Clean => return None,
         CloseReason::Io(error) => from_io(error),
-        CloseReason::Tls(error) => tls::to_exception(py, error),
-        CloseReason::HandshakeTimedOut => tls::handshake_timeout(py),
+        CloseReason::Tls(error) => from_tls(py, error),
+        CloseReason::HandshakeTimedOut => handshake_timeout(py),
         CloseReason::Abandoned => aborted("the event loop ended before everything was sent"),
         CloseReason::TimedOut(what) => timed_out(what),
     };
     Some(error.into_value(py).into_any())
+}
+
+pub fn from_tls(py: Python<'_>, error: &TlsError) -> PyErr {
+    match error {
+        TlsError::Config { option, reason } => {
+            PyValueError::new_err(format!("option '{option}': {reason}"))
+        }
+        TlsError::Verification(error) => from_verification(py, error),
+        TlsError::Truncated => make(py, "tls_truncation", ()),
+        TlsError::Foreign => tls_failure(py, &error.to_string(), "INTERNAL_ERROR"),
+        TlsError::NoApplicationProtocol => {
+            tls_failure(py, &error.to_string(), "NO_APPLICATION_PROTOCOL")
+        }
+        TlsError::Alert { description, .. } => {
+            let reason = description.to_uppercase().replace(' ', "_");
+            tls_failure(py, &error.to_string(), &reason)
+        }
+        TlsError::Protocol(reason) => {
+            let reason = reason.split(':').next().unwrap_or_default();
+            tls_failure(
+                py,
+                &error.to_string(),
+                &reason.to_uppercase().replace(' ', "_"),
+            )
+        }
+    }
+}
+
+pub fn from_verification(py: Python<'_>, error: &VerifyError) -> PyErr {
+    make(py, "tls_verification", (error.code(), error.to_string()))
+}
+
+pub fn handshake_timeout(py: Python<'_>) -> PyErr {
+    make(py, "handshake_timeout", ())
+}
+
+pub fn tls_failure(py: Python<'_>, text: &str, reason: &str) -> PyErr {
+    make(py, "tls_failure", (text, reason))
+}
+
+/// Calls one of the makers of exceptions in `mantou.errors`.
+fn make<'py>(py: Python<'py>, maker: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
+    static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = ERRORS.get_or_try_init(py, || py.import("mantou.errors").map(Bound::unbind));
+    let made = module.and_then(|module| module.bind(py).call_method1(maker, arguments));
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// The exception itself, with the traceback that came with it.

@@ -7,8 +7,9 @@ use mantou_engine::tls::{Session, TlsError, VerifyKind};
 use pyo3::prelude::*;
 
 use crate::cell::Guarded;
+use crate::errors;
 use crate::judging::{self, Case};
-use crate::tls::{self, TlsConfig, to_exception};
+use crate::tls::TlsConfig;
 
 /// A handshake on behalf of an `ssl.SSLContext`.
 #[pyclass(frozen, module = "mantou._core")]
@@ -68,7 +69,7 @@ impl Handshake {
             server_side,
             name,
             session: Guarded::new(Some(Box::new(
-                session.map_err(|error| to_exception(py, &error))?,
+                session.map_err(|error| errors::from_tls(py, &error))?,
             ))),
             unanswered: Guarded::new(server_side.then(Vec::new)),
             initial: Guarded::new(initial),
@@ -141,8 +142,8 @@ impl Handshake {
 fn exception(py: Python<'_>, error: &TlsError) -> PyErr {
     match error {
         TlsError::Verification(missing) if missing.kind == VerifyKind::Missing => {
-            tls::failure(py, &missing.message, "PEER_DID_NOT_RETURN_A_CERTIFICATE")
+            errors::tls_failure(py, &missing.message, "PEER_DID_NOT_RETURN_A_CERTIFICATE")
         }
-        error => to_exception(py, error),
+        error => errors::from_tls(py, error),
     }
 }

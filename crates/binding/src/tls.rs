@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use mantou_engine::tls::{
     self, CertificateDer, ClientAuth, ClientSpec, Common, ForeignJudge, Identity, ResumeToken,
-    ServerSpec, Session, TlsError, Trust, VerifyError, Version,
+    ServerSpec, Session, TlsError, Trust, Version,
 };
 use mantou_engine::{Acceptor, Driver};
-use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
+use crate::errors;
 use crate::judging::ContextJudge;
 use crate::ssl_driver::Bios;
 
@@ -80,7 +80,7 @@ impl TlsConfig {
             };
             Ok(Self { shared, leaves })
         };
-        make().map_err(|error| to_exception(py, &error))
+        make().map_err(|error| errors::from_tls(py, &error))
     }
 
     /// For sessions on behalf of an `ssl.SSLContext`, which judges the peer's certificate itself.
@@ -131,7 +131,7 @@ impl TlsConfig {
             };
             Ok(Self { shared, leaves })
         };
-        make().map_err(|error| to_exception(py, &error))
+        make().map_err(|error| errors::from_tls(py, &error))
     }
 
     /// Whether its certificates are made for this name.
@@ -276,7 +276,7 @@ impl Start {
                 return Ok((Driver::Foreign, Some(driver)));
             }
         };
-        let session = session.map_err(|error| to_exception(py, &error))?;
+        let session = session.map_err(|error| errors::from_tls(py, &error))?;
         Ok((Driver::Native(session), None))
     }
 }
@@ -324,49 +324,3 @@ pub fn openssl_driver(
 }
 
 // Errors
-
-pub fn to_exception(py: Python<'_>, error: &TlsError) -> PyErr {
-    match error {
-        TlsError::Config { option, reason } => {
-            PyValueError::new_err(format!("option '{option}': {reason}"))
-        }
-        TlsError::Verification(error) => verification(py, error),
-        TlsError::Truncated => make(py, "tls_truncation", ()),
-        TlsError::Foreign => failure(py, &error.to_string(), "INTERNAL_ERROR"),
-        TlsError::NoApplicationProtocol => {
-            failure(py, &error.to_string(), "NO_APPLICATION_PROTOCOL")
-        }
-        TlsError::Alert { description, .. } => {
-            let reason = description.to_uppercase().replace(' ', "_");
-            failure(py, &error.to_string(), &reason)
-        }
-        TlsError::Protocol(reason) => {
-            let reason = reason.split(':').next().unwrap_or_default();
-            failure(
-                py,
-                &error.to_string(),
-                &reason.to_uppercase().replace(' ', "_"),
-            )
-        }
-    }
-}
-
-pub fn verification(py: Python<'_>, error: &VerifyError) -> PyErr {
-    make(py, "tls_verification", (error.code(), error.to_string()))
-}
-
-pub fn handshake_timeout(py: Python<'_>) -> PyErr {
-    make(py, "handshake_timeout", ())
-}
-
-pub fn failure(py: Python<'_>, text: &str, reason: &str) -> PyErr {
-    make(py, "tls_failure", (text, reason))
-}
-
-/// Calls one of the makers of exceptions in `mantou.errors`.
-fn make<'py>(py: Python<'py>, maker: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
-    static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = ERRORS.get_or_try_init(py, || py.import("mantou.errors").map(Bound::unbind));
-    let made = module.and_then(|module| module.bind(py).call_method1(maker, arguments));
-    made.map_or_else(|error| error, PyErr::from_value)
-}

@@ -12,12 +12,76 @@ const FIRST_ROOM: usize = 512;
 /// How many blocks one `sendmsg` is offered.
 pub const VECTORS: usize = 16;
 
+/// From this size on, holding the owner of bytes is cheaper than copying them.
+const WORTH_KEEPING: usize = 16 * 1024;
+
+/// Memory that does not change any more, held until it is sent.
+pub type Owner = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Whoever has the bytes that are to be sent.
+pub trait Keep {
+    /// The same bytes, to be held for as long as it takes; `None` if they may change meanwhile.
+    fn keep(&self) -> Option<Owner>;
+}
+
+/// Bytes to be sent, which the kernel may not take at once.
+#[derive(Clone, Copy)]
+pub struct Piece<'a> {
+    pub bytes: &'a [u8],
+    source: Option<&'a dyn Keep>,
+}
+
+impl<'a> Piece<'a> {
+    /// What is not sent at once may be kept instead of copied.
+    pub fn of(source: &'a dyn Keep, bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            source: Some(source),
+        }
+    }
+
+    /// What is not sent at once has to be copied.
+    pub fn lent(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            source: None,
+        }
+    }
+}
+
+enum Block {
+    Gathered(Vec<u8>),
+    /// Few queues have one, and all have room for a block: so that stays as small as a `Vec`.
+    Kept(Box<Kept>),
+}
+
+/// All but the first `skipped` bytes.
+struct Kept {
+    owner: Owner,
+    skipped: usize,
+}
+
+impl Block {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Gathered(bytes) => bytes,
+            Self::Kept(kept) => &(*kept.owner).as_ref()[kept.skipped..],
+        }
+    }
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self::Gathered(Vec::new())
+    }
+}
+
 /// A queue of bytes, kept in the order in which they were accepted.
 #[derive(Default)]
 pub struct SendQueue {
-    /// Few queues ever have a second block.
-    first: Vec<u8>,
-    others: VecDeque<Vec<u8>>,
+    /// Few queues ever have a second block. It is empty only if the queue is.
+    first: Block,
+    others: VecDeque<Block>,
     /// Bytes of the first block that are gone already.
     sent: usize,
     len: usize,
@@ -32,41 +96,73 @@ impl SendQueue {
         self.len == 0
     }
 
-    pub fn push(&mut self, mut data: &[u8]) {
+    pub fn push(&mut self, data: &[u8]) {
         if data.is_empty() {
             return;
         }
         self.len += data.len();
-        let last = self.others.back_mut().unwrap_or(&mut self.first);
-        if last.is_empty() {
-            last.reserve_exact(data.len().max(FIRST_ROOM));
-            last.extend_from_slice(data);
+        let mut rest = data;
+        if let Some(last) = self.gathering() {
+            if last.is_empty() {
+                last.reserve_exact(data.len().max(FIRST_ROOM));
+                last.extend_from_slice(data);
+                return;
+            }
+            let room = BLOCK.saturating_sub(last.len()).min(data.len());
+            last.extend_from_slice(&data[..room]);
+            rest = &data[room..];
+        }
+        if !rest.is_empty() {
+            self.others.push_back(Block::Gathered(rest.to_vec()));
+        }
+    }
+
+    /// Queues all but the first `skipped` bytes, in the owner's memory if that is worth it.
+    pub fn push_rest(&mut self, piece: &Piece<'_>, skipped: usize) {
+        let rest = &piece.bytes[skipped..];
+        let owner = match piece.source {
+            Some(source) if rest.len() >= WORTH_KEEPING => source.keep(),
+            _ => None,
+        };
+        let Some(owner) = owner else {
+            self.push(rest);
             return;
+        };
+        let block = Block::Kept(Box::new(Kept { owner, skipped }));
+        if self.is_empty() {
+            self.first = block;
+        } else {
+            self.others.push_back(block);
         }
-        let room = BLOCK.saturating_sub(last.len()).min(data.len());
-        last.extend_from_slice(&data[..room]);
-        data = &data[room..];
-        if !data.is_empty() {
-            self.others.push_back(data.to_vec());
-        }
+        self.len += rest.len();
     }
 
     /// Lets `fill` write behind the last byte, without a copy.
     pub fn append<R>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let last = self.others.back_mut().unwrap_or(&mut self.first);
-        if last.len() < BLOCK {
+        if let Some(last) = self.gathering()
+            && last.len() < BLOCK
+        {
             let before = last.len();
             let result = fill(last);
-            self.len += last.len() - before;
+            let added = last.len() - before;
+            self.len += added;
             return result;
         }
         let mut block = Vec::new();
         let result = fill(&mut block);
         if !block.is_empty() {
             self.len += block.len();
-            self.others.push_back(block);
+            self.others.push_back(Block::Gathered(block));
         }
         result
+    }
+
+    /// The last block, if more can be written behind it.
+    fn gathering(&mut self) -> Option<&mut Vec<u8>> {
+        match self.others.back_mut().unwrap_or(&mut self.first) {
+            Block::Gathered(bytes) => Some(bytes),
+            Block::Kept(_) => None,
+        }
     }
 
     pub fn consume(&mut self, n: usize) {
@@ -77,8 +173,12 @@ impl SendQueue {
             self.clear();
             return;
         }
-        while self.sent >= self.first.len() {
-            self.sent -= self.first.len();
+        loop {
+            let len = self.first.bytes().len();
+            if self.sent < len {
+                return;
+            }
+            self.sent -= len;
             self.first = self.others.pop_front().unwrap_or_default();
         }
     }
@@ -93,10 +193,10 @@ impl SendQueue {
         if self.is_empty() {
             return (slices, 0);
         }
-        slices[0] = IoSlice::new(&self.first[self.sent..]);
+        slices[0] = IoSlice::new(&self.first.bytes()[self.sent..]);
         let mut n = 1;
         for (slot, block) in slices[1..].iter_mut().zip(&self.others) {
-            *slot = IoSlice::new(block);
+            *slot = IoSlice::new(block.bytes());
             n += 1;
         }
         (slices, n)
@@ -105,12 +205,14 @@ impl SendQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn content(queue: &SendQueue) -> Vec<u8> {
-        let mut all = queue.first[queue.sent..].to_vec();
+        let mut all = queue.first.bytes()[queue.sent..].to_vec();
         for block in &queue.others {
-            all.extend_from_slice(block);
+            all.extend_from_slice(block.bytes());
         }
         all
     }
@@ -143,5 +245,69 @@ mod tests {
         let (slices, n) = queue.slices();
         assert_eq!(n, 1);
         assert_eq!(&*slices[0], b"llo");
+    }
+
+    /// Counts who holds the bytes, as Python's objects do.
+    struct Counted(Arc<Vec<u8>>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Keep for Arc<Vec<u8>> {
+        fn keep(&self) -> Option<Owner> {
+            Some(Box::new(Counted(self.clone())))
+        }
+    }
+
+    struct Changing;
+
+    impl Keep for Changing {
+        fn keep(&self) -> Option<Owner> {
+            None
+        }
+    }
+
+    #[test]
+    fn large_rests_are_kept_and_small_ones_copied() {
+        let large = Arc::new(vec![b'l'; WORTH_KEEPING + 10]);
+        let mut queue = SendQueue::default();
+        queue.push_rest(&Piece::of(&large, &large), 11);
+        assert_eq!(Arc::strong_count(&large), 1);
+        queue.push_rest(&Piece::of(&large, &large), 10);
+        assert_eq!(Arc::strong_count(&large), 2);
+        queue.push_rest(&Piece::of(&Changing, &large), 0);
+        queue.push_rest(&Piece::lent(&large), 0);
+        assert_eq!(Arc::strong_count(&large), 2);
+        assert_eq!(content(&queue), vec![b'l'; 4 * large.len() - 21]);
+        queue.clear();
+        assert_eq!(Arc::strong_count(&large), 1);
+    }
+
+    #[test]
+    fn keeps_order_around_kept_blocks_and_lets_go_of_those_that_are_sent() {
+        let large = Arc::new((0..50_000u32).map(|i| (i % 251) as u8).collect::<Vec<u8>>());
+        let mut queue = SendQueue::default();
+        let mut expected = large[5..].to_vec();
+        queue.push_rest(&Piece::of(&large, &large), 5);
+        queue.push(b"copied");
+        queue.push(b" behind it");
+        queue.append(|bytes| bytes.extend_from_slice(b", appended"));
+        expected.extend_from_slice(b"copied behind it, appended");
+        queue.push_rest(&Piece::of(&large, &large), 0);
+        queue.append(|bytes| bytes.extend_from_slice(b"last"));
+        expected.extend_from_slice(&large);
+        expected.extend_from_slice(b"last");
+        assert_eq!(queue.len(), expected.len());
+        assert_eq!(queue.slices().1, 4);
+        let mut taken = 0;
+        for (n, holders) in [(49_990, 3), (5, 2), (20, 2), (50_005, 2), (2, 1)] {
+            queue.consume(n);
+            taken += n;
+            assert_eq!(content(&queue), expected[taken..]);
+            assert_eq!(Arc::strong_count(&large), holders);
+        }
     }
 }

@@ -17,6 +17,7 @@ mod timers;
 pub mod tls;
 mod token;
 
+pub use buffer::{Keep, Owner, Piece};
 pub use connect::Attempt;
 pub use engine::{Engine, Event, Facts, Farewell, Notice, Read};
 pub use error::{CloseReason, WriteAllError};

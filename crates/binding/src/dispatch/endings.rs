@@ -9,7 +9,6 @@ use crate::engine::Engine;
 use crate::errors;
 use crate::socket::{Ending, Socket};
 use crate::stage::Stage;
-use crate::tls;
 
 /// An established TLS session broke: `error` is told, then the connection is closed.
 pub(super) fn on_broken(
@@ -20,7 +19,7 @@ pub(super) fn on_broken(
     let py = engine.py();
     let error = match socket.get().take_driver_error(py) {
         Some(error) => error,
-        None => tls::to_exception(py, error).into_value(py).into_any(),
+        None => errors::from_tls(py, error).into_value(py).into_any(),
     };
     let verdict = call(engine, socket, Stage::Error, (socket, error.bind(py)));
     if verdict == Verdict::Keep && socket.get().is_transport(py) {

@@ -30,7 +30,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         py,
         c"call_soon_threadsafe",
         c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
-          The same from any thread. As asyncio's.",
+          Has the loop call a function, brought by any thread. As asyncio's.",
         call_soon_threadsafe,
     )?;
     add_method(

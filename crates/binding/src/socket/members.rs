@@ -1,203 +1,19 @@
-//! What users see of a socket: sending, ending, flow, and what there is to know.
+//! What users see of a socket: flow, owner, and what there is to know. Beside it: `sending.rs`,
+//! `tls.rs`, `certificates.rs`.
 
 use std::net::SocketAddr;
 
-use mantou_engine::{self as core, Written};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::waiters::{Goal, lost_bytes};
-use super::{Cork, Ending, Phase, Socket};
-use crate::buffers::Outgoing;
-use crate::errors;
+use super::waiters::Goal;
+use super::{Ending, Phase, Socket};
 use crate::handlers::Handlers;
-use crate::host;
 use crate::settings;
 
 #[pymethods]
 impl Socket {
-    // Sending
-
-    /// Hands data to the kernel, as much as it takes right now.
-    ///
-    /// Nothing is kept: of what was not taken, the caller has to call again, when `drain` says
-    /// that there is room. It is called once after a short write. With TLS the engine takes the
-    /// bytes and seals them; before the handshake is done it takes none.
-    ///
-    /// Bun: `socket.write()`.
-    ///
-    /// :param data: a str, sent as UTF-8, or any C-contiguous buffer, which is not copied first.
-    /// :param byte_offset: where in the data to begin, in bytes.
-    /// :param byte_length: how many bytes of it; None for the rest.
-    /// :returns: the number of bytes taken, 0 included; -1 when closed or after `end()`.
-    /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-    /// :raises ValueError: offset or length are outside the data.
-    #[pyo3(signature = (data, byte_offset=0, byte_length=None))]
-    fn write(
-        &self,
-        data: &Bound<'_, PyAny>,
-        byte_offset: isize,
-        byte_length: Option<isize>,
-    ) -> PyResult<isize> {
-        let outgoing = Outgoing::new(data)?;
-        let bytes = part(outgoing.as_slice()?, byte_offset, byte_length)?;
-        match self.with(data.py(), |core, token| core.write(token, bytes))? {
-            Written::Accepted(n) => Ok(n.cast_signed()),
-            Written::Closed => Ok(-1),
-        }
-    }
-
-    /// Takes all of the data, sends what the kernel takes and keeps the rest, in order.
-    ///
-    /// The bytes are safe even if the caller changes its buffer. `drain` is called once when the
-    /// queue has emptied; until then `write()` takes nothing.
-    ///
-    /// Not in Bun.
-    ///
-    /// :param data: a str, sent as UTF-8, or any C-contiguous buffer.
-    /// :raises BrokenPipeError: closed, or after `end()`.
-    /// :raises BufferError: bytes wait already, and with these there would be more than
-    ///     `write_limit`; nothing of this call was taken. What finds nothing waiting is always
-    ///     taken, whatever its size.
-    /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-    fn write_all(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let outgoing = Outgoing::new(data)?;
-        let bytes = outgoing.as_slice()?;
-        self.with(data.py(), |core, token| core.write_all(token, bytes))?
-            .map_err(|error| errors::from_write_all(&error, bytes.len()))
-    }
-
-    /// To be awaited: returns when everything accepted so far is in the kernel.
-    ///
-    /// Not in Bun.
-    ///
-    /// :raises ConnectionError: the connection was over first.
-    /// :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
-    fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (open, (sent, goal)) = self.with(py, |core, token| {
-            (
-                (core.is_open(token) || core.queued(token) > 0) && core.broken(token).is_none(),
-                core.progress(token),
-            )
-        })?;
-        let future = self.wait_for(py, Goal::Sent(if open { goal } else { 0 }))?;
-        if !open {
-            let taken = self.waiters.with(py, Vec::pop);
-            drop(taken);
-            let lost = lost_bytes(py).into_value(py).into_bound(py);
-            host::resolve(&future, Some(lost.as_any()));
-        } else if sent >= goal {
-            self.settle_sent(py)?;
-        } else {
-            self.with(py, |core, token| core.watch_sends(token, true))?;
-        }
-        Ok(future)
-    }
-
-    /// Bytes accepted that the kernel would not take, or that wait for the TLS handshake.
-    ///
-    /// What is only gathered until the turn or the cork ends does not count. Whoever has seen
-    /// more than 0 gets `drain` when it is 0 again.
-    ///
-    /// Not in Bun.
-    #[getter]
-    fn buffered(&self, py: Python<'_>) -> PyResult<usize> {
-        self.with(py, core::Engine::buffered)
-    }
-
-    /// A context whose writes leave together: in one system call, in few TLS records.
-    ///
-    /// They are sent when the outermost block ends, or when 64 KiB are gathered.
-    ///
-    /// Not in Bun.
-    fn cork(this: Bound<'_, Self>) -> Cork {
-        Cork(this.unbind())
-    }
-
-    /// Sends now what `cork()` or TLS holds back.
-    ///
-    /// Bun: `socket.flush()`.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, core::Engine::flush)
-    }
-
-    // Ending
-
-    /// Sends the last data and, once everything accepted is sent, FIN.
-    ///
-    /// With TLS `close_notify` goes before the FIN. All of the data is delivered, also if it has
-    /// to wait. Reading goes on until the peer's FIN; where `allow_half_open` is False, a peer
-    /// that makes no progress is cut off after `close_timeout` seconds.
-    ///
-    /// Bun: `socket.end()`.
-    ///
-    /// :param data: a str, sent as UTF-8, or any C-contiguous buffer; None for no more.
-    /// :param byte_offset: where in the data to begin, in bytes.
-    /// :param byte_length: how many bytes of it; None for the rest.
-    /// :returns: the length of the data in bytes; -1 if already ended or closed.
-    /// :raises BufferError: bytes wait already, and with these there would be more than
-    ///     `write_limit`; nothing was sent, nothing is ended.
-    /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-    /// :raises ValueError: offset or length are outside the data.
-    #[pyo3(signature = (data=None, byte_offset=0, byte_length=None))]
-    fn end(
-        &self,
-        py: Python<'_>,
-        data: Option<&Bound<'_, PyAny>>,
-        byte_offset: isize,
-        byte_length: Option<isize>,
-    ) -> PyResult<isize> {
-        let outgoing = data.map(Outgoing::new).transpose()?;
-        let bytes = match &outgoing {
-            Some(outgoing) => part(outgoing.as_slice()?, byte_offset, byte_length)?,
-            None => part(&[], byte_offset, byte_length)?,
-        };
-        match self.with(py, |core, token| core.end(token, bytes))? {
-            Ok(()) => Ok(bytes.len().cast_signed()),
-            Err(core::WriteAllError::Closed) => Ok(-1),
-            Err(error) => Err(errors::from_write_all(&error, bytes.len())),
-        }
-    }
-
-    /// Ends one direction of the connection.
-    ///
-    /// Bun: `socket.shutdown()`.
-    ///
-    /// :param half_close: False: FIN once everything accepted is sent; reading goes on, without
-    ///     a time limit. True: stop receiving; what still arrives is discarded, writing goes on.
-    #[pyo3(signature = (half_close=false))]
-    fn shutdown(&self, py: Python<'_>, half_close: bool) -> PyResult<()> {
-        if half_close {
-            self.with(py, core::Engine::stop_reading)
-        } else {
-            self.with(py, core::Engine::shutdown)
-        }
-    }
-
-    /// Ends the connection without waiting for the peer.
-    ///
-    /// What was accepted is still sent, then FIN, then `close` is called; no other event comes
-    /// any more. The descriptor stays behind to swallow late input, at most until nothing has
-    /// moved for `close_timeout` seconds, so that no RST destroys what the peer has not read.
-    ///
-    /// Bun: `socket.close()`.
-    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, core::Engine::close_gracefully)
-    }
-
-    /// Resets the connection at once; bytes that wait are lost.
-    ///
-    /// The peer gets a RST. `close` is called with None: it was our own wish.
-    ///
-    /// Bun: `socket.terminate()`.
-    pub fn terminate(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, core::Engine::terminate)
-    }
-
-    // Flow and time
-
     /// Stops reading application data, at once; not counted.
     ///
     /// A TLS handshake goes on, and so does writing. A FIN or RST that arrives meanwhile is
@@ -266,8 +82,6 @@ impl Socket {
         Ok(result.is_ok())
     }
 
-    // Handlers and owner
-
     /// Replaces the handlers, from the next event on.
     ///
     /// For an accepted socket, those of its listener and of all the listener's sockets.
@@ -327,8 +141,6 @@ impl Socket {
     fn listener(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.listener.as_ref()?.get().owner(py)
     }
-
-    // What there is to know
 
     /// How far the connection has come: a `ReadyState`.
     ///
@@ -490,31 +302,6 @@ impl Socket {
         drop(self.ending.take());
         drop(self.waiters.take());
     }
-}
-
-/// The part of the data that offset and length select.
-#[inline]
-fn part(data: &[u8], offset: isize, length: Option<isize>) -> PyResult<&[u8]> {
-    if offset == 0 && length.is_none() {
-        return Ok(data);
-    }
-    let outside = |name: &str, value: isize| {
-        let size = data.len();
-        PyValueError::new_err(format!(
-            "{name}={value} is outside the {size} bytes of data"
-        ))
-    };
-    let start = usize::try_from(offset)
-        .ok()
-        .filter(|start| *start <= data.len());
-    let rest = &data[start.ok_or_else(|| outside("byte_offset", offset))?..];
-    let Some(length) = length else {
-        return Ok(rest);
-    };
-    let end = usize::try_from(length)
-        .ok()
-        .filter(|end| *end <= rest.len());
-    Ok(&rest[..end.ok_or_else(|| outside("byte_length", length))?])
 }
 
 fn family(address: SocketAddr) -> &'static str {

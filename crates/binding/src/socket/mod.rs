@@ -16,9 +16,12 @@ use crate::handlers::{BinaryType, Handlers};
 use crate::listener::Listener;
 use crate::tls::Start;
 
+mod certificates;
 mod handling;
 mod members;
 mod securing;
+mod sending;
+mod session;
 mod tls;
 mod waiters;
 

@@ -1,121 +1,14 @@
-//! What a socket knows of its TLS session.
+//! What a socket tells of its TLS session, and what can be set of it.
 
 use mantou_engine::tls::{Authorization, Binding, Session};
-use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyNotImplementedError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict};
 
 use super::Socket;
+use crate::errors;
 use crate::handlers::Handlers;
-use crate::handshake::Handshake;
-use crate::tls::{self, Start, TlsTicket};
-
-impl Socket {
-    /// Looks at its session; `None` without one, and once it is closed.
-    fn session<R>(
-        &self,
-        py: Python<'_>,
-        look: impl FnOnce(&mut Session) -> R,
-    ) -> PyResult<Option<R>> {
-        self.with(py, |core, token| core.session(token).map(look))
-    }
-
-    /// Asks the driver that is not the engine's, if there is one. Like a session of the engine's, it
-    /// tells nothing any more once the connection is gone.
-    fn ask<'py>(
-        &self,
-        py: Python<'py>,
-        question: &str,
-        arguments: impl PyCallArgs<'py>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if self.is_gone(py) {
-            return Ok(None);
-        }
-        self.recall(py, question, arguments)
-    }
-
-    /// The same for what is known for ever.
-    fn recall<'py>(
-        &self,
-        py: Python<'py>,
-        question: &str,
-        arguments: impl PyCallArgs<'py>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(driver) = self.driver(py) else {
-            return Ok(None);
-        };
-        if self.handshake(py).is_some() {
-            // Nothing is known yet.
-            return Ok(None);
-        }
-        driver.bind(py).call_method1(question, arguments).map(Some)
-    }
-
-    /// The handshake at work, if rustls does it on behalf of an `ssl.SSLContext`.
-    fn handshake(&self, py: Python<'_>) -> Option<Py<Handshake>> {
-        self.driver(py)?
-            .into_bound(py)
-            .cast_into()
-            .ok()
-            .map(Bound::unbind)
-    }
-
-    /// The verification of the peer's certificate that failed and was let pass.
-    pub fn authorization_error(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let failure = self.session(py, |session| match session.authorization() {
-            Authorization::Failed(error) => Some(error.clone()),
-            _ => None,
-        })?;
-        let failure = failure.flatten();
-        Ok(failure.map(|error| tls::verification(py, &error).into_value(py).into_any()))
-    }
-
-    /// Calls a helper of `mantou._certificates` with a chain in DER; `None` once it is closed.
-    fn with_chain<'py>(
-        &self,
-        py: Python<'py>,
-        whose: Whose,
-        helper: &str,
-        detailed: Option<bool>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let select = |session: &mut Session| match whose {
-            Whose::Peer => session.peer_certificates().to_vec(),
-            Whose::Own => session.own_certificates().to_vec(),
-        };
-        let chain = match (self.session(py, select)?, self.is_open(py)?) {
-            (Some(chain), _) => {
-                PyList::new(py, chain.iter().map(|der| PyBytes::new(py, der)))?.into_any()
-            }
-            (None, true) => match self.ask(py, whose.question(), ())? {
-                Some(chain) => chain,
-                None => return Ok(None),
-            },
-            (None, false) => return Ok(None),
-        };
-        let module = py.import("mantou._certificates")?;
-        match detailed {
-            Some(detailed) => module.call_method1(helper, (chain, detailed)),
-            None => module.call_method1(helper, (chain,)),
-        }
-        .map(Some)
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Whose {
-    Peer,
-    Own,
-}
-
-impl Whose {
-    fn question(self) -> &'static str {
-        match self {
-            Whose::Peer => "peer_chain",
-            Whose::Own => "own_chain",
-        }
-    }
-}
+use crate::tls::{Start, TlsTicket};
 
 #[pymethods]
 impl Socket {
@@ -198,53 +91,6 @@ impl Socket {
         Ok(version.map(str::to_owned))
     }
 
-    /// The peer's certificate, as `ssl.SSLSocket.getpeercert()` describes it.
-    ///
-    /// Bun: `socket.getPeerCertificate()`.
-    ///
-    /// :param detailed: also the chain, from one `issuer_certificate` to the next.
-    /// :returns: a dict, with `raw` (DER) and `fingerprint256` besides; {} if the peer has shown
-    ///     none; None without TLS and once closed.
-    #[pyo3(signature = (detailed=false))]
-    fn get_peer_certificate<'py>(
-        &self,
-        py: Python<'py>,
-        detailed: bool,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Whose::Peer, "describe", Some(detailed))
-    }
-
-    /// Our own certificate, described as by `get_peer_certificate()`.
-    ///
-    /// Bun: `socket.getCertificate()`.
-    ///
-    /// :returns: a dict; {} if we have shown none, and for a client with an `ssl.SSLContext`, which
-    ///     does not tell; None without TLS and once closed.
-    fn get_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Whose::Own, "describe", Some(false))
-    }
-
-    /// The peer's certificate, as a `cryptography.x509.Certificate`; None if there is none.
-    ///
-    /// Bun: `socket.getPeerX509Certificate()`.
-    ///
-    /// :raises ImportError: the package `cryptography` is not installed.
-    fn get_peer_x509_certificate<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Whose::Peer, "load", None)
-    }
-
-    /// Our own certificate, as a `cryptography.x509.Certificate`; None if there is none.
-    ///
-    /// Bun: `socket.getX509Certificate()`.
-    ///
-    /// :raises ImportError: the package `cryptography` is not installed.
-    fn get_x509_certificate<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.with_chain(py, Whose::Own, "load", None)
-    }
-
     /// Key material that both ends can derive from the session, RFC 5705.
     ///
     /// Bun: `socket.exportKeyingMaterial()`.
@@ -281,7 +127,7 @@ impl Socket {
         match exported {
             None => Ok(None),
             Some(Ok(material)) => Ok(Some(PyBytes::new(py, &material))),
-            Some(Err(error)) => Err(tls::to_exception(py, &error)),
+            Some(Err(error)) => Err(errors::from_tls(py, &error)),
         }
     }
 

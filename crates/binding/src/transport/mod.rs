@@ -5,6 +5,7 @@
 // The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
 #![allow(clippy::doc_markdown)]
 
+use mantou_engine::Piece;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyTuple};
@@ -123,11 +124,11 @@ impl Transport {
         }
         let state = this.get().writable(this.py())?;
         let outgoing = Outgoing::new(data)?;
-        let bytes = outgoing.as_slice()?;
-        if bytes.is_empty() {
+        let piece = outgoing.as_piece()?;
+        if piece.bytes.is_empty() {
             return Ok(());
         }
-        transmit(this, state, &[bytes])
+        transmit(this, state, &[piece])
     }
 
     /// Sends several pieces in one system call.
@@ -149,9 +150,9 @@ impl Transport {
             .collect::<PyResult<Vec<_>>>()?;
         let pieces = outgoing
             .iter()
-            .map(Outgoing::as_slice)
+            .map(Outgoing::as_piece)
             .collect::<PyResult<Vec<_>>>()?;
-        if pieces.iter().all(|piece| piece.is_empty()) {
+        if pieces.iter().all(|piece| piece.bytes.is_empty()) {
             return Ok(());
         }
         transmit(this, state, &pieces)
@@ -185,7 +186,7 @@ impl Transport {
 }
 
 #[inline]
-fn transmit(this: &Bound<'_, Transport>, state: State, pieces: &[&[u8]]) -> PyResult<()> {
+fn transmit(this: &Bound<'_, Transport>, state: State, pieces: &[Piece<'_>]) -> PyResult<()> {
     let py = this.py();
     let transport = this.get();
     let waiting = if state.closing {

@@ -3,6 +3,7 @@
 //! connection writes, when anything else happens to this one, and when its event or the turn ends.
 
 use super::{Engine, Member};
+use crate::buffer::Piece;
 use crate::token::Token;
 
 pub(super) struct Outbox {
@@ -23,7 +24,7 @@ impl Default for Outbox {
 impl Engine {
     /// Takes everything that a transport is given, and returns how much of it has to wait; `None`
     /// if nothing is taken any more.
-    pub fn transmit(&mut self, token: Token, pieces: &[&[u8]]) -> Option<usize> {
+    pub fn transmit(&mut self, token: Token, pieces: &[Piece<'_>]) -> Option<usize> {
         if self.outbox.token != token {
             self.send_outbox();
         }
@@ -31,11 +32,11 @@ impl Engine {
         let Some(Member::Stream(stream)) = self.members.get(token) else {
             return None;
         };
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let len: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
         if in_turn && stream.may_gather(self.outbox.bytes.len() + len) {
             self.outbox.token = token;
             for piece in pieces {
-                self.outbox.bytes.extend_from_slice(piece);
+                self.outbox.bytes.extend_from_slice(piece.bytes);
             }
             return Some(0);
         }
@@ -43,7 +44,7 @@ impl Engine {
             return self.with_stream(token, |stream| stream.transmit(pieces))?;
         }
         self.empty_outbox(|engine, gathered| {
-            let mut all = vec![gathered];
+            let mut all = vec![Piece::lent(gathered)];
             all.extend_from_slice(pieces);
             engine.with_stream(token, |stream| stream.transmit(&all))?
         })
@@ -62,7 +63,7 @@ impl Engine {
         let token = self.outbox.token;
         if token != Token::NONE {
             self.empty_outbox(|engine, gathered| {
-                engine.with_stream(token, |stream| stream.transmit(&[gathered]));
+                engine.with_stream(token, |stream| stream.transmit(&[Piece::lent(gathered)]));
             });
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use socket2::SockRef;
 
 use super::{CORK_SIZE, Stream, Written, would_block};
-use crate::buffer::VECTORS;
+use crate::buffer::{Piece, VECTORS};
 use crate::error::WriteAllError;
 use crate::state::Input;
 use crate::sys::net;
@@ -68,17 +68,17 @@ impl Stream {
     }
 
     /// Takes everything, in pieces that leave together. Returns how many bytes have to wait.
-    pub fn transmit(&mut self, pieces: &[&[u8]]) -> Option<usize> {
+    pub fn transmit(&mut self, pieces: &[Piece<'_>]) -> Option<usize> {
         if !self.can_write() {
             return None;
         }
         if self.secure.is_some() {
             for piece in pieces {
-                self.accept_secure(piece);
+                self.accept_secure(piece.bytes);
             }
         } else {
             let mut sent = 0;
-            if self.queue.is_empty() && pieces.iter().any(|piece| !piece.is_empty()) {
+            if self.queue.is_empty() && pieces.iter().any(|piece| !piece.bytes.is_empty()) {
                 sent = self.send_together(pieces);
             }
             if self.broken.is_none() {
@@ -99,23 +99,23 @@ impl Stream {
             && self.can_write()
     }
 
-    fn send_together(&mut self, pieces: &[&[u8]]) -> usize {
+    fn send_together(&mut self, pieces: &[Piece<'_>]) -> usize {
         if let [only] = pieces {
-            return self.send(only);
+            return self.send(only.bytes);
         }
         let mut slices = [IoSlice::new(&[]); VECTORS];
         for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(piece);
+            *slice = IoSlice::new(piece.bytes);
         }
         self.send_pieces(&slices[..pieces.len().min(VECTORS)])
     }
 
     /// Queues what follows the first `sent` bytes.
-    fn queue_behind(&mut self, pieces: &[&[u8]], mut sent: usize) {
+    fn queue_behind(&mut self, pieces: &[Piece<'_>], mut sent: usize) {
         for piece in pieces {
-            let gone = sent.min(piece.len());
+            let gone = sent.min(piece.bytes.len());
             sent -= gone;
-            self.queue.push(&piece[gone..]);
+            self.queue.push_rest(piece, gone);
         }
     }
 
