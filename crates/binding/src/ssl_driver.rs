@@ -26,6 +26,9 @@ use crate::work::Work;
 const PIECE: usize = 17 * 1024;
 /// Plaintext of a full record.
 const FULL_RECORD: usize = 16 * 1024;
+/// So much longer than its plaintext is any record, and one byte more in fact: five of header, and the
+/// shortest seal that there is.
+const OVERHEAD: usize = 5 + 8;
 
 /// The two `ssl.MemoryBIO`s of an engine.
 pub struct Bios(PyOnceLock<(Py<PyAny>, Py<PyAny>)>);
@@ -75,6 +78,8 @@ struct Progress {
 pub struct Driven<'py> {
     /// Bytes of plaintext at the front of the turn's buffer.
     pub opened: usize,
+    /// The plaintext instead, where it was asked for as bytes and one record is all that came.
+    pub record: Option<Bound<'py, PyBytes>>,
     pub sealed: Vec<Bound<'py, PyBytes>>,
     pub established: bool,
     /// Something was not sealed: first the peer has to send more.
@@ -89,11 +94,12 @@ impl SslPump {
         this: &Bound<'py, Self>,
         work: &mut Work,
         received: usize,
+        as_bytes: bool,
         outgoing: Outgoing,
     ) -> Driven<'py> {
         let (py, pump) = (this.py(), this.get());
         let mut driven = Driven::default();
-        let outcome = pump.run(this, work, received, outgoing, &mut driven);
+        let outcome = pump.run(this, work, received, as_bytes, outgoing, &mut driven);
         if outcome.is_err() || driven.peer_closed {
             driven.error = outcome.and(pump.give_up(py, &mut driven.sealed)).err();
         }
@@ -108,6 +114,7 @@ impl SslPump {
         this: &Bound<'py, Self>,
         work: &mut Work,
         received: usize,
+        as_bytes: bool,
         outgoing: Outgoing,
         driven: &mut Driven<'py>,
     ) -> PyResult<()> {
@@ -127,7 +134,7 @@ impl SslPump {
             fed = self.shake_hands(py, work, received)?;
         }
         if fed < received {
-            self.open(py, work, fed, received, driven)?;
+            self.open(py, work, fed..received, as_bytes, driven)?;
         }
         if received > 0 && self.progress.with(py, |it| !it.unsealed.is_empty()) {
             self.seal(py, &mut work.lender, &mut driven.sealed)?;
@@ -157,6 +164,11 @@ impl SslPump {
             progress.unsealed.extend_from_slice(&outgoing.plaintext);
             false
         })
+    }
+
+    /// Whether Python reads and writes.
+    fn is_overridden(&self) -> bool {
+        self.records.is(&self.object)
     }
 
     fn is_established(&self, py: Python<'_>) -> bool {
@@ -191,31 +203,66 @@ impl SslPump {
     }
 
     /// Opens the records that have come whole, and keeps the rest.
-    fn open(
+    fn open<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         work: &mut Work,
-        mut fed: usize,
-        received: usize,
-        driven: &mut Driven<'_>,
+        ciphertext: Range<usize>,
+        as_bytes: bool,
+        driven: &mut Driven<'py>,
     ) -> PyResult<()> {
-        while fed < received && !driven.peer_closed {
-            let rest = &work.ciphertext.filled(received)[fed..];
-            let passed = self.progress.with(py, |progress| {
+        let may_be_record = as_bytes && !self.is_overridden();
+        let mut left = ciphertext.clone();
+        while !left.is_empty() && !driven.peer_closed {
+            let rest = &work.ciphertext.filled(left.end)[left.start..];
+            let (passed, unfed) = self.progress.with(py, |progress| {
                 let passed = progress.framing.advance(rest, PIECE);
                 if passed.records == 0 {
                     progress.unfed.extend_from_slice(&rest[..passed.len]);
                 }
-                passed
+                (passed, progress.unfed.len())
             });
-            let piece = fed..fed + passed.len;
-            fed = piece.end;
+            let piece = left.start..left.start + passed.len;
+            left.start = piece.end;
             if passed.records > 0 {
                 self.feed_unfed(py, &mut work.lender)?;
-                self.feed(py, &mut work.ciphertext, piece)?;
-                self.open_records(py, &mut work.buffer, driven, passed.records)?;
+                self.feed(py, &mut work.ciphertext, piece.clone())?;
+                if may_be_record && passed.records == 1 && piece == ciphertext {
+                    let len = unfed + piece.len();
+                    self.open_record(py, &mut work.buffer, driven, len)?;
+                } else {
+                    self.open_records(py, &mut work.buffer, driven, passed.records)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Opens a record that is so long, into bytes of its own.
+    fn open_record<'py>(
+        &self,
+        py: Python<'py>,
+        buffer: &mut ReadBuffer,
+        driven: &mut Driven<'py>,
+        len: usize,
+    ) -> PyResult<()> {
+        let room = len.saturating_sub(OVERHEAD).max(1);
+        let records = self.records.bind(py);
+        let plaintext = match records.call_method1(intern!(py, "read"), (room,)) {
+            Ok(plaintext) => plaintext.cast_into::<PyBytes>()?,
+            Err(error) if error.is_instance(py, want_read(py)?) => return Ok(()),
+            Err(error) if error.is_instance(py, zero_return(py)?) => PyBytes::new(py, b""),
+            Err(error) => return Err(error),
+        };
+        let n = plaintext.as_bytes().len();
+        if n == room {
+            // It was compressed: there may be more of it.
+            buffer.put(plaintext.as_bytes());
+            driven.opened = n;
+            return self.open_records(py, buffer, driven, 1);
+        }
+        driven.peer_closed = n == 0;
+        driven.record = (n > 0).then_some(plaintext);
         Ok(())
     }
 
@@ -248,7 +295,7 @@ impl SslPump {
             driven.opened += n;
             driven.peer_closed = n == 0;
             // What a record holds comes at once. There may have been others before it.
-            if n == 0 || records == 1 || pending(py, &self.incoming)? == 0 {
+            if n == 0 || records == 1 || !has_more(py, &self.incoming)? {
                 return Ok(());
             }
         }
@@ -256,7 +303,7 @@ impl SslPump {
 
     /// What is lent, in a form that Python can work with if it gets to see it.
     fn show<'py>(&self, lent: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if self.records.is(&self.object) {
+        if self.is_overridden() {
             return Ok(PyMemoryView::from(lent)?.into_any());
         }
         Ok(lent.clone())
@@ -272,7 +319,7 @@ impl SslPump {
         if piece.is_empty() {
             return Ok(());
         }
-        let written = ciphertext.lend_raw(py, &Part::to_read(piece), |piece| {
+        let written = ciphertext.show(py, piece, |piece| {
             let incoming = self.incoming.bind(py);
             incoming.call_method1(intern!(py, "write"), (piece,))
         });
@@ -286,8 +333,8 @@ impl SslPump {
         if unfed.is_empty() {
             return Ok(());
         }
-        let part = Part::to_read(0..unfed.len());
-        let written = lender.lend(py, &mut unfed, &part, |piece| {
+        let all = 0..unfed.len();
+        let written = lender.show(py, &mut unfed, all, |piece| {
             let incoming = self.incoming.bind(py);
             incoming.call_method1(intern!(py, "write"), (piece,))
         });
@@ -304,8 +351,8 @@ impl SslPump {
         let mut plaintext = self.progress.with(py, take);
         let (len, mut done) = (plaintext.len(), 0);
         while done < len {
-            let part = Part::to_read(done..len.min(done + FULL_RECORD));
-            let outcome = lender.lend(py, &mut plaintext, &part, |piece| {
+            let piece = done..len.min(done + FULL_RECORD);
+            let outcome = lender.show(py, &mut plaintext, piece, |piece| {
                 let records = self.records.bind(py);
                 let n = records.call_method1(intern!(py, "write"), (self.show(piece)?,))?;
                 n.extract::<usize>()
@@ -318,7 +365,7 @@ impl SslPump {
                 Err(error) if error.is_instance(py, want_read(py)?) => break,
                 Err(error) => return Err(error),
             }
-            sealed.extend(take_all(py, &self.outgoing)?);
+            sealed.push(read_all(py, &self.outgoing)?);
         }
         if done < len {
             plaintext.drain(..done);
@@ -418,15 +465,19 @@ fn inner<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// What a `MemoryBIO` has.
 fn take_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    if pending(py, bio)? == 0 {
+    if !has_more(py, bio)? {
         return Ok(None);
     }
-    let all = bio.bind(py).call_method0(intern!(py, "read"))?;
-    Ok(Some(all.cast_into()?))
+    read_all(py, bio).map(Some)
 }
 
-fn pending(py: Python<'_>, bio: &Py<PyAny>) -> PyResult<usize> {
-    bio.getattr(py, intern!(py, "pending"))?.extract(py)
+fn read_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let all = bio.bind(py).call_method0(intern!(py, "read"))?;
+    Ok(all.cast_into()?)
+}
+
+fn has_more(py: Python<'_>, bio: &Py<PyAny>) -> PyResult<bool> {
+    bio.bind(py).getattr(intern!(py, "pending"))?.is_truthy()
 }
 
 fn want_read(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
