@@ -240,6 +240,27 @@ impl Secure {
         due && !self.asked && !self.stalled
     }
 
+    /// Whether nothing but data passes, and none of it waits to be sealed.
+    pub fn is_settled(&self) -> bool {
+        let begins = !self.established || self.news;
+        let waits = self.wants_pump || self.stalled || !self.gathered.is_empty();
+        let ends = self.dead || self.wants_notify || self.notified || self.peer_closed;
+        !begins && !waits && !ends && self.ending.is_none()
+    }
+
+    /// Whether so many bytes more are still little, and can be sealed.
+    pub fn takes(&self, len: usize) -> bool {
+        self.established && !self.stalled && self.gathered.len() + len < CORK_SIZE
+    }
+
+    /// Gathers what is to be sealed later, by a foreign driver if there is one.
+    pub fn gather(&mut self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            self.gathered.extend_from_slice(piece);
+        }
+        self.wants_pump |= self.is_foreign();
+    }
+
     pub fn start_clock(&mut self, deadline: Millis) {
         self.deadline.get_or_insert(deadline);
     }
