@@ -19,6 +19,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::buffers::{Lender, Part, ReadBuffer};
 use crate::cell::Guarded;
+use crate::ssl_channel::Channel;
 use crate::work::Work;
 
 /// Ciphertext that OpenSSL gets at once: a `MemoryBIO` keeps memory for the most that it ever held,
@@ -26,37 +27,18 @@ use crate::work::Work;
 const PIECE: usize = 17 * 1024;
 /// Plaintext of a full record.
 const FULL_RECORD: usize = 16 * 1024;
-/// So much longer than its plaintext is any record, and one byte more in fact: five of header, and the
-/// shortest seal that there is.
+/// Any record is longer than its plaintext by more than this: by a header, and by the shortest tag
+/// that there is, which comes with a nonce or with the type of what is inside.
 const OVERHEAD: usize = 5 + 8;
-
-/// The two `ssl.MemoryBIO`s of an engine.
-pub struct Bios(PyOnceLock<(Py<PyAny>, Py<PyAny>)>);
-
-impl Default for Bios {
-    fn default() -> Self {
-        Self(PyOnceLock::new())
-    }
-}
-
-impl Bios {
-    /// The one that OpenSSL reads from, and the one that it writes to.
-    pub fn get(&self, py: Python<'_>) -> PyResult<&(Py<PyAny>, Py<PyAny>)> {
-        self.0.get_or_try_init(py, || {
-            let class = py.import("ssl")?.getattr("MemoryBIO")?;
-            Ok((class.call0()?.unbind(), class.call0()?.unbind()))
-        })
-    }
-}
 
 /// Moves records through an `ssl.SSLObject` and its two `ssl.MemoryBIO`s.
 #[pyclass(frozen, subclass, module = "mantou._core", name = "SSLPump")]
 pub struct SslPump {
     object: Py<PyAny>,
     /// Who reads and writes for it: the C object inside, as long as nobody overrides that.
-    records: Py<PyAny>,
-    incoming: Py<PyAny>,
-    outgoing: Py<PyAny>,
+    records: Channel,
+    incoming: Channel,
+    outgoing: Channel,
     progress: Guarded<Progress>,
 }
 
@@ -120,7 +102,7 @@ impl SslPump {
     ) -> PyResult<()> {
         let py = this.py();
         // Somebody may have had an `ssl_object` write behind our back.
-        take_all(py, &self.outgoing)?;
+        self.outgoing.take_all(py)?;
         if self.accept(py, outgoing) {
             self.seal(py, &mut work.lender, &mut driven.sealed)?;
         }
@@ -141,15 +123,15 @@ impl SslPump {
         }
         if self.say_goodbye(py)? || received > 0 || shakes_hands {
             // OpenSSL writes by itself then: handshakes, alerts, key updates.
-            driven.sealed.extend(take_all(py, &self.outgoing)?);
+            driven.sealed.extend(self.outgoing.take_all(py)?);
         }
         Ok(())
     }
 
     /// The session is over: takes its last words, and nothing that came is of use any more.
     fn give_up<'py>(&self, py: Python<'py>, sealed: &mut Vec<Bound<'py, PyBytes>>) -> PyResult<()> {
-        sealed.extend(take_all(py, &self.outgoing)?);
-        take_all(py, &self.incoming)?;
+        sealed.extend(self.outgoing.take_all(py)?);
+        self.incoming.take_all(py)?;
         Ok(())
     }
 
@@ -168,7 +150,7 @@ impl SslPump {
 
     /// Whether Python reads and writes.
     fn is_overridden(&self) -> bool {
-        self.records.is(&self.object)
+        self.records.object.is(&self.object)
     }
 
     fn is_established(&self, py: Python<'_>) -> bool {
@@ -189,7 +171,7 @@ impl SslPump {
                     self.progress
                         .with(py, |progress| progress.established = true);
                     // OpenSSL has not read one byte of the record behind it.
-                    let behind = take_all(py, &self.incoming)?;
+                    let behind = self.incoming.take_all(py)?;
                     let behind = behind.map_or(0, |bytes| bytes.as_bytes().len());
                     return Ok(fed.saturating_sub(behind));
                 }
@@ -247,8 +229,8 @@ impl SslPump {
         len: usize,
     ) -> PyResult<()> {
         let room = len.saturating_sub(OVERHEAD).max(1);
-        let records = self.records.bind(py);
-        let plaintext = match records.call_method1(intern!(py, "read"), (room,)) {
+        let records = &self.records;
+        let plaintext = match records.read.bind(py).call1((&records.object, room)) {
             Ok(plaintext) => plaintext.cast_into::<PyBytes>()?,
             Err(error) if error.is_instance(py, want_read(py)?) => return Ok(()),
             Err(error) if error.is_instance(py, zero_return(py)?) => PyBytes::new(py, b""),
@@ -256,7 +238,7 @@ impl SslPump {
         };
         let n = plaintext.as_bytes().len();
         if n == room {
-            // It was compressed: there may be more of it.
+            // It was compressed, and there may be more of it.
             buffer.put(plaintext.as_bytes());
             driven.opened = n;
             return self.open_records(py, buffer, driven, 1);
@@ -278,8 +260,9 @@ impl SslPump {
         loop {
             let room = buffer.room(driven.opened, FULL_RECORD);
             let outcome = buffer.lend_raw(py, &Part::to_fill(room.clone()), |place| {
-                let records = self.records.bind(py);
-                records.call_method1(intern!(py, "read"), (room.len(), self.show(place)?))
+                let (records, place) = (&self.records, self.show(place)?);
+                let read = records.read.bind(py);
+                read.call1((&records.object, room.len(), place))
             });
             let n: usize = match outcome {
                 Ok(n) => n.extract()?,
@@ -295,7 +278,7 @@ impl SslPump {
             driven.opened += n;
             driven.peer_closed = n == 0;
             // What a record holds comes at once. There may have been others before it.
-            if n == 0 || records == 1 || !has_more(py, &self.incoming)? {
+            if n == 0 || records == 1 || self.incoming.is_empty(py)? {
                 return Ok(());
             }
         }
@@ -319,10 +302,7 @@ impl SslPump {
         if piece.is_empty() {
             return Ok(());
         }
-        let written = ciphertext.show(py, piece, |piece| {
-            let incoming = self.incoming.bind(py);
-            incoming.call_method1(intern!(py, "write"), (piece,))
-        });
+        let written = ciphertext.show(py, piece, |piece| self.incoming.write(piece));
         written.map(drop)
     }
 
@@ -334,10 +314,7 @@ impl SslPump {
             return Ok(());
         }
         let all = 0..unfed.len();
-        let written = lender.show(py, &mut unfed, all, |piece| {
-            let incoming = self.incoming.bind(py);
-            incoming.call_method1(intern!(py, "write"), (piece,))
-        });
+        let written = lender.show(py, &mut unfed, all, |piece| self.incoming.write(piece));
         written.map(drop)
     }
 
@@ -353,8 +330,7 @@ impl SslPump {
         while done < len {
             let piece = done..len.min(done + FULL_RECORD);
             let outcome = lender.show(py, &mut plaintext, piece, |piece| {
-                let records = self.records.bind(py);
-                let n = records.call_method1(intern!(py, "write"), (self.show(piece)?,))?;
+                let n = self.records.write(&self.show(piece)?)?;
                 n.extract::<usize>()
             });
             if plaintext.is_empty() {
@@ -365,7 +341,7 @@ impl SslPump {
                 Err(error) if error.is_instance(py, want_read(py)?) => break,
                 Err(error) => return Err(error),
             }
-            sealed.push(read_all(py, &self.outgoing)?);
+            sealed.push(self.outgoing.read_all(py)?);
         }
         if done < len {
             plaintext.drain(..done);
@@ -398,8 +374,8 @@ impl SslPump {
     #[pyo3(signature = (object, incoming, outgoing, initial))]
     fn new(
         object: &Bound<'_, PyAny>,
-        incoming: Py<PyAny>,
-        outgoing: Py<PyAny>,
+        incoming: Bound<'_, PyAny>,
+        outgoing: Bound<'_, PyAny>,
         initial: Vec<u8>,
     ) -> PyResult<Self> {
         let progress = Progress {
@@ -408,9 +384,9 @@ impl SslPump {
         };
         Ok(Self {
             object: object.clone().unbind(),
-            records: inner(object)?.unbind(),
-            incoming,
-            outgoing,
+            records: Channel::new(inner(object)?)?,
+            incoming: Channel::new(incoming)?,
+            outgoing: Channel::new(outgoing)?,
             progress: Guarded::new(progress),
         })
     }
@@ -437,9 +413,9 @@ impl SslPump {
     #[allow(clippy::needless_pass_by_value)]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.object)?;
-        visit.call(&self.records)?;
-        visit.call(&self.incoming)?;
-        visit.call(&self.outgoing)
+        self.records.traverse(&visit)?;
+        self.incoming.traverse(&visit)?;
+        self.outgoing.traverse(&visit)
     }
 }
 
@@ -461,23 +437,6 @@ fn inner<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
     let inner = object.getattr_opt(intern!(py, "_sslobj"))?;
     Ok(inner.unwrap_or_else(|| object.clone()))
-}
-
-/// What a `MemoryBIO` has.
-fn take_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    if !has_more(py, bio)? {
-        return Ok(None);
-    }
-    read_all(py, bio).map(Some)
-}
-
-fn read_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let all = bio.bind(py).call_method0(intern!(py, "read"))?;
-    Ok(all.cast_into()?)
-}
-
-fn has_more(py: Python<'_>, bio: &Py<PyAny>) -> PyResult<bool> {
-    bio.bind(py).getattr(intern!(py, "pending"))?.is_truthy()
 }
 
 fn want_read(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
