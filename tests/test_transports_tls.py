@@ -219,3 +219,20 @@ async def test_start_tls_refuses_what_is_no_context() -> None:
         wrong: Any = object()
         with pytest.raises(TypeError, match="sslcontext is expected to be an instance"):
             await asyncio.get_running_loop().start_tls(client.transport, client, wrong)
+
+
+def test_what_callbacks_write_is_sealed_before_the_loop_stops() -> None:
+    loop = mantou.EventLoop()
+    asyncio.set_event_loop(loop)
+    both = paired("tls")
+    client, server = loop.run_until_complete(both.__aenter__())
+    native = client.transport._socket
+    before = native.bytes_written
+    loop.call_soon(client.transport.write, b"last words")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert native.bytes_written == before + 10
+    assert loop.run_until_complete(server.wait_for(10)) == b"last words"
+    loop.run_until_complete(both.__aexit__(None, None, None))
+    asyncio.set_event_loop(None)
+    loop.close()

@@ -246,6 +246,23 @@ impl ReadBuffer {
         })
     }
 
+    /// Calls with an object that shows a part of it.
+    #[inline]
+    pub fn show<'py, R>(
+        &mut self,
+        py: Python<'py>,
+        range: Range<usize>,
+        call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        self.lender.show(py, &mut self.memory, range, call)
+    }
+
+    /// Writes to its front.
+    pub fn put(&mut self, bytes: &[u8]) {
+        let room = self.room(0, bytes.len());
+        self.memory[room][..bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Calls with an object that offers a part of it to whoever takes buffers.
     #[inline]
     pub fn lend_raw<'py, R>(
@@ -280,6 +297,9 @@ impl Part {
     }
 }
 
+/// To copy so little is cheaper than to lend it.
+const COPIED: usize = 2048;
+
 /// Lends memory to Python for the time of one call, again and again.
 #[derive(Default)]
 pub struct Lender {
@@ -288,6 +308,22 @@ pub struct Lender {
 }
 
 impl Lender {
+    /// Calls with an object that shows a part of `memory`: it is lent, or copied where that is
+    /// cheaper.
+    #[inline]
+    pub fn show<'py, R>(
+        &mut self,
+        py: Python<'py>,
+        memory: &mut Vec<u8>,
+        range: Range<usize>,
+        call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        if range.len() <= COPIED {
+            return call(PyBytes::new(py, &memory[range]).as_any());
+        }
+        self.lend(py, memory, &Part::to_read(range), call)
+    }
+
     /// Calls with an object that offers a part of `memory`.
     ///
     /// A view that was kept would still point into the memory: it stays with the view then, and

@@ -13,7 +13,7 @@ use crate::cell::{Guarded, ThreadBound};
 use crate::errors;
 use crate::host::Host;
 use crate::settings::LastSettings;
-use crate::ssl_driver::Bios;
+use crate::ssl_channel::Bios;
 use crate::work::Work;
 
 /// A member and its owner. The reference is strong: what is open stays alive.

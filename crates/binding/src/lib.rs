@@ -22,6 +22,7 @@ mod pem;
 mod scheduler;
 mod settings;
 mod socket;
+mod ssl_channel;
 mod ssl_driver;
 mod stage;
 mod tls;

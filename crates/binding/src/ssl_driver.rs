@@ -19,6 +19,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::buffers::{Lender, Part, ReadBuffer};
 use crate::cell::Guarded;
+use crate::ssl_channel::Channel;
 use crate::work::Work;
 
 /// Ciphertext that OpenSSL gets at once: a `MemoryBIO` keeps memory for the most that it ever held,
@@ -26,34 +27,18 @@ use crate::work::Work;
 const PIECE: usize = 17 * 1024;
 /// Plaintext of a full record.
 const FULL_RECORD: usize = 16 * 1024;
-
-/// The two `ssl.MemoryBIO`s of an engine.
-pub struct Bios(PyOnceLock<(Py<PyAny>, Py<PyAny>)>);
-
-impl Default for Bios {
-    fn default() -> Self {
-        Self(PyOnceLock::new())
-    }
-}
-
-impl Bios {
-    /// The one that OpenSSL reads from, and the one that it writes to.
-    pub fn get(&self, py: Python<'_>) -> PyResult<&(Py<PyAny>, Py<PyAny>)> {
-        self.0.get_or_try_init(py, || {
-            let class = py.import("ssl")?.getattr("MemoryBIO")?;
-            Ok((class.call0()?.unbind(), class.call0()?.unbind()))
-        })
-    }
-}
+/// Any record is longer than its plaintext by more than this: by a header, and by the shortest tag
+/// that there is, which comes with a nonce or with the type of what is inside.
+const OVERHEAD: usize = 5 + 8;
 
 /// Moves records through an `ssl.SSLObject` and its two `ssl.MemoryBIO`s.
 #[pyclass(frozen, subclass, module = "mantou._core", name = "SSLPump")]
 pub struct SslPump {
     object: Py<PyAny>,
     /// Who reads and writes for it: the C object inside, as long as nobody overrides that.
-    records: Py<PyAny>,
-    incoming: Py<PyAny>,
-    outgoing: Py<PyAny>,
+    records: Channel,
+    incoming: Channel,
+    outgoing: Channel,
     progress: Guarded<Progress>,
 }
 
@@ -75,6 +60,8 @@ struct Progress {
 pub struct Driven<'py> {
     /// Bytes of plaintext at the front of the turn's buffer.
     pub opened: usize,
+    /// The plaintext instead, where it was asked for as bytes and one record is all that came.
+    pub record: Option<Bound<'py, PyBytes>>,
     pub sealed: Vec<Bound<'py, PyBytes>>,
     pub established: bool,
     /// Something was not sealed: first the peer has to send more.
@@ -89,11 +76,12 @@ impl SslPump {
         this: &Bound<'py, Self>,
         work: &mut Work,
         received: usize,
+        as_bytes: bool,
         outgoing: Outgoing,
     ) -> Driven<'py> {
         let (py, pump) = (this.py(), this.get());
         let mut driven = Driven::default();
-        let outcome = pump.run(this, work, received, outgoing, &mut driven);
+        let outcome = pump.run(this, work, received, as_bytes, outgoing, &mut driven);
         if outcome.is_err() || driven.peer_closed {
             driven.error = outcome.and(pump.give_up(py, &mut driven.sealed)).err();
         }
@@ -108,12 +96,13 @@ impl SslPump {
         this: &Bound<'py, Self>,
         work: &mut Work,
         received: usize,
+        as_bytes: bool,
         outgoing: Outgoing,
         driven: &mut Driven<'py>,
     ) -> PyResult<()> {
         let py = this.py();
         // Somebody may have had an `ssl_object` write behind our back.
-        take_all(py, &self.outgoing)?;
+        self.outgoing.take_all(py)?;
         if self.accept(py, outgoing) {
             self.seal(py, &mut work.lender, &mut driven.sealed)?;
         }
@@ -127,22 +116,22 @@ impl SslPump {
             fed = self.shake_hands(py, work, received)?;
         }
         if fed < received {
-            self.open(py, work, fed, received, driven)?;
+            self.open(py, work, fed..received, as_bytes, driven)?;
         }
         if received > 0 && self.progress.with(py, |it| !it.unsealed.is_empty()) {
             self.seal(py, &mut work.lender, &mut driven.sealed)?;
         }
         if self.say_goodbye(py)? || received > 0 || shakes_hands {
             // OpenSSL writes by itself then: handshakes, alerts, key updates.
-            driven.sealed.extend(take_all(py, &self.outgoing)?);
+            driven.sealed.extend(self.outgoing.take_all(py)?);
         }
         Ok(())
     }
 
     /// The session is over: takes its last words, and nothing that came is of use any more.
     fn give_up<'py>(&self, py: Python<'py>, sealed: &mut Vec<Bound<'py, PyBytes>>) -> PyResult<()> {
-        sealed.extend(take_all(py, &self.outgoing)?);
-        take_all(py, &self.incoming)?;
+        sealed.extend(self.outgoing.take_all(py)?);
+        self.incoming.take_all(py)?;
         Ok(())
     }
 
@@ -157,6 +146,11 @@ impl SslPump {
             progress.unsealed.extend_from_slice(&outgoing.plaintext);
             false
         })
+    }
+
+    /// Whether Python reads and writes.
+    fn is_overridden(&self) -> bool {
+        self.records.object.is(&self.object)
     }
 
     fn is_established(&self, py: Python<'_>) -> bool {
@@ -177,7 +171,7 @@ impl SslPump {
                     self.progress
                         .with(py, |progress| progress.established = true);
                     // OpenSSL has not read one byte of the record behind it.
-                    let behind = take_all(py, &self.incoming)?;
+                    let behind = self.incoming.take_all(py)?;
                     let behind = behind.map_or(0, |bytes| bytes.as_bytes().len());
                     return Ok(fed.saturating_sub(behind));
                 }
@@ -191,31 +185,66 @@ impl SslPump {
     }
 
     /// Opens the records that have come whole, and keeps the rest.
-    fn open(
+    fn open<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         work: &mut Work,
-        mut fed: usize,
-        received: usize,
-        driven: &mut Driven<'_>,
+        ciphertext: Range<usize>,
+        as_bytes: bool,
+        driven: &mut Driven<'py>,
     ) -> PyResult<()> {
-        while fed < received && !driven.peer_closed {
-            let rest = &work.ciphertext.filled(received)[fed..];
-            let passed = self.progress.with(py, |progress| {
+        let may_be_record = as_bytes && !self.is_overridden();
+        let mut left = ciphertext.clone();
+        while !left.is_empty() && !driven.peer_closed {
+            let rest = &work.ciphertext.filled(left.end)[left.start..];
+            let (passed, unfed) = self.progress.with(py, |progress| {
                 let passed = progress.framing.advance(rest, PIECE);
                 if passed.records == 0 {
                     progress.unfed.extend_from_slice(&rest[..passed.len]);
                 }
-                passed
+                (passed, progress.unfed.len())
             });
-            let piece = fed..fed + passed.len;
-            fed = piece.end;
+            let piece = left.start..left.start + passed.len;
+            left.start = piece.end;
             if passed.records > 0 {
                 self.feed_unfed(py, &mut work.lender)?;
-                self.feed(py, &mut work.ciphertext, piece)?;
-                self.open_records(py, &mut work.buffer, driven, passed.records)?;
+                self.feed(py, &mut work.ciphertext, piece.clone())?;
+                if may_be_record && passed.records == 1 && piece == ciphertext {
+                    let len = unfed + piece.len();
+                    self.open_record(py, &mut work.buffer, driven, len)?;
+                } else {
+                    self.open_records(py, &mut work.buffer, driven, passed.records)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Opens a record that is so long, into bytes of its own.
+    fn open_record<'py>(
+        &self,
+        py: Python<'py>,
+        buffer: &mut ReadBuffer,
+        driven: &mut Driven<'py>,
+        len: usize,
+    ) -> PyResult<()> {
+        let room = len.saturating_sub(OVERHEAD).max(1);
+        let records = &self.records;
+        let plaintext = match records.read.bind(py).call1((&records.object, room)) {
+            Ok(plaintext) => plaintext.cast_into::<PyBytes>()?,
+            Err(error) if error.is_instance(py, want_read(py)?) => return Ok(()),
+            Err(error) if error.is_instance(py, zero_return(py)?) => PyBytes::new(py, b""),
+            Err(error) => return Err(error),
+        };
+        let n = plaintext.as_bytes().len();
+        if n == room {
+            // It was compressed, and there may be more of it.
+            buffer.put(plaintext.as_bytes());
+            driven.opened = n;
+            return self.open_records(py, buffer, driven, 1);
+        }
+        driven.peer_closed = n == 0;
+        driven.record = (n > 0).then_some(plaintext);
         Ok(())
     }
 
@@ -231,8 +260,9 @@ impl SslPump {
         loop {
             let room = buffer.room(driven.opened, FULL_RECORD);
             let outcome = buffer.lend_raw(py, &Part::to_fill(room.clone()), |place| {
-                let records = self.records.bind(py);
-                records.call_method1(intern!(py, "read"), (room.len(), self.show(place)?))
+                let (records, place) = (&self.records, self.show(place)?);
+                let read = records.read.bind(py);
+                read.call1((&records.object, room.len(), place))
             });
             let n: usize = match outcome {
                 Ok(n) => n.extract()?,
@@ -248,7 +278,7 @@ impl SslPump {
             driven.opened += n;
             driven.peer_closed = n == 0;
             // What a record holds comes at once. There may have been others before it.
-            if n == 0 || records == 1 || pending(py, &self.incoming)? == 0 {
+            if n == 0 || records == 1 || self.incoming.is_empty(py)? {
                 return Ok(());
             }
         }
@@ -256,7 +286,7 @@ impl SslPump {
 
     /// What is lent, in a form that Python can work with if it gets to see it.
     fn show<'py>(&self, lent: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if self.records.is(&self.object) {
+        if self.is_overridden() {
             return Ok(PyMemoryView::from(lent)?.into_any());
         }
         Ok(lent.clone())
@@ -272,10 +302,7 @@ impl SslPump {
         if piece.is_empty() {
             return Ok(());
         }
-        let written = ciphertext.lend_raw(py, &Part::to_read(piece), |piece| {
-            let incoming = self.incoming.bind(py);
-            incoming.call_method1(intern!(py, "write"), (piece,))
-        });
+        let written = ciphertext.show(py, piece, |piece| self.incoming.write(piece));
         written.map(drop)
     }
 
@@ -286,11 +313,8 @@ impl SslPump {
         if unfed.is_empty() {
             return Ok(());
         }
-        let part = Part::to_read(0..unfed.len());
-        let written = lender.lend(py, &mut unfed, &part, |piece| {
-            let incoming = self.incoming.bind(py);
-            incoming.call_method1(intern!(py, "write"), (piece,))
-        });
+        let all = 0..unfed.len();
+        let written = lender.show(py, &mut unfed, all, |piece| self.incoming.write(piece));
         written.map(drop)
     }
 
@@ -304,10 +328,9 @@ impl SslPump {
         let mut plaintext = self.progress.with(py, take);
         let (len, mut done) = (plaintext.len(), 0);
         while done < len {
-            let part = Part::to_read(done..len.min(done + FULL_RECORD));
-            let outcome = lender.lend(py, &mut plaintext, &part, |piece| {
-                let records = self.records.bind(py);
-                let n = records.call_method1(intern!(py, "write"), (self.show(piece)?,))?;
+            let piece = done..len.min(done + FULL_RECORD);
+            let outcome = lender.show(py, &mut plaintext, piece, |piece| {
+                let n = self.records.write(&self.show(piece)?)?;
                 n.extract::<usize>()
             });
             if plaintext.is_empty() {
@@ -318,7 +341,7 @@ impl SslPump {
                 Err(error) if error.is_instance(py, want_read(py)?) => break,
                 Err(error) => return Err(error),
             }
-            sealed.extend(take_all(py, &self.outgoing)?);
+            sealed.push(self.outgoing.read_all(py)?);
         }
         if done < len {
             plaintext.drain(..done);
@@ -351,8 +374,8 @@ impl SslPump {
     #[pyo3(signature = (object, incoming, outgoing, initial))]
     fn new(
         object: &Bound<'_, PyAny>,
-        incoming: Py<PyAny>,
-        outgoing: Py<PyAny>,
+        incoming: Bound<'_, PyAny>,
+        outgoing: Bound<'_, PyAny>,
         initial: Vec<u8>,
     ) -> PyResult<Self> {
         let progress = Progress {
@@ -361,9 +384,9 @@ impl SslPump {
         };
         Ok(Self {
             object: object.clone().unbind(),
-            records: inner(object)?.unbind(),
-            incoming,
-            outgoing,
+            records: Channel::new(inner(object)?)?,
+            incoming: Channel::new(incoming)?,
+            outgoing: Channel::new(outgoing)?,
             progress: Guarded::new(progress),
         })
     }
@@ -390,9 +413,9 @@ impl SslPump {
     #[allow(clippy::needless_pass_by_value)]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.object)?;
-        visit.call(&self.records)?;
-        visit.call(&self.incoming)?;
-        visit.call(&self.outgoing)
+        self.records.traverse(&visit)?;
+        self.incoming.traverse(&visit)?;
+        self.outgoing.traverse(&visit)
     }
 }
 
@@ -414,19 +437,6 @@ fn inner<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
     let inner = object.getattr_opt(intern!(py, "_sslobj"))?;
     Ok(inner.unwrap_or_else(|| object.clone()))
-}
-
-/// What a `MemoryBIO` has.
-fn take_all<'py>(py: Python<'py>, bio: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    if pending(py, bio)? == 0 {
-        return Ok(None);
-    }
-    let all = bio.bind(py).call_method0(intern!(py, "read"))?;
-    Ok(Some(all.cast_into()?))
-}
-
-fn pending(py: Python<'_>, bio: &Py<PyAny>) -> PyResult<usize> {
-    bio.getattr(py, intern!(py, "pending"))?.extract(py)
 }
 
 fn want_read(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

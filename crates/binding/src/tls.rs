@@ -15,7 +15,7 @@ use pyo3::types::PyBytes;
 
 use crate::errors;
 use crate::judging::ContextJudge;
-use crate::ssl_driver::Bios;
+use crate::ssl_channel::Bios;
 
 // The numbers of `ssl.VerifyMode` that are told apart.
 const CERT_NONE: u8 = 0;

@@ -69,6 +69,43 @@ pub(super) fn on_data<'py>(
     conclude(engine, socket, Stage::Data, outcome);
 }
 
+/// Calls `data` with these bytes, which were asked for because it takes some.
+pub(super) fn on_bytes<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &mut Work,
+    socket: &Bound<'py, Socket>,
+    bytes: Bound<'py, PyBytes>,
+) {
+    let handlers = socket.get().current_handlers(socket.py());
+    let handlers = handlers.as_ref().map(Py::get);
+    match handlers.map(|it| (it, it.binary_type, it.of(Stage::Data))) {
+        Some((handlers, BinaryType::Protocol, _)) => {
+            to_protocol(engine, socket, handlers, Ok(bytes));
+        }
+        Some((_, BinaryType::Bytes, Some(handler))) => {
+            let handler = handler.bind(socket.py());
+            let outcome = invoke(engine, socket, Stage::Data, handler, (socket, bytes));
+            conclude(engine, socket, Stage::Data, outcome);
+        }
+        // Other handlers have come meanwhile.
+        _ => {
+            work.buffer.put(bytes.as_bytes());
+            on_data(engine, work, Place::Shared, socket, bytes.as_bytes().len());
+        }
+    }
+}
+
+/// Whether it is to get what comes in as bytes.
+#[inline]
+pub(super) fn takes_bytes(socket: &Bound<'_, Socket>) -> bool {
+    let Some(handlers) = socket.get().current_handlers(socket.py()) else {
+        return false;
+    };
+    let handlers = handlers.get();
+    let kind = handlers.binary_type;
+    matches!(kind, BinaryType::Bytes | BinaryType::Protocol) && handlers.of(Stage::Data).is_some()
+}
+
 /// An asyncio protocol gets what was received. What it returns means nothing.
 #[inline]
 fn to_protocol<'py>(

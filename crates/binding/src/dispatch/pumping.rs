@@ -6,7 +6,7 @@ use std::mem;
 use mantou_engine::{Pumped, Token};
 use pyo3::prelude::*;
 
-use super::delivering::{Place, on_data};
+use super::delivering::{Place, on_bytes, on_data, takes_bytes};
 use crate::engine::Engine;
 use crate::handshake::{Handshake, Progress};
 use crate::socket::Socket;
@@ -37,7 +37,8 @@ pub(super) fn pump(
     };
     let core = &engine.get().core;
     let outgoing = core.with(|core| core.take_outgoing(token))?;
-    let outcome = SslPump::drive(driver, work, received, outgoing);
+    let as_bytes = received > 0 && takes_bytes(socket);
+    let outcome = SslPump::drive(driver, work, received, as_bytes, outgoing);
     let broken = outcome.error.is_some();
     if let Some(error) = outcome.error {
         socket
@@ -46,8 +47,12 @@ pub(super) fn pump(
     }
     let pieces = outcome.sealed.iter();
     let output: Vec<_> = pieces.map(|piece| IoSlice::new(piece.as_bytes())).collect();
+    let plaintext = match &outcome.record {
+        Some(bytes) => bytes.as_bytes(),
+        None => work.buffer.filled(outcome.opened),
+    };
     let pumped = Pumped {
-        plaintext: work.buffer.filled(outcome.opened),
+        plaintext,
         output: &output,
         established: outcome.established,
         stalled: outcome.stalled,
@@ -57,8 +62,9 @@ pub(super) fn pump(
     if core.with(|core| core.pumped(token, &pumped))? {
         if socket.get().reads_into(py) {
             // It goes into the protocol's buffers, in as many pieces as it takes.
-            let opened = work.buffer.filled(outcome.opened);
-            core.with(|core| core.put_back(token, opened))?;
+            core.with(|core| core.put_back(token, plaintext))?;
+        } else if let Some(bytes) = outcome.record {
+            on_bytes(engine, work, socket, bytes);
         } else {
             on_data(engine, work, Place::Shared, socket, outcome.opened);
         }

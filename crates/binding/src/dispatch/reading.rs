@@ -9,13 +9,12 @@ use pyo3::prelude::*;
 
 use super::beginnings::on_established;
 use super::calls::{call, invoke, protocol_raised};
-use super::delivering::{Place, on_data};
+use super::delivering::{Place, on_data, takes_bytes};
 use super::endings::on_broken;
 use super::pumping::pump;
 use crate::buffers::{Draft, Room};
 use crate::engine::Engine;
 use crate::errors;
-use crate::handlers::BinaryType;
 use crate::socket::Socket;
 use crate::stage::Stage;
 use crate::work::{BUFFER_SIZE, Work};
@@ -99,17 +98,8 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Place<'p
     if socket.get().has_driver(py) {
         return Place::Shared;
     }
-    let Some(handlers) = socket.get().current_handlers(py) else {
-        return Place::Shared;
-    };
-    let handlers = handlers.get();
-    let takes_bytes = matches!(
-        handlers.binary_type,
-        BinaryType::Bytes | BinaryType::Protocol
-    );
-    let wanted = handlers.of(Stage::Data).is_some() && takes_bytes;
-    let draft = wanted.then(|| Draft::new(py, DRAFT_SIZE)).flatten();
-    draft.map_or(Place::Shared, Place::Draft)
+    let draft = takes_bytes(socket).then(|| Draft::new(py, DRAFT_SIZE));
+    draft.flatten().map_or(Place::Shared, Place::Draft)
 }
 
 /// The buffer that a `BufferedProtocol` offers for what is going to be read; `None` if it failed to.

@@ -64,6 +64,23 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     handle_notices(engine, work, count)
 }
 
+/// Has what callbacks have written sealed: by drivers outside the engine, which would come to it in
+/// the next turn only. Those behind another notice do.
+pub fn seal(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
+    let core = &engine.get().core;
+    let count = core.with(|core| {
+        core.sync_dirty();
+        core.notices()
+    })?;
+    for _ in 0..count {
+        match core.with(mantou_engine::Engine::take_next_pump)? {
+            Some(token) => on_pump(engine, work, token)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
 /// Sends what handlers have written, and tells the kernel what changed.
 #[inline]
 fn conclude_event(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {

@@ -69,7 +69,8 @@ fn turn(this: &Bound<'_, Scheduler>, engine: &Bound<'_, Engine>, work: &mut Work
     let turned = dispatch::events(engine, work)
         .and_then(|()| enter_due_timers(this))
         .and_then(|()| engine.get().core.with(core::Engine::begin_callbacks))
-        .and_then(|()| run_all_ready(this));
+        .and_then(|()| run_all_ready(this))
+        .and_then(|()| dispatch::seal(engine, work));
     // Whatever happened, what was gathered is sent.
     let ended = engine.get().core.with(core::Engine::end_turn);
     engine.get().check_fatal(py)?;

@@ -214,6 +214,9 @@ impl Engine {
                 stream.dirty = false;
                 if stream.wants_flush() {
                     stream.send_queue();
+                    if stream.is_settled() {
+                        continue;
+                    }
                     self.settle(token);
                 }
                 self.sync(token);
@@ -234,6 +237,15 @@ impl Engine {
             return None;
         }
         self.notices.pop_back();
+        Some(token)
+    }
+
+    /// Takes the notice that is due next, if it is of a pump.
+    pub fn take_next_pump(&mut self) -> Option<Token> {
+        let Some(&Notice::Pump(token)) = self.notices.front() else {
+            return None;
+        };
+        self.notices.pop_front();
         Some(token)
     }
 

@@ -2,7 +2,7 @@
 //! together, as head and body of an answer do: what is in the outbox is sent when another
 //! connection writes, when anything else happens to this one, and when its event or the turn ends.
 
-use super::{Engine, Member};
+use super::{Engine, Member, Notice};
 use crate::buffer::Piece;
 use crate::token::Token;
 
@@ -29,7 +29,7 @@ impl Engine {
             self.send_outbox();
         }
         let in_turn = self.in_turn();
-        let Some(Member::Stream(stream)) = self.members.get(token) else {
+        let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
             return None;
         };
         let len: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
@@ -37,6 +37,16 @@ impl Engine {
             self.outbox.token = token;
             for piece in pieces {
                 self.outbox.bytes.extend_from_slice(piece.bytes);
+            }
+            return Some(0);
+        }
+        if in_turn && let Some(secure) = stream.may_gather_secure(len) {
+            secure.gather(pieces);
+            if secure.take_pump() {
+                self.notices.push_back(Notice::Pump(token));
+            } else if stream.wants_flush() && !stream.dirty {
+                stream.dirty = true;
+                self.dirty.push(token);
             }
             return Some(0);
         }

@@ -63,7 +63,9 @@ impl Engine {
                 stream.date(now);
             }
         }
-        self.settle(token);
+        if !stream.is_settled() {
+            self.settle(token);
+        }
         at_once
     }
 

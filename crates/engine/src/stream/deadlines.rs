@@ -8,12 +8,12 @@ use crate::poller::Interest;
 use crate::timers::{Millis, millis};
 
 impl Stream {
-    /// Whether what happened last concerns nobody else, as by far the most writes: the connection
-    /// goes on, without a deadline, nothing waits, and the kernel watches for input only.
+    /// Whether what happened last concerns nobody else, as by far the most reads and writes: the
+    /// connection goes on, without a deadline, nothing waits, and the kernel watches for input only.
     #[inline]
     pub fn is_settled(&self) -> bool {
         let waits = self.drain_owed | self.drain_promised | self.watch_sends | self.hung;
-        self.secure.is_none()
+        self.secure.as_ref().is_none_or(|it| it.is_settled())
             && self.broken.is_none()
             && self.state.goes_on()
             && self.idle == 0

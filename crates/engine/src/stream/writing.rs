@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
 
-use super::{CORK_SIZE, Stream, Written, would_block};
+use super::{CORK_SIZE, Secure, Stream, Written, would_block};
 use crate::buffer::{Piece, VECTORS};
 use crate::error::WriteAllError;
 use crate::state::Input;
@@ -97,6 +97,14 @@ impl Stream {
             && len < self.gather_limit
             && self.corks == 0
             && self.can_write()
+    }
+
+    /// The TLS side, if so many bytes can wait there until the turn is over: nothing else does.
+    #[inline]
+    pub fn may_gather_secure(&mut self, len: usize) -> Option<&mut Secure> {
+        let free = self.queue.is_empty() && self.corks == 0 && self.can_write();
+        let secure = self.secure.as_deref_mut()?;
+        (free && secure.takes(len)).then_some(secure)
     }
 
     fn send_together(&mut self, pieces: &[Piece<'_>]) -> usize {

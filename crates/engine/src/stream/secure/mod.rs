@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::{CORK_SIZE, Received};
-use crate::buffer::SendQueue;
+use crate::buffer::{Piece, SendQueue};
 use crate::engine::Facts;
 use crate::timers::Millis;
 use crate::tls::{Authorization, Session, TlsError};
@@ -245,6 +245,27 @@ impl Secure {
     pub fn wants_flush(&self) -> bool {
         let due = self.established && !self.dead && !self.gathered.is_empty();
         due && !self.asked && !self.stalled
+    }
+
+    /// Whether nothing but data passes, and none of it waits to be sealed.
+    pub fn is_settled(&self) -> bool {
+        let begins = !self.established || self.news;
+        let waits = self.wants_pump || self.stalled || !self.gathered.is_empty();
+        let ends = self.dead || self.wants_notify || self.notified || self.peer_closed;
+        !begins && !waits && !ends && self.ending.is_none()
+    }
+
+    /// Whether so many bytes more are still little, and can be sealed.
+    pub fn takes(&self, len: usize) -> bool {
+        self.established && !self.stalled && self.gathered.len() + len < CORK_SIZE
+    }
+
+    /// Gathers what is to be sealed later, by a foreign driver if there is one.
+    pub fn gather(&mut self, pieces: &[Piece<'_>]) {
+        for piece in pieces {
+            self.gathered.extend_from_slice(piece.bytes);
+        }
+        self.wants_pump |= self.is_foreign();
     }
 
     pub fn start_clock(&mut self, deadline: Millis) {
