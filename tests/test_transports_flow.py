@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket as kernel
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,23 @@ async def test_a_protocol_is_resumed_while_the_rest_goes_out_behind_close(link: 
         assert client.calls == ["made", "pause", "resume", "lost"]
         await server.lost
         assert len(server.received) == 16 << 20
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_a_reset_is_told_to_whoever_waits_to_write(reading: bool) -> None:
+    """Nothing says that writing may go on: the connection is lost."""
+    here, peer = raw_pair()
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.create_connection(Plain, sock=here)
+    if not reading:
+        protocol.transport.pause_reading()
+    protocol.transport.write(BLOCK * 32)
+    assert protocol.paused
+    peer.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    await protocol.lost
+    assert protocol.calls == ["made", "pause", "lost"]
+    assert isinstance(protocol.error, ConnectionResetError)
 
 
 @pytest.mark.parametrize(

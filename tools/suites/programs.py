@@ -46,7 +46,10 @@ class Suite:
 
 SUITES = {
     "websockets": Suite(
-        partial(sources.from_debian, "websockets", "python-websockets"), ("tests/asyncio",)
+        partial(sources.from_debian, "websockets", "python-websockets"),
+        ("tests/asyncio",),
+        # It has no settings for pytest, which would look for ours then.
+        ("-c", "pyproject.toml"),
     ),
     "asyncssh": Suite(
         partial(sources.from_index, "asyncssh"),

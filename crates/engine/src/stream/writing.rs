@@ -232,7 +232,8 @@ impl Stream {
     }
 
     /// Whether the owner is to be told once nothing has to wait. Whoever paused until then has to
-    /// be told in any case, also if the connection broke: its end is only met by reading on.
+    /// be told in any case, also if the connection broke: its end is only met by reading on. But a
+    /// transport ends with the send that fails.
     pub(super) fn awaits_drain(&self) -> bool {
         // A transport is told also while what is left goes out behind `close()`.
         let is_told = self.state.is_open() || (self.settings.transport && !self.state.is_closed());
@@ -242,7 +243,8 @@ impl Stream {
         // `open` comes first; before that the kernel's having room means nothing.
         let opens_first = self.secure.as_ref().is_some_and(|it| it.opens_first());
         let writes_on = self.state.accepts_writes() || self.drain_promised;
-        !opens_first && (self.state.paused || (writes_on && !self.is_lost()))
+        let reads_on_later = self.state.paused && !self.settings.transport;
+        !opens_first && (reads_on_later || (writes_on && !self.is_lost()))
     }
 
     pub(super) fn forget_drain(&mut self) {
