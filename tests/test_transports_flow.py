@@ -172,7 +172,7 @@ async def test_writes_in_one_event_leave_together() -> None:
 async def test_what_is_not_bytes_is_refused(wrong: Any) -> None:
     async with paired("tcp") as (client, _):
         name = type(wrong).__name__
-        with pytest.raises(TypeError, match=f"must be a bytes-like object, not '{name}'"):
+        with pytest.raises(TypeError, match=f"must be a .*object, not '{name}'"):
             client.transport.write(wrong)
         with pytest.raises(TypeError):
             client.transport.writelines([b"x", wrong])
