@@ -174,8 +174,10 @@ async def test_what_is_not_bytes_is_refused(wrong: Any) -> None:
         name = type(wrong).__name__
         with pytest.raises(TypeError, match=f"must be a .*object, not '{name}'"):
             client.transport.write(wrong)
-        with pytest.raises(TypeError):
-            client.transport.writelines([b"x", wrong])
+        # Newer asyncios pass over what is false.
+        if wrong is not None:
+            with pytest.raises(TypeError):
+                client.transport.writelines([b"x", wrong])
 
 
 @pytest.mark.loops("mantou")  # asyncio sends what it has become, from Python 3.12 on
