@@ -223,6 +223,10 @@ def _versions(context: SSLContext) -> set[int]:
     lowest, highest = int(context.minimum_version), int(context.maximum_version)
     if highest == ssl.TLSVersion.MAXIMUM_SUPPORTED:
         highest = _TLS13
+    if lowest == ssl.TLSVersion.MINIMUM_SUPPORTED and ssl.OPENSSL_VERSION_INFO >= (3,):
+        # Left as it is, as some systems' Pythons do: OpenSSL has nothing older at the security
+        # level that rustls stands for.
+        lowest = _TLS12
     options = int(context.options)
     allowed = {
         version
