@@ -200,8 +200,15 @@ impl Engine {
     }
 
     /// Tells the kernel of the interests that changed.
+    #[inline]
     pub fn sync_dirty(&mut self) {
         self.send_outbox();
+        if !self.dirty.is_empty() {
+            self.sync_all();
+        }
+    }
+
+    fn sync_all(&mut self) {
         let mut index = 0;
         while let Some(&token) = self.dirty.get(index) {
             index += 1;

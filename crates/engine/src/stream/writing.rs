@@ -268,7 +268,9 @@ impl Stream {
     }
 
     pub(super) fn send(&mut self, data: &[u8]) -> usize {
-        self.send_pieces(&[IoSlice::new(data)])
+        let Some(fd) = &self.fd else { return 0 };
+        let result = net::send(fd.as_fd(), data);
+        self.note_sent(result)
     }
 
     pub(super) fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> usize {
@@ -277,6 +279,11 @@ impl Stream {
             [only] => net::send(fd.as_fd(), only),
             several => net::send_vectored(fd.as_fd(), several),
         };
+        self.note_sent(result)
+    }
+
+    #[inline]
+    fn note_sent(&mut self, result: io::Result<usize>) -> usize {
         match result {
             Ok(n) => {
                 self.sent += n as u64;
