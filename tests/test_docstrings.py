@@ -35,6 +35,8 @@ CLASSES = [
     mantou.SSLContext,
     mantou.WrongThreadError,
     errors.HandshakeTimeoutError,
+    errors.PacketIncomplete,
+    errors.PacketTooLarge,
 ]
 FUNCTIONS = [
     mantou.connect,

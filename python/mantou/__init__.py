@@ -33,7 +33,7 @@ from ._option_types import (
 from ._ready_state import ReadyState
 from ._ssl_context import SSLContext
 from ._ssl_inject import extract_from_ssl, inject_into_ssl
-from .errors import WrongThreadError
+from .errors import PacketIncomplete, PacketTooLarge, WrongThreadError
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,8 @@ __all__ = [
     "FdSocketOptions",
     "HandlerMapping",
     "HandlerObject",
+    "PacketIncomplete",
+    "PacketTooLarge",
     "ReadyState",
     "SSLContext",
     "Socket",

@@ -73,6 +73,13 @@ async def connect(**options: Any) -> Socket[Any]:
             then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
         write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
             to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
+        packet: Cut what comes into packets, and call `data` with one at a time. `"line"`: at
+            each LF or CR LF, which is left out. 1, 2 or 4: by the length that goes before each
+            in so many bytes, big endian; also before what is sent. `"raw"`: not at all.
+            Default: "raw". Not in Bun.
+        packet_size: The longest packet to receive in bytes, without line end or length; one
+            that is longer ends the connection with a PacketTooLarge. Default: 1048576 (1 MiB).
+            Not in Bun.
 
     Times, in seconds
 

@@ -19,7 +19,7 @@ from ._handlers import BinaryType, D, Handler
 from ._handlers import Handlers as AnyHandlers
 from ._host import Host
 from ._listener import TCPSocketListener, UnixSocketListener
-from ._option_types import TLSOptions
+from ._option_types import Packet, TLSOptions
 from ._options import StreamOptions
 from ._ready_state import ReadyState
 from ._tls_options import TlsSettings
@@ -124,6 +124,7 @@ class TlsTicket:
     """A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only."""
 
 def can_take(callable: Callable[..., object], count: int, /) -> bool: ...
+def check_packet(packet: object, /) -> None: ...
 def is_server_name(name: str, /) -> bool: ...
 def key_algorithm(certificate: bytes, /) -> str | None: ...
 def pem_certificates(text: bytes, /) -> list[bytes]: ...
@@ -327,6 +328,21 @@ class Socket(Generic[D]):
         :raises ValueError: the delay is negative or not finite.
         """
 
+    def set_packet(self, packet: Packet, packet_size: int | None = None) -> None:
+        """Changes how data is cut into packets, as the option `packet` does.
+
+        It is in force for all that follows: within `data`, for what was read together with the
+        packet that `data` was called with, and for what is sent from now on. `"raw"` hands on what
+        comes as it comes.
+
+        Not in Bun.
+
+        :param packet: `"line"`, `1`, `2`, `4` or `"raw"`.
+        :param packet_size: the longest packet that is received, in bytes; None for what the option
+            `packet_size` says.
+        :raises TypeError: neither a str nor an int.
+        :raises ValueError: none of these values, or a size below 1.
+        """
     def reload(self, socket: AnyHandlers[D]) -> None:
         """Replaces the handlers, from the next event on.
 

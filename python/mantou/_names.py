@@ -33,6 +33,8 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "half_open": ("allow_half_open",),
     "limit": ("write_limit",),
     "high_water": ("write_limit",),
+    "framing": ("packet",),
+    "max_line_length": ("packet_size",),
     # Times
     "timeout": ("connect_timeout", "idle_timeout"),
     "read_timeout": ("idle_timeout",),

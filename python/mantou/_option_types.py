@@ -19,6 +19,8 @@ UnixPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # PEM text, or for a path-like object the file with it.
 PemSource = str | bytes | os.PathLike[str]
+# How data is cut into packets.
+Packet = Literal["raw", "line", 1, 2, 4]
 TLSVersion = Literal["TLSv1.2", "TLSv1.3"]
 
 
@@ -161,6 +163,13 @@ class _StreamOptions(TypedDict, Generic[D], total=False):
     write_limit: int
     """Bytes that may wait in one socket when `write_all()` or `end()` are to add to them; more is a
     BufferError. Default: 16777216 (16 MiB). Not in Bun."""
+    packet: Packet
+    """Cut what comes into packets, and call `data` with one at a time. `"line"`: at each LF or
+    CR LF, which is left out. 1, 2 or 4: by the length that goes before each in so many bytes, big
+    endian; also before what is sent. `"raw"`: not at all. Default: "raw". Not in Bun."""
+    packet_size: int
+    """The longest packet to receive in bytes, without line end or length; one that is longer ends
+    the connection with a PacketTooLarge. Default: 1048576 (1 MiB). Not in Bun."""
     idle_timeout: float | None
     """Seconds in which no byte is read, taken by the kernel or acknowledged by the peer, until the
     `timeout` handler is called and, unless it returns True, the connection closed with a
@@ -212,9 +221,9 @@ class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[
     """How to connect to a host and port (Bun: TCPSocketConnectOptions).
 
     Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
-    `allow_half_open`, `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`,
-    `close_timeout`, `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`,
-    `no_delay`, `keep_alive`, `tls`.
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `connect_timeout`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `local_address`, `local_port`,
+    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `tls`.
     """
 
     hostname: Required[str]
@@ -234,8 +243,8 @@ class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total
     """How to connect to a unix socket (Bun: UnixSocketOptions).
 
     Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
-    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `tls`.
+    `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `tls`.
     """
 
     unix: Required[UnixPath]
@@ -247,8 +256,8 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
     """A connected stream socket to take over (Bun: FdSocketOptions).
 
     Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
-    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `tls`.
+    `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `tls`.
     """
 
     fd: Required[int]
@@ -260,9 +269,9 @@ class TCPSocketListenOptions(_TCPSocketOptions[D], _ListenOptions[D], Generic[D]
     """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
     Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
-    `data_factory`, `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
-    `keep_alive`, `tls`.
+    `data_factory`, `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`,
+    `ipv6_only`, `no_delay`, `keep_alive`, `tls`.
     """
 
     hostname: Required[str]
@@ -280,8 +289,8 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     """How to listen on a unix socket (Bun: UnixSocketOptions).
 
     Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
-    `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`,
-    `close_timeout`, `mode`, `unlink_stale`, `tls`.
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `mode`, `unlink_stale`, `tls`.
     """
 
     unix: Required[UnixPath]
@@ -302,8 +311,8 @@ class FdSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], to
     """A listening stream socket to take over (Bun: FdSocketOptions).
 
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
-    `allow_half_open`, `write_limit`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `tls`.
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `tls`.
     """
 
     fd: Required[int]

@@ -15,11 +15,12 @@ from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
-from ._core import Handlers, can_take
+from ._core import Handlers, can_take, check_packet
 from ._names import unknown_name
 from ._option_types import (
     FdSocketListenOptions,
     FdSocketOptions,
+    Packet,
     TCPSocketConnectOptions,
     TCPSocketListenOptions,
     TLSOptions,
@@ -49,6 +50,7 @@ from ._validate import (
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_WRITE_LIMIT = 16 * 1024 * 1024
+DEFAULT_PACKET_SIZE = 1024 * 1024
 
 _LARGEST_C_INT = 2**31 - 1
 _LARGEST_SIZE = 2**63 - 1
@@ -72,6 +74,8 @@ class StreamOptions(NamedTuple):
     handshake_timeout: float | None
     close_timeout: float | None
     write_limit: int
+    packet: Packet = "raw"
+    packet_size: int = DEFAULT_PACKET_SIZE
     exclusive: bool = False
     transport: bool = False
 
@@ -340,8 +344,16 @@ def _checked_stream(options: Options, *, is_tcp: bool, exclusive: bool) -> Strea
         handshake_timeout=positive_seconds(options, "handshake_timeout", DEFAULT_TIMEOUT),
         close_timeout=positive_seconds(options, "close_timeout", DEFAULT_TIMEOUT),
         write_limit=integer(options, "write_limit", DEFAULT_WRITE_LIMIT, 1, _LARGEST_SIZE),
+        packet=_packet(options),
+        packet_size=integer(options, "packet_size", DEFAULT_PACKET_SIZE, 1, _LARGEST_SIZE),
         exclusive=exclusive,
     )
+
+
+def _packet(options: Options) -> Packet:
+    value = options.get("packet", "raw")
+    check_packet(value)
+    return cast("Packet", value)
 
 
 _STREAM_NAMES = frozenset(StreamOptions._fields)

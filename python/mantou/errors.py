@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ssl
 
-__all__ = ["HandshakeTimeoutError", "WrongThreadError"]
+__all__ = ["HandshakeTimeoutError", "PacketIncomplete", "PacketTooLarge", "WrongThreadError"]
 
 
 class WrongThreadError(RuntimeError):
@@ -24,6 +24,24 @@ class HandshakeTimeoutError(ssl.SSLError, TimeoutError):
     """
 
 
+class PacketTooLarge(ConnectionError):
+    """The peer began a packet longer than `packet_size`; `close` gets it. Not in Bun.
+
+    Its errno is EMSGSIZE.
+    """
+
+
+class PacketIncomplete(ConnectionError, EOFError):
+    """The peer's FIN came within a packet; `close` gets it, in place of `end`. Not in Bun.
+
+    Also for a last line without its end: it may be the first half of another one. Its errno is
+    EPROTO.
+    """
+
+    partial: bytes
+    """What had come of the packet, a length in front of it included."""
+
+
 def locate(error: OSError, where: str) -> None:
     """Has the text of an error name an address or a descriptor, as open()'s names a file.
 
@@ -38,6 +56,21 @@ def handshake_timeout() -> HandshakeTimeoutError:
     """The error of a handshake that took too long."""
     text = "the TLS handshake was not done within handshake_timeout"
     return HandshakeTimeoutError(errno.ETIMEDOUT, text)
+
+
+def packet_too_large(limit: int) -> PacketTooLarge:
+    """The error of a packet that may not be so long."""
+    return PacketTooLarge(
+        errno.EMSGSIZE, f"the peer began a packet longer than packet_size={limit}"
+    )
+
+
+def packet_incomplete(partial: bytes) -> PacketIncomplete:
+    """The error of a FIN that cut a packet off."""
+    text = f"the peer finished within a packet, after {len(partial)} bytes of it"
+    error = PacketIncomplete(errno.EPROTO, text)
+    error.partial = partial
+    return error
 
 
 def tls_failure(text: str, reason: str) -> ssl.SSLError:

@@ -17,7 +17,7 @@ WIDTH = 92
 KINDS: Mapping[str, tuple[str, ...]] = {
     "Where: exactly one of `hostname` and `port`, `unix`, `fd`": ("hostname", "port", "unix", "fd"),
     "Handlers and data": ("socket", "data", "data_factory"),
-    "Flow and limits": ("allow_half_open", "write_limit", "backlog"),
+    "Flow and limits": ("allow_half_open", "write_limit", "packet", "packet_size", "backlog"),
     "Times, in seconds": (
         "connect_timeout",
         "idle_timeout",

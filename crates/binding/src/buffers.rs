@@ -238,11 +238,7 @@ impl ReadBuffer {
         self.lend_raw(py, &Part::to_read(0..len), |loan| {
             let view = PyMemoryView::from(loan)?;
             let outcome = call(&view);
-            match view.call_method0(intern!(py, "release")) {
-                // A view of it is alive; that is for the lender to deal with.
-                Err(error) if !error.is_instance_of::<PyBufferError>(py) => Err(error),
-                _ => outcome,
-            }
+            release(&view).and(outcome)
         })
     }
 
@@ -272,6 +268,16 @@ impl ReadBuffer {
         call: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
     ) -> PyResult<R> {
         self.lender.lend(py, &mut self.memory, part, call)
+    }
+}
+
+/// Has a view refuse to be used from now on.
+pub fn release(view: &Bound<'_, PyMemoryView>) -> PyResult<()> {
+    let py = view.py();
+    match view.call_method0(intern!(py, "release")) {
+        // A view of it is alive; that is for whoever lent the memory to deal with.
+        Err(error) if !error.is_instance_of::<PyBufferError>(py) => Err(error),
+        _ => Ok(()),
     }
 }
 

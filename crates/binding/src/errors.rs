@@ -11,7 +11,7 @@ use pyo3::exceptions::{
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyType};
 
 /// `OSError(errno, text)`, which Python turns into the right subclass.
 pub fn from_io(error: &io::Error) -> PyErr {
@@ -35,6 +35,7 @@ pub fn from_write_all(error: &WriteAllError, given: usize) -> PyErr {
         WriteAllError::Closed => {
             PyBrokenPipeError::new_err((libc::EPIPE, "the socket is ended or closed"))
         }
+        WriteAllError::TooLong { longest } => packet_too_long(given, longest),
         WriteAllError::OverLimit { waiting, limit } => PyBufferError::new_err(format!(
             "{given} bytes on top of {waiting} that wait would exceed write_limit={limit}"
         )),
@@ -82,6 +83,22 @@ pub fn from_tls(py: Python<'_>, error: &TlsError) -> PyErr {
 
 pub fn from_verification(py: Python<'_>, error: &VerifyError) -> PyErr {
     make(py, "tls_verification", (error.code(), error.to_string()))
+}
+
+pub fn packet_too_large(py: Python<'_>, limit: usize) -> PyErr {
+    make(py, "packet_too_large", (limit,))
+}
+
+pub fn packet_incomplete(py: Python<'_>, partial: &[u8]) -> PyErr {
+    make(py, "packet_incomplete", (PyBytes::new(py, partial),))
+}
+
+/// A packet that is to be sent cannot be.
+pub fn packet_too_long(given: usize, longest: usize) -> PyErr {
+    PyValueError::new_err(format!(
+        "the length of a packet must be at most {longest} with this prefix, got {given} bytes: \
+         send less at once, or use a wider one"
+    ))
 }
 
 pub fn handshake_timeout(py: Python<'_>) -> PyErr {

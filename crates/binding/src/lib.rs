@@ -18,6 +18,7 @@ mod host;
 mod judging;
 mod listener;
 mod opening;
+mod packets;
 mod pem;
 mod scheduler;
 mod settings;
@@ -48,6 +49,8 @@ mod _core {
     use crate::handshake::Handshake;
     #[pymodule_export]
     use crate::listener::Listener;
+    #[pymodule_export]
+    use crate::packets::check_packet;
     #[pymodule_export]
     use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
     #[pymodule_export]

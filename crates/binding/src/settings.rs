@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
 
 use crate::cell::Guarded;
+use crate::packets;
 
 /// Longer times are as good as this one, and safe to add to any clock.
 const LONGEST: f64 = 1e9;
@@ -47,6 +48,8 @@ fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         handshake_timeout: time("handshake_timeout")?,
         close_timeout: time("close_timeout")?,
         write_limit: options.getattr("write_limit")?.extract()?,
+        packet: packets::framing(&options.getattr("packet")?, "option 'packet'")?,
+        packet_size: options.getattr("packet_size")?.extract()?,
         exclusive: options.getattr("exclusive")?.extract()?,
         transport: options.getattr("transport")?.extract()?,
     }))

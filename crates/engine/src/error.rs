@@ -30,4 +30,6 @@ pub enum WriteAllError {
     Closed,
     /// More than the socket's write limit would wait.
     OverLimit { waiting: usize, limit: usize },
+    /// No longer packet can be told to the peer.
+    TooLong { longest: usize },
 }

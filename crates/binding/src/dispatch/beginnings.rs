@@ -8,7 +8,7 @@ use super::endings::connect_failed;
 use crate::engine::Engine;
 use crate::errors;
 use crate::listener::Listener;
-use crate::socket::Socket;
+use crate::socket::{Intake, Socket};
 use crate::stage::Stage;
 use crate::tls;
 
@@ -156,7 +156,12 @@ pub fn opened(
 ) -> PyResult<()> {
     let py = engine.py();
     let core = &engine.get().core;
-    let secure = core.with(|core| core.is_handshaking(token))?;
+    let beginning =
+        |core: &mut mantou_engine::Engine| (core.is_handshaking(token), core.is_framed(token));
+    let (secure, framed) = core.with(beginning)?;
+    if framed {
+        socket.get().set_intake(py, Intake::Packets);
+    }
     if secure && !has_handler(socket, Stage::Handshake) {
         socket.get().start_handshake(py, token);
     } else {

@@ -1,10 +1,10 @@
 //! Delivering: what came in becomes what the `data` handler or the protocol gets.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::calls::{conclude, invoke, protocol_raised};
-use crate::buffers::{Draft, Room};
+use crate::buffers::{Draft, Room, release};
 use crate::engine::Engine;
 use crate::handlers::{BinaryType, Handlers};
 use crate::socket::Socket;
@@ -14,6 +14,8 @@ use crate::work::Work;
 /// Where it was read into.
 pub(super) enum Place<'py> {
     Shared,
+    /// There as well, to be cut.
+    Packets,
     /// What is to become the bytes that the handler gets.
     Draft(Draft<'py>),
     /// The buffer of a `BufferedProtocol`.
@@ -67,6 +69,43 @@ pub(super) fn on_data<'py>(
         }
     };
     conclude(engine, socket, Stage::Data, outcome);
+}
+
+/// Calls `data` with a packet.
+#[inline]
+pub(super) fn on_packet(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, packet: &[u8]) {
+    let py = socket.py();
+    let Some(handlers) = socket.get().current_handlers(py) else {
+        return;
+    };
+    let handlers = handlers.get();
+    let Some(handler) = handlers.of(Stage::Data) else {
+        return;
+    };
+    let call = |packet: &Bound<'_, PyAny>| {
+        let outcome = invoke(
+            engine,
+            socket,
+            Stage::Data,
+            handler.bind(py),
+            (socket, packet),
+        );
+        conclude(engine, socket, Stage::Data, outcome);
+    };
+    match handlers.binary_type {
+        BinaryType::Bytearray => call(PyByteArray::new(py, packet).as_any()),
+        BinaryType::Memoryview => {
+            let view = PyMemoryView::from(PyBytes::new(py, packet).as_any());
+            let lent = view.and_then(|view| {
+                call(view.as_any());
+                release(&view)
+            });
+            if let Err(error) = lent {
+                conclude(engine, socket, Stage::Data, Err(error));
+            }
+        }
+        _ => call(PyBytes::new(py, packet).as_any()),
+    }
 }
 
 /// Calls `data` with these bytes, which were asked for because it takes some.

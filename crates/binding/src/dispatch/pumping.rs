@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::delivering::{Place, on_bytes, on_data, takes_bytes};
 use crate::engine::Engine;
 use crate::handshake::{Handshake, Progress};
-use crate::socket::Socket;
+use crate::socket::{Intake, Socket};
 use crate::ssl_driver::SslPump;
 use crate::tls;
 use crate::work::Work;
@@ -60,8 +60,8 @@ pub(super) fn pump(
         broken,
     };
     if core.with(|core| core.pumped(token, &pumped))? {
-        if socket.get().reads_into(py) {
-            // It goes into the protocol's buffers, in as many pieces as it takes.
+        if socket.get().intake(py) != Intake::Handler {
+            // It goes into the protocol's buffers or is cut into packets, piece by piece.
             core.with(|core| core.put_back(token, plaintext))?;
         } else if let Some(bytes) = outcome.record {
             on_bytes(engine, work, socket, bytes);

@@ -11,16 +11,19 @@ use super::beginnings::on_established;
 use super::calls::{call, invoke, protocol_raised};
 use super::delivering::{Place, on_data, takes_bytes};
 use super::endings::on_broken;
+use super::packets::{on_packets, on_waiting};
 use super::pumping::pump;
 use crate::buffers::{Draft, Room};
 use crate::engine::Engine;
 use crate::errors;
-use crate::socket::Socket;
+use crate::socket::{Intake, Socket};
 use crate::stage::Stage;
 use crate::work::{BUFFER_SIZE, Work};
 
 /// Bytes that one socket gets in one turn.
 const READ_LIMIT: usize = 512 * 1024;
+/// The same at once where it is cut into packets: what those of one turn leave over is copied.
+const PACKETS_SIZE: usize = 64 * 1024;
 /// Reads of such sizes go straight into a new bytes object: larger ones would have the allocator map
 /// memory anew each time, and smaller ones are copied as fast.
 const DRAFTED: Range<usize> = 8 * 1024..DRAFT_SIZE;
@@ -36,15 +39,17 @@ pub(super) fn read(
     let core = &engine.get().core;
     let mut left = READ_LIMIT;
     while left > 0 {
-        let mut place = if socket.get().reads_into(engine.py()) {
-            match offered(engine, socket, token)? {
+        let mut place = match socket.get().intake(engine.py()) {
+            Intake::Handler => draft(work, socket, left),
+            Intake::Offered => match offered(engine, socket, token)? {
                 Some(place) => place,
                 None => return Ok(()),
-            }
-        } else {
-            draft(work, socket, left)
+            },
+            Intake::Packets if on_waiting(engine, socket, token)? => Place::Packets,
+            Intake::Packets => return Ok(()),
         };
         let buffer = match &mut place {
+            Place::Packets => &mut work.buffer.memory()[..PACKETS_SIZE.min(left)],
             Place::Shared => &mut work.buffer.memory()[..BUFFER_SIZE.min(left)],
             Place::Draft(draft) => draft.room(),
             Place::Offered(room) => {
@@ -56,7 +61,13 @@ pub(super) fn read(
         match core.with(|core| core.read(token, buffer))? {
             Read::Data { n, more } => {
                 work.last_read = n;
-                on_data(engine, work, place, socket, n);
+                if matches!(place, Place::Packets) {
+                    if !on_packets(engine, work, socket, token, n)? {
+                        return Ok(());
+                    }
+                } else {
+                    on_data(engine, work, place, socket, n);
+                }
                 if !more {
                     // The kernel had no more. If more has come meanwhile, it says so.
                     return Ok(());
@@ -68,6 +79,13 @@ pub(super) fn read(
                 }
             }
             Read::End => {
+                if matches!(place, Place::Packets)
+                    && let Some(part) = core.with(|core| core.take_unfinished(token))?
+                {
+                    let error = errors::packet_incomplete(engine.py(), &part);
+                    let error = error.into_value(engine.py()).into_any();
+                    return socket.get().close_for(engine.py(), error);
+                }
                 call(engine, socket, Stage::End, (socket,));
                 return core.with(|core| core.end_handled(token));
             }

@@ -19,6 +19,7 @@ use crate::tls::Start;
 mod certificates;
 mod handling;
 mod members;
+mod packets;
 mod securing;
 mod sending;
 mod session;
@@ -27,6 +28,7 @@ mod waiters;
 
 use handling::Coroutines;
 pub use handling::Ending;
+pub use packets::Intake;
 use waiters::Goal;
 
 /// Bun's numbers for what the engine does not know of.
@@ -86,8 +88,7 @@ pub struct Socket {
     /// Who drives its TLS session if the engine does not, and what it failed with.
     driver: Guarded<Option<Py<PyAny>>>,
     driver_error: Guarded<Option<Py<PyAny>>>,
-    /// What is read goes straight into its protocol's buffer.
-    reads_into: Guarded<bool>,
+    intake: Guarded<Intake>,
     /// The plain socket that it took the connection over from.
     raw: Guarded<Option<Py<Socket>>>,
 }
@@ -118,7 +119,7 @@ impl Socket {
             tls_start: Guarded::new(None),
             driver: Guarded::new(None),
             driver_error: Guarded::new(None),
-            reads_into: Guarded::new(false),
+            intake: Guarded::new(Intake::Handler),
             raw: Guarded::new(None),
         }
     }
@@ -154,19 +155,17 @@ impl Socket {
 
     /// Has its own handlers from the next event on.
     pub fn set_handlers(&self, py: Python<'_>, handlers: Py<Handlers>) {
-        let buffered = handlers.get().binary_type == BinaryType::Buffered;
-        self.reads_into.replace(py, buffered);
+        let intake = match handlers.get().binary_type {
+            BinaryType::Buffered => Intake::Offered,
+            _ => Intake::Handler,
+        };
+        self.set_intake(py, intake);
         drop(self.handlers.replace(py, Some(handlers)));
     }
 
     /// Nobody is told of its events any more.
     pub fn forget_handlers(&self, py: Python<'_>) {
         drop(self.handlers.replace(py, None));
-    }
-
-    #[inline]
-    pub fn reads_into(&self, py: Python<'_>) -> bool {
-        self.reads_into.get(py)
     }
 
     /// Its owner is an asyncio transport.

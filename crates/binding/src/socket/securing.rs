@@ -97,12 +97,14 @@ impl Socket {
     /// The TLS socket that takes the connection over.
     pub fn upgrade_with<'py>(
         this: &Bound<'py, Self>,
-        start: Start,
+        mut start: Start,
         handlers: Option<Py<Handlers>>,
         data: Py<PyAny>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = this.py();
         let raw = this.get();
+        let unread = raw.with(py, |core, token| core.waiting_bytes(token))?;
+        start.initial.extend(unread);
         let initial = start.initial.clone();
         let secure = raw.successor(py, this, handlers, data);
         let driver = secure.begin_with(py, start)?;
@@ -116,6 +118,22 @@ impl Socket {
             .core
             .with(|core| core.secure(token, driver, initial))?;
         Ok(secure)
+    }
+
+    /// Ciphertext that was read before this socket took over, behind that which it began with.
+    pub fn receive_early(&self, py: Python<'_>, ciphertext: &[u8]) -> PyResult<()> {
+        if !self.with(py, |core, token| core.can_restart(token))? {
+            // Its connection is gone already.
+            return Ok(());
+        }
+        if !self.has_driver(py) {
+            let ciphertext = ciphertext.to_vec();
+            return self.with(py, |core, token| core.open_early(token, ciphertext));
+        }
+        self.restart(py, "TLS", |start| {
+            start.initial.extend_from_slice(ciphertext);
+            Ok(())
+        })
     }
 
     /// Lets go of its connection, for a TLS socket to take it over.

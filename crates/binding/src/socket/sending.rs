@@ -38,6 +38,7 @@ impl Socket {
         match self.with(data.py(), |core, token| core.write(token, bytes))? {
             Written::Accepted(n) => Ok(n.cast_signed()),
             Written::Closed => Ok(-1),
+            Written::TooLong { longest } => Err(errors::packet_too_long(bytes.len(), longest)),
         }
     }
 

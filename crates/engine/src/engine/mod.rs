@@ -28,6 +28,7 @@ mod events;
 mod members;
 mod operations;
 mod outbox;
+mod packets;
 mod parting;
 mod secure;
 mod settle;

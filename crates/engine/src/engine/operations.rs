@@ -75,7 +75,10 @@ impl Engine {
     }
 
     pub fn stop_reading(&mut self, token: Token) {
-        self.with_stream(token, |stream| stream.apply(Input::StopReading));
+        self.with_stream(token, |stream| {
+            stream.apply(Input::StopReading);
+            stream.take_waiting();
+        });
     }
 
     pub fn close_gracefully(&mut self, token: Token) {

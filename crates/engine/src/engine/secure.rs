@@ -18,6 +18,11 @@ impl Engine {
         self.remind(token);
     }
 
+    /// Ciphertext that was read before TLS took over, behind what `secure` was given.
+    pub fn open_early(&mut self, token: Token, ciphertext: Vec<u8>) {
+        self.with_stream(token, |stream| stream.open_early(ciphertext));
+    }
+
     /// New connections of a listener speak TLS with this configuration; open ones stay as they are.
     pub fn set_tls(&mut self, token: Token, tls: Option<Acceptor>) {
         if let Some(Member::Listener(listener)) = self.members.get_mut(token) {

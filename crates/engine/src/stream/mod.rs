@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::buffer::SendQueue;
+use crate::packet::Framing;
 use crate::poller::Interest;
 use crate::state::State;
 use crate::sys::net;
@@ -20,10 +21,12 @@ use acknowledged::Acknowledged;
 mod acknowledged;
 mod deadlines;
 mod options;
+mod packets;
 mod secure;
 mod writing;
 
 pub use options::{apply_tcp_options, prepare, set_keep_alive};
+pub use packets::{NextPacket, Packets, Waiting};
 pub use secure::{Driver, Outgoing, Pumped, Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
@@ -40,6 +43,9 @@ pub struct Settings {
     pub handshake_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
     pub write_limit: usize,
+    pub packet: Framing,
+    /// The longest packet that is received.
+    pub packet_size: usize,
     /// Nobody else may bind the local port.
     pub exclusive: bool,
     /// Its owner is an asyncio transport: it is read from once that asks for it, has all the time
@@ -53,6 +59,10 @@ pub enum Written {
     Accepted(usize),
     /// The write side is finished or the connection is gone.
     Closed,
+    /// No longer packet can be told to the peer.
+    TooLong {
+        longest: usize,
+    },
 }
 
 /// What a read found.
@@ -91,6 +101,7 @@ pub struct Stream {
     pub state: State,
     queue: SendQueue,
     secure: Option<Box<Secure>>,
+    packets: Option<Box<Packets>>,
     settings: Arc<Settings>,
     endpoints: Endpoints,
     /// A send found the connection broken. Reading ends with this error, behind what had arrived.
@@ -152,6 +163,7 @@ impl Stream {
             state,
             queue: SendQueue::default(),
             secure: None,
+            packets: Packets::new(settings.packet, settings.packet_size),
             endpoints: Endpoints {
                 local: None,
                 remote,

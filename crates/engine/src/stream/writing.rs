@@ -8,6 +8,7 @@ use socket2::SockRef;
 use super::{CORK_SIZE, Secure, Stream, Written, would_block};
 use crate::buffer::{Piece, VECTORS};
 use crate::error::WriteAllError;
+use crate::packet::Unspeakable;
 use crate::state::Input;
 use crate::sys::net;
 
@@ -16,6 +17,9 @@ impl Stream {
         if !self.can_write() {
             self.note_refused();
             return Written::Closed;
+        }
+        if self.sends_packets() {
+            return self.write_packet(data);
         }
         if self.secure.is_some() {
             return self.write_secure(data);
@@ -60,11 +64,16 @@ impl Stream {
     }
 
     pub fn write_all(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
-        self.accept(data)?;
+        self.accept(Piece::lent(data), self.settings.write_limit)?;
+        self.owe_drain();
+        Ok(())
+    }
+
+    /// `drain` is owed for what was just taken, if it has to wait.
+    pub(super) fn owe_drain(&mut self) {
         let waiting = self.buffered();
         self.drain_owed |= waiting > 0;
         self.drain_if_refused |= self.queued() > waiting;
-        Ok(())
     }
 
     /// Takes everything, in pieces that leave together. Returns how many bytes have to wait.
@@ -107,7 +116,7 @@ impl Stream {
         (free && secure.takes(len)).then_some(secure)
     }
 
-    fn send_together(&mut self, pieces: &[Piece<'_>]) -> usize {
+    pub(super) fn send_together(&mut self, pieces: &[Piece<'_>]) -> usize {
         if let [only] = pieces {
             return self.send(only.bytes);
         }
@@ -119,7 +128,7 @@ impl Stream {
     }
 
     /// Queues what follows the first `sent` bytes.
-    fn queue_behind(&mut self, pieces: &[Piece<'_>], mut sent: usize) {
+    pub(super) fn queue_behind(&mut self, pieces: &[Piece<'_>], mut sent: usize) {
         for piece in pieces {
             let gone = sent.min(piece.bytes.len());
             sent -= gone;
@@ -135,23 +144,32 @@ impl Stream {
 
     /// Takes the last bytes; our FIN follows them.
     pub fn end(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
-        self.accept(data)?;
+        // Nothing to say is no packet, and lets the write limit be.
+        if !(data.is_empty() && self.can_write()) {
+            self.accept(Piece::lent(data), self.settings.write_limit)?;
+        }
         self.apply(Input::End);
         Ok(())
     }
 
     /// Takes everything or nothing. Where nothing waits any size is taken: the caller holds those
     /// bytes anyway, and the limit is on what comes together behind a peer that does not read.
-    fn accept(&mut self, data: &[u8]) -> Result<(), WriteAllError> {
+    fn accept(&mut self, piece: Piece<'_>, limit: usize) -> Result<(), WriteAllError> {
+        let data = piece.bytes;
         if !self.can_write() {
             self.note_refused();
             return Err(WriteAllError::Closed);
         }
-        let (waiting, limit) = (self.buffered(), self.settings.write_limit);
+        let waiting = self.buffered();
         // The overhead of TLS may have gone over the limit: that is no reason not to end.
         let is_behind = waiting > 0 && !data.is_empty();
         if is_behind && waiting.saturating_add(data.len()) > limit {
             return Err(WriteAllError::OverLimit { waiting, limit });
+        }
+        if self.sends_packets() {
+            return self
+                .accept_packet(piece)
+                .map_err(|Unspeakable { longest }| WriteAllError::TooLong { longest });
         }
         if self.secure.is_some() {
             self.accept_secure(data);
@@ -162,14 +180,20 @@ impl Stream {
             sent = self.send(data);
         }
         if self.broken.is_none() {
-            self.queue.push(&data[sent..]);
+            self.queue.push_rest(&piece, sent);
         }
+        self.note_accepted();
+        Ok(())
+    }
+
+    /// Something was queued: the kernel refused it, or a cork holds it back.
+    #[inline]
+    pub(super) fn note_accepted(&mut self) {
         if self.corks == 0 {
             self.refused = !self.queue.is_empty();
         } else if self.queue.len() >= CORK_SIZE {
             self.send_queue();
         }
-        Ok(())
     }
 
     pub fn apply(&mut self, input: Input) {

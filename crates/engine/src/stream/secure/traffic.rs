@@ -22,6 +22,8 @@ impl Stream {
     /// From now on everything goes through a TLS session; what was accepted before leaves in clear.
     pub fn secure_with(&mut self, driver: Driver) {
         self.secure = Some(Box::new(Secure::new(driver)));
+        // Whoever takes over has it.
+        self.take_waiting();
         self.bytes_read = 0;
         // What held back the plain socket is nothing that the TLS socket could undo.
         self.corks = 0;
@@ -138,9 +140,8 @@ impl Stream {
     }
 
     pub fn has_unread(&self) -> bool {
-        self.secure
-            .as_ref()
-            .is_some_and(|secure| secure.has_unread())
+        let opened = self.secure.as_ref().is_some_and(|it| it.has_unread());
+        opened || self.has_due_packets()
     }
 
     /// Ciphertext that somebody else has read already.

@@ -1,0 +1,72 @@
+//! Packets: how a socket's data is cut, and where what is read goes.
+
+use mantou_engine as core;
+use pyo3::prelude::*;
+
+use super::Socket;
+use crate::packets;
+
+/// Where what is read goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// To the handler, as it comes.
+    Handler,
+    /// Into the buffer of a `BufferedProtocol`.
+    Offered,
+    /// Through the engine, which cuts it into packets.
+    Packets,
+}
+
+impl Socket {
+    #[inline]
+    pub fn intake(&self, py: Python<'_>) -> Intake {
+        self.intake.get(py)
+    }
+
+    /// Has what is read cut, if its connection is one with packets.
+    pub fn follow_framing(&self, py: Python<'_>) -> PyResult<()> {
+        let framed = self.with(py, |core, token| core.is_framed(token))?;
+        self.set_intake(
+            py,
+            if framed {
+                Intake::Packets
+            } else {
+                Intake::Handler
+            },
+        );
+        Ok(())
+    }
+
+    pub fn set_intake(&self, py: Python<'_>, intake: Intake) {
+        self.intake.replace(py, intake);
+    }
+}
+
+#[pymethods]
+impl Socket {
+    /// Changes how data is cut into packets, as the option `packet` does.
+    ///
+    /// It is in force for all that follows: within `data`, for what was read together with the
+    /// packet that `data` was called with, and for what is sent from now on. `"raw"` hands on what
+    /// comes as it comes.
+    ///
+    /// Not in Bun.
+    ///
+    /// :param packet: `"line"`, `1`, `2`, `4` or `"raw"`.
+    /// :param packet_size: the longest packet that is received, in bytes; None for what the option
+    ///     `packet_size` says.
+    /// :raises TypeError: neither a str nor an int.
+    /// :raises ValueError: none of these values, or a size below 1.
+    #[pyo3(signature = (packet, packet_size=None))]
+    fn set_packet(
+        &self,
+        packet: &Bound<'_, PyAny>,
+        packet_size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let framing = packets::framing(packet, "packet")?;
+        let limit = packet_size.map(packets::size).transpose()?;
+        let set = |core: &mut core::Engine, token| core.set_packets(token, framing, limit);
+        self.with(packet.py(), set)?;
+        self.follow_framing(packet.py())
+    }
+}
