@@ -67,7 +67,7 @@ async def test_what_is_sent_gets_its_length_in_front(link: str, width: Any) -> N
         assert socket.write("xpärtx", 1, 5) == 5
         socket.write_all(b"all")
         socket.write_all(b"")
-        socket.write_all(bytearray(b"sent"))
+        await socket.send(bytearray(b"sent"))
         with socket.cork():
             assert socket.write(b"corked") == 6
             socket.write_all(b"too")
@@ -94,7 +94,7 @@ async def test_a_packet_longer_than_its_length_can_say_is_refused(width: Any) ->
     async with connected(Recorder(), packet=width) as (socket, peer):
         longest = 256**width - 1
         data = bytes(longest + 1)
-        for send in (socket.write, socket.write_all, socket.end):
+        for send in (socket.write, socket.write_all, socket.end, socket.send):
             with pytest.raises(ValueError, match=f"at most {longest} .* got {longest + 1} bytes"):
                 send(data)
         assert socket.write(data[1:]) == longest

@@ -176,7 +176,7 @@ async def _seen_out(socket: Socket[Any]) -> None:
 
     The coroutine of an async `open` may have to end first.
     """
-    closed = socket._closed()
+    closed = socket._told_closed()
     while not closed.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(closed)

@@ -196,6 +196,23 @@ class Socket(Generic[D]):
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
         """
 
+    def send(self, data: str | Buffer) -> asyncio.Future[None]:
+        """To be awaited: takes all of the data and returns when little enough of it has to wait.
+
+        The data is taken at once, however much it is and also if nobody awaits the result; more
+        is best sent when it has returned: then at most 64 KiB wait. `drain` is not called for it.
+        Cancelling it takes nothing back.
+
+        Not in Bun.
+
+        :param data: a str, sent as UTF-8, or any C-contiguous buffer. Of `bytes` that have to wait
+            no copy is made.
+        :raises BrokenPipeError: closed, or after `end()`.
+        :raises ConnectionError: the connection was over before.
+        :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
+        :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+        :raises ValueError: a packet is longer than its length in front of it can say.
+        """
     def drained(self) -> asyncio.Future[None]:
         """To be awaited: returns when everything accepted so far is in the kernel.
 
@@ -693,10 +710,22 @@ class Socket(Generic[D]):
         Bun: `socket.getTLSTicket()`.
         """
 
-    def _closed(self) -> asyncio.Future[None]: ...
+    def closed(self) -> asyncio.Future[None]:
+        """To be awaited: returns when `close` has run, to its end if it is async.
+
+        For a connection that never opened, when `connect_error` has. Why it ended is what those
+        were told.
+
+        Not in Bun.
+
+        :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
+        """
+    def _told_closed(self) -> asyncio.Future[None]: ...
     def _abandon(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
+    def __aenter__(self) -> asyncio.Future[Self]: ...
+    def __aexit__(self, *exception: object) -> asyncio.Future[None]: ...
     def __class_getitem__(cls, key: object) -> object: ...
 
 @final

@@ -185,6 +185,7 @@ pub fn finished(
         hold(socket, false);
         this.settle_ready(py)?;
     }
+    this.settle_concluded(py);
     conclude(engine, socket)
 }
 

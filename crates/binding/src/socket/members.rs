@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::waiters::Goal;
-use super::{Ending, Phase, Socket};
+use super::{Ending, Socket};
 use crate::handlers::Handlers;
 use crate::settings;
 
@@ -234,13 +234,31 @@ impl Socket {
             .unwrap_or(-1))
     }
 
+    /// To be awaited: returns when `close` has run, to its end if it is async.
+    ///
+    /// For a connection that never opened, when `connect_error` has. Why it ended is what those
+    /// were told.
+    ///
+    /// Not in Bun.
+    ///
+    /// :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
+    fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.wait_for_end(py, Goal::Closed)
+    }
+
     /// A future that is done once `close` has been called.
-    fn _closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let future = self.wait_for(py, Goal::Closed)?;
-        if matches!(self.phase.get(py), Phase::Closed | Phase::Failed) {
-            self.settle_closed(py, None);
-        }
-        Ok(future)
+    fn _told_closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.wait_for_end(py, Goal::Told)
+    }
+
+    fn __aenter__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        this.get().done(this.py(), this.as_any())
+    }
+
+    #[pyo3(signature = (*exception))]
+    fn __aexit__<'py>(&self, exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.__exit__(exception)?;
+        self.closed(exception.py())
     }
 
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {

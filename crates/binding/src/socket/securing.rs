@@ -183,7 +183,7 @@ impl Socket {
     pub fn inherit(&self, py: Python<'_>, token: Token, from: &Self) {
         self.token.replace(py, token);
         let waiting = from.waiters.with(py, |waiters| {
-            let sent = |(goal, _): &(Goal, _)| matches!(goal, Goal::Sent(_));
+            let sent = |(goal, _): &(Goal, _)| matches!(goal, Goal::Sent(_) | Goal::Room(_));
             let (waiting, rest) = std::mem::take(waiters).into_iter().partition(sent);
             *waiters = rest;
             let waiting: Vec<(Goal, Py<PyAny>)> = waiting;

@@ -62,6 +62,29 @@ impl Socket {
             .map_err(|error| errors::from_write_all(&error, bytes.len()))
     }
 
+    /// To be awaited: takes all of the data and returns when little enough of it has to wait.
+    ///
+    /// The data is taken at once, however much it is and also if nobody awaits the result; more
+    /// is best sent when it has returned: then at most 64 KiB wait. `drain` is not called for it.
+    /// Cancelling it takes nothing back.
+    ///
+    /// Not in Bun.
+    ///
+    /// :param data: a str, sent as UTF-8, or any C-contiguous buffer. Of `bytes` that have to wait
+    ///     no copy is made.
+    /// :raises BrokenPipeError: closed, or after `end()`.
+    /// :raises ConnectionError: the connection was over before.
+    /// :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
+    /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+    /// :raises ValueError: a packet is longer than its length in front of it can say.
+    fn send<'py>(&self, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let outgoing = Outgoing::new(data)?;
+        let piece = outgoing.as_piece()?;
+        self.with(data.py(), |core, token| core.send_all(token, piece))?
+            .map_err(|error| errors::from_write_all(&error, piece.bytes.len()))?;
+        self.room(data.py())
+    }
+
     /// To be awaited: returns when everything accepted so far is in the kernel.
     ///
     /// Not in Bun.

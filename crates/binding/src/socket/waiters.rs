@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 
-use super::Socket;
+use super::{Phase, Socket};
 use crate::errors;
 use crate::host;
 
@@ -11,10 +11,18 @@ use crate::host;
 pub(super) enum Goal {
     /// So many bytes sent.
     Sent(u64),
+    /// So little waits that more can be sent; that is so at the latest when so many bytes are sent.
+    Room(u64),
     /// `open` called, and with TLS the handshake done.
     Ready,
+    /// `close` called.
+    Told,
+    /// And what it returned has come to its end.
     Closed,
 }
+
+/// Bytes that may wait when `send()` returns.
+const HIGH_WATER: usize = 64 * 1024;
 
 impl Socket {
     /// Wakes those whose bytes have been sent.
@@ -22,12 +30,17 @@ impl Socket {
         if self.waiters.with(py, |waiters| waiters.is_empty()) {
             return Ok(());
         }
-        let (sent, broken) = self.with(py, |core, token| {
-            (core.progress(token).0, core.broken(token))
+        let (sent, waiting, broken) = self.with(py, |core, token| {
+            let sent = core.progress(token).0;
+            (sent, core.waiting(token), core.broken(token))
         })?;
+        let has_room = waiting <= HIGH_WATER;
         let (done, still_watching) = self.waiters.with(py, |waiters| {
-            let reached =
-                |goal: &Goal| matches!(*goal, Goal::Sent(goal) if goal <= sent || broken.is_some());
+            let reached = |goal: &Goal| match *goal {
+                Goal::Sent(goal) => goal <= sent || broken.is_some(),
+                Goal::Room(_) => has_room || broken.is_some(),
+                _ => false,
+            };
             let (done, rest) = std::mem::take(waiters)
                 .into_iter()
                 .partition(|(goal, _)| reached(goal));
@@ -37,7 +50,7 @@ impl Socket {
                 done,
                 waiters
                     .iter()
-                    .any(|(goal, _)| matches!(goal, Goal::Sent(_))),
+                    .any(|(goal, _)| matches!(goal, Goal::Sent(_) | Goal::Room(_))),
             )
         });
         if !still_watching {
@@ -45,7 +58,7 @@ impl Socket {
         }
         for (goal, future) in done {
             match goal {
-                Goal::Sent(goal) if goal > sent => {
+                Goal::Sent(goal) | Goal::Room(goal) if goal > sent && broken.is_some() => {
                     let lost = broken
                         .as_ref()
                         .map_or_else(|| lost_bytes(py), errors::from_io);
@@ -61,10 +74,16 @@ impl Socket {
     /// Tells all who wait that it is closed.
     pub fn settle_closed(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) {
         let sent = self.farewell.with(py, |farewell| farewell.sent);
+        let concludes = !self.has_coroutines(py);
         for (goal, future) in self.waiters.replace(py, Vec::new()) {
+            if matches!(goal, Goal::Closed) && !concludes {
+                self.waiters
+                    .with(py, |waiters| waiters.push((goal, future)));
+                continue;
+            }
             let future = future.bind(py);
             match goal {
-                Goal::Sent(goal) if goal > sent => {
+                Goal::Sent(goal) | Goal::Room(goal) if goal > sent => {
                     let lost = match error {
                         Some(error) if error.is_instance_of::<PyConnectionError>() => error.clone(),
                         _ => lost_bytes(py).into_value(py).into_bound(py).into_any(),
@@ -75,6 +94,24 @@ impl Socket {
                 Goal::Ready => host::resolve(future, error),
                 _ => host::resolve(future, None),
             }
+        }
+    }
+
+    /// A future that is done when it has ended so far.
+    pub(super) fn wait_for_end<'py>(
+        &self,
+        py: Python<'py>,
+        goal: Goal,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.wait_for(py, goal)?;
+        self.settle_concluded(py);
+        Ok(future)
+    }
+
+    /// Wakes those who wait for its end, if it has ended.
+    pub fn settle_concluded(&self, py: Python<'_>) {
+        if matches!(self.phase.get(py), Phase::Closed | Phase::Failed) {
+            self.settle_closed(py, None);
         }
     }
 
@@ -124,6 +161,29 @@ impl Socket {
         }
         self.wait_for(py, Goal::Ready)
             .map(|future| Some(future.unbind()))
+    }
+
+    /// A future that is done when little enough waits.
+    pub(super) fn room<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (waiting, goal) = self.with(py, |core, token| {
+            (core.waiting(token), core.progress(token).1)
+        })?;
+        if waiting <= HIGH_WATER {
+            return self.done(py, py.None().bind(py));
+        }
+        self.with(py, |core, token| core.watch_sends(token, true))?;
+        self.wait_for(py, Goal::Room(goal))
+    }
+
+    /// A future that is done.
+    pub(super) fn done<'py>(
+        &self,
+        py: Python<'py>,
+        result: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.engine.get().host.future(py)?;
+        host::resolve_with(&future, result);
+        Ok(future)
     }
 
     pub(super) fn wait_for<'py>(&self, py: Python<'py>, goal: Goal) -> PyResult<Bound<'py, PyAny>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::{Engine, Member};
+use crate::buffer::Piece;
 use crate::error::{CloseReason, WriteAllError};
 use crate::state::{Input, ReadyState};
 use crate::stream;
@@ -25,6 +26,11 @@ impl Engine {
 
     pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.write_all(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    pub fn send_all(&mut self, token: Token, data: Piece<'_>) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.send_all(data))
             .unwrap_or(Err(WriteAllError::Closed))
     }
 

@@ -69,6 +69,11 @@ impl Stream {
         Ok(())
     }
 
+    /// As `write_all`, for one who waits before it sends more: without a limit, or `drain`.
+    pub fn send_all(&mut self, data: Piece<'_>) -> Result<(), WriteAllError> {
+        self.accept(data, usize::MAX)
+    }
+
     /// `drain` is owed for what was just taken, if it has to wait.
     pub(super) fn owe_drain(&mut self) {
         let waiting = self.buffered();
