@@ -110,7 +110,7 @@ pub struct Stream {
     lost_bytes: bool,
     corks: u32,
     /// So much is gathered within a turn before it is sent.
-    gather_limit: usize,
+    gather_limit: u32,
     /// `drain` is due when so little has to wait.
     low_water: usize,
     /// The kernel would not take the head of the queue.

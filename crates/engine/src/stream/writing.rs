@@ -108,7 +108,7 @@ impl Stream {
     pub fn may_gather(&self, len: usize) -> bool {
         self.secure.is_none()
             && self.queue.is_empty()
-            && len < self.gather_limit
+            && len < self.gather_limit as usize
             && self.corks == 0
             && self.can_write()
     }
@@ -143,7 +143,7 @@ impl Stream {
 
     /// How much is gathered within a turn, and how little has to wait when `drain` is called.
     pub fn set_marks(&mut self, gather_limit: usize, low_water: usize) {
-        self.gather_limit = gather_limit.min(CORK_SIZE);
+        self.gather_limit = u32::try_from(gather_limit.min(CORK_SIZE)).unwrap_or(u32::MAX);
         self.low_water = low_water;
     }
 
@@ -184,7 +184,7 @@ impl Stream {
         if self.queue.is_empty() && self.corks == 0 && !data.is_empty() {
             sent = self.send(data);
         }
-        if self.broken.is_none() {
+        if sent < data.len() && self.broken.is_none() {
             self.queue.push_rest(&piece, sent);
         }
         self.note_accepted();
