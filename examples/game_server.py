@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import time
@@ -84,12 +85,12 @@ class Game(mantou.SocketHandler[Player]):
         for socket in self.players:
             if socket.buffered > SLOW:
                 socket.data.behind = True
-            elif socket.data.behind:
+                continue
+            if socket.data.behind:
                 everything = everything or self.picture(self.players)
-                socket.write_all(everything)
-                socket.data.behind = False
-            else:
-                socket.write_all(news)
+            with contextlib.suppress(BrokenPipeError):  # is about to leave
+                socket.write_all(everything if socket.data.behind and everything else news)
+            socket.data.behind = False
         self.changed.clear()
         self.gone.clear()
 
