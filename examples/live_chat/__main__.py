@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import runpy
-import traceback
 from pathlib import Path
 
 import mantou
@@ -36,9 +35,8 @@ async def watch(path: Path, listener: mantou.TCPSocketListener[Room]) -> None:
         seen = now
         try:
             listener.reload(runpy.run_path(str(path))["Manners"]())
-        except Exception:  # whatever is wrong with it, the old manners stay
-            traceback.print_exc()
-            print("not reloaded", flush=True)
+        except Exception as error:  # whatever is wrong with it, the old manners stay
+            print(f"not reloaded: {type(error).__name__}: {error}", flush=True)
         else:
             print("reloaded", flush=True)
 
