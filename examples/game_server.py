@@ -1,4 +1,4 @@
-"""A game server: a tick twenty times a second, in which each player hears where all others are.
+r"""A game server: a tick twenty times a second, in which each player hears where all others are.
 
     python examples/game_server.py --port 7002
     printf 'right\ndown\n' | nc 127.0.0.1 7002

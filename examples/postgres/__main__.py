@@ -15,8 +15,8 @@ from examples.postgres.scram import AuthenticationError
 async def ask(options: argparse.Namespace) -> None:
     tls = {"ca_file": options.ca, "server_name": options.hostname} if options.ca else False
     password = os.environ.get("PGPASSWORD", "")
-    place = (options.hostname, options.port, options.user)
-    connection = await Connection.connect(*place, password, options.database or options.user, tls)
+    place, database = (options.hostname, options.port), options.database or options.user
+    connection = await Connection.connect(place, options.user, password, database, tls)
     for row in await connection.query(options.query):
         print("\t".join("NULL" if value is None else value for value in row))
     await connection.close()

@@ -37,10 +37,10 @@ class Connection:
 
     @classmethod
     async def connect(
-        cls, hostname: str, port: int, user: str, password: str, database: str, tls: Any = False
+        cls, place: tuple[str, int], user: str, password: str, database: str, tls: Any = False
     ) -> Connection:
         """With `tls`, which is that of `mantou.connect()`, a server without it is refused."""
-        stream = await mantou.connect_stream(hostname=hostname, port=port)
+        stream = await mantou.connect_stream(hostname=place[0], port=place[1])
         try:
             if tls:
                 await stream.send(TLS_REQUEST)

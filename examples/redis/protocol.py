@@ -37,9 +37,11 @@ def split_commands(data: bytes) -> tuple[list[list[bytes]], bytes]:
             continue
         words: list[bytes] = []
         count = int(head[1:])
-        while len(words) < count and at + 1 < end:
+        while len(words) < count and at < end:
             if parts[at][:1] != b"$":
                 raise ValueError("expected '$'")
+            if at + 1 == end:
+                break
             length, word, at = int(parts[at][1:]), parts[at + 1], at + 2
             while len(word) < length and at < end:  # there is a line's end within the word
                 word, at = word + LINE + parts[at], at + 1

@@ -11,31 +11,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import mantou
-from examples.redis.protocol import bulk, request, split_commands
+from examples.redis.audience import Audience, Client, Socket
+from examples.redis.protocol import NIL, bulk, request, split_commands
 from examples.redis.store import Store, Words
 
 LONGEST = 8 * 1024 * 1024  # bytes of one command
-
-
-@dataclass
-class Client:
-    """What the server knows about one connection."""
-
-    rest: bytes = b""  # the beginning of a command whose end has not arrived
-    channels: set[bytes] = field(default_factory=set)
-
-
-Socket = mantou.Socket[Client]
 
 
 class Server(mantou.SocketHandler[Client]):
     """All connections share this object, and so the data."""
 
     def __init__(self) -> None:
-        self.subscribers: dict[bytes, set[Socket]] = {}
+        self.audience = Audience()
         self.clients = self.commands = 0
         store = Store()
         # The least number of arguments, and who answers.
@@ -44,14 +33,19 @@ class Server(mantou.SocketHandler[Client]):
             b"set": (2, store.set),
             b"del": (1, store.delete),
             b"incr": (1, store.incr),
+            b"incrby": (2, store.incr),
             b"expire": (2, store.expire),
             b"ttl": (1, store.ttl),
-            b"publish": (2, self.publish),
+            b"publish": (2, self.audience.publish),
             b"ping": (0, lambda words: bulk(words[1]) if words[1:] else b"+PONG\r\n"),
             b"info": (0, self.info),
             b"config": (2, lambda words: request(words[2], b"")),  # redis-benchmark asks
         }
-        self.of_socket = {b"subscribe": self.subscribe, b"unsubscribe": self.unsubscribe}
+        self.of_socket = {
+            b"hello": self.hello,
+            b"subscribe": self.audience.subscribe,
+            b"unsubscribe": self.audience.unsubscribe,
+        }
 
     def open(self, socket: Socket) -> None:
         self.clients += 1
@@ -76,7 +70,7 @@ class Server(mantou.SocketHandler[Client]):
 
     def close(self, socket: Socket, error: BaseException | None) -> None:
         self.clients -= 1
-        self.unsubscribe(socket, [])
+        self.audience.unsubscribe(socket, [])
 
     def answer(self, socket: Socket, words: Words) -> bytes:
         name = words[0].lower()
@@ -88,42 +82,18 @@ class Server(mantou.SocketHandler[Client]):
         if len(words) <= least:
             return b"-ERR wrong number of arguments for '%b' command\r\n" % words[0]
         try:
-            return method(words)
+            answer = method(words)
+            return b"_\r\n" if answer == NIL and socket.data.pushes == b">" else answer
         except ValueError:
             return b"-ERR value is not an integer or out of range\r\n"
 
-    def subscribe(self, socket: Socket, channels: Words) -> bytes:
-        answers = b""
-        for channel in channels:
-            socket.data.channels.add(channel)
-            self.subscribers.setdefault(channel, set()).add(socket)
-            answers += self.subscribed(b"subscribe", channel, socket)
-        return answers
-
-    def unsubscribe(self, socket: Socket, channels: Words) -> bytes:
-        answers = b""
-        for channel in channels or list(socket.data.channels):
-            socket.data.channels.discard(channel)
-            listening = self.subscribers.get(channel, set())
-            listening.discard(socket)
-            if not listening:
-                self.subscribers.pop(channel, None)
-            answers += self.subscribed(b"unsubscribe", channel, socket)
-        return answers or self.subscribed(b"unsubscribe", None, socket)
-
-    def subscribed(self, kind: bytes, channel: bytes | None, socket: Socket) -> bytes:
-        count = len(socket.data.channels)
-        return b"*3\r\n" + bulk(kind) + bulk(channel) + b":%d\r\n" % count
-
-    def publish(self, words: Words) -> bytes:
-        listening = self.subscribers.get(words[1], set())
-        message = request(b"message", words[1], words[2])
-        for socket in list(listening):
-            try:
-                socket.write_all(message)
-            except BufferError:  # too far behind
-                socket.terminate()
-        return b":%d\r\n" % len(listening)
+    def hello(self, socket: Socket, words: Words) -> bytes:
+        version = words[0] if words else b"2"
+        if version not in (b"2", b"3"):
+            return b"-NOPROTO unsupported protocol version\r\n"
+        socket.data.pushes = b">" if version == b"3" else b"*"
+        begin = b"%2\r\n" if version == b"3" else b"*4\r\n"
+        return begin + bulk(b"server") + bulk(b"redis") + bulk(b"proto") + b":%b\r\n" % version
 
     def info(self, words: Words) -> bytes:
         lines = ["# Clients", f"connected_clients:{self.clients}", "# Stats"]

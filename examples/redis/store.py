@@ -11,7 +11,10 @@ Words = list[bytes]
 
 
 class Store:
-    """Each method answers the command of its name. A ValueError is a number that is none."""
+    """Each method answers the command of its name, `incr` INCRBY as well.
+
+    A ValueError is a number that is none.
+    """
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
@@ -34,7 +37,7 @@ class Store:
         return b":%d\r\n" % sum([self.forget(key) for key in words[1:]])
 
     def incr(self, words: Words) -> bytes:
-        number = int(self.lookup(words[1]) or b"0") + 1
+        number = int(self.lookup(words[1]) or b"0") + (int(words[2]) if words[2:] else 1)
         self.values[words[1]] = b"%d" % number
         return b":%d\r\n" % number
 

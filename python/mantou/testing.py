@@ -59,9 +59,10 @@ async def socket_pair(
     :raises OSError: They could not be connected: what `connect()` raises.
     """
     server_tls, client_tls = _tls_of_both(tls)
-    async with _listening(accepted, server_tls, unix, accepted_options or {}) as listening:
+    options: dict[str, Any] = {"tls": server_tls, **(accepted_options or {})}
+    async with _listening(accepted, options, unix) as listening:
         address = _place(listening.address)
-        options: dict[str, Any] = {"tls": client_tls, **(connected_options or {}), **address}
+        options = {"tls": client_tls, **(connected_options or {}), **address}
         second = await _connect.connect(socket=connected, **options)
         try:
             yield await listening.accepted(), second
@@ -105,8 +106,9 @@ async def peer(
     if unix and reset_after is not None:
         raise ValueError("reset_after needs TCP: a unix socket has no RST")
     ours, theirs = _tls_of_peer(tls, accepts)
+    own: dict[str, Any] = {"tls": ours, **options}
     connecting = _connected if accepts else _accepted
-    async with connecting(handlers, ours, theirs, unix, receive_buffer, options) as made:
+    async with connecting(handlers, own, theirs, unix, receive_buffer) as made:
         made.fragments, made.pause = fragments, pause
         made.finish_after, made.reset_after = finish_after, reset_after
         yield made
@@ -175,13 +177,12 @@ def _tls_of_peer(
 @contextlib.asynccontextmanager
 async def _accepted(
     handlers: Handlers[Any],
-    ours: TLS,
+    options: Mapping[str, Any],
     theirs: ssl.SSLContext | None,
     unix: bool,
     receive_buffer: int | None,
-    options: Mapping[str, Any],
 ) -> AsyncIterator[Peer]:
-    async with _listening(handlers, ours, unix, options) as listening:
+    async with _listening(handlers, options, unix) as listening:
         sock = _new_socket(unix, receive_buffer)
         with sock:
             await asyncio.get_running_loop().sock_connect(sock, listening.address)
@@ -193,17 +194,16 @@ async def _accepted(
 @contextlib.asynccontextmanager
 async def _connected(
     handlers: Handlers[Any],
-    ours: TLS,
+    options: Mapping[str, Any],
     theirs: ssl.SSLContext | None,
     unix: bool,
     receive_buffer: int | None,
-    options: Mapping[str, Any],
 ) -> AsyncIterator[Peer]:
     with _new_socket(unix, receive_buffer) as raw:
         # Without a name the kernel chooses an abstract address, which no file stands for.
         raw.bind("" if unix else ("127.0.0.1", 0))
         raw.listen(1)
-        place: dict[str, Any] = {"tls": ours, **options, **_place(raw.getsockname())}
+        place: dict[str, Any] = {**options, **_place(raw.getsockname())}
         connecting = asyncio.ensure_future(_connect.connect(socket=handlers, **place))
         meeting = asyncio.ensure_future(_meet(raw, theirs))
         try:
@@ -275,9 +275,10 @@ class _Listening:
             await asyncio.sleep(0)
         return socket
 
+
 @contextlib.asynccontextmanager
 async def _listening(
-    handlers: Handlers[Any], tls: TLS, unix: bool, options: Mapping[str, Any]
+    handlers: Handlers[Any], options: Mapping[str, Any], unix: bool
 ) -> AsyncIterator[_Listening]:
     own = dict(options)
     data = own.pop("data", None)
@@ -286,7 +287,7 @@ async def _listening(
     sock.bind("" if unix else ("127.0.0.1", 0))
     sock.listen(1)
     made = _Listening(sock, factory)
-    own = {"tls": tls, **own, "data_factory": made.data_factory, "fd": sock.detach()}
+    own |= {"data_factory": made.data_factory, "fd": sock.detach()}
     listener: Any = _listener.listen(socket=handlers, **own)
     try:
         yield made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -13,8 +12,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
-
-import pytest
 
 from tests.programs.servers import find, free_port, running
 
@@ -92,8 +89,13 @@ class Service:
             number = self._held.fileno()
             # As sd_listen_fds(3) has it; a shell that is replaced knows its number beforehand.
             process = subprocess.Popen(
-                ["sh", "-c", f'exec 3<&{number} env LISTEN_PID=$$ LISTEN_FDS=1 "$@"', "sh",
-                 *self._command],
+                [
+                    "sh",
+                    "-c",
+                    f'exec 3<&{number} env LISTEN_PID=$$ LISTEN_FDS=1 "$@"',
+                    "sh",
+                    *self._command,
+                ],
                 stdout=subprocess.PIPE,
                 pass_fds=[number],
             )

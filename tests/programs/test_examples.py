@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -68,6 +69,16 @@ def example(*arguments: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
             stdout, stderr = process.communicate(timeout=LIMIT)
             assert (process.returncode, stderr) == (0, "")
             assert stdout.endswith("bye\n")
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def started(*command: str) -> Iterator[Any]:
+    """A command whose output is read as it comes."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
         finally:
             process.kill()
 
@@ -136,7 +147,8 @@ def test_redis_benchmark_runs_to_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"*1\r\n+x\r\n", b"*1\r\n$1\r\nabc\r\n", b"*x\r\n", b"*1\r\n$99999999\r\n" + b"x" * (9 << 20)]
+    "garbage",
+    [b"*1\r\n+x\r\n", b"*1\r\n$1\r\nabc\r\n", b"*x\r\n", b"*1\r\n$99999999\r\n" + b"x" * (9 << 20)],
 )
 def test_the_redis_server_refuses_what_is_no_redis(garbage: bytes) -> None:
     with example("-m", "examples.redis.server") as (port, _):
@@ -162,9 +174,11 @@ async def test_the_redis_client_pipelines(redis_server: Redis) -> None:
     with pytest.raises(ReplyError, match="WRONGTYPE"):
         await client.ask("incr", "list")
     waiting = client.ask("blpop", "empty", "0")
+    other = await Client.connect(hostname="127.0.0.1", port=redis_server.port)
+    assert await other.ask("client", "kill", "type", "normal", "skipme", "yes") == 1
     with pytest.raises(ConnectionError):
-        await client.ask("quit")
         await waiting
+    await other.close()
     await client.close()
 
 
@@ -191,27 +205,22 @@ def test_mosquittos_clients_take_the_broker_for_one(tmp_path: Path) -> None:
             run(find("mosquitto_pub"), *place, "-t", topic, *rest)
 
         publish("house/roof", "-m", "kept", "-r", "-q", "1")
-        command = [find("mosquitto_sub"), *place, "-t", "house/#", "-t", "+/status", "-q", "1"]
-        with subprocess.Popen(
-            [*command, "-F", "%t %q %r %l", "-C", "5"], stdout=subprocess.PIPE, text=True
-        ) as subscriber:
-            assert subscriber.stdout is not None
+        # Its output is a pipe, which C's library would only fill in blocks.
+        subscribe = ["stdbuf", "-oL", find("mosquitto_sub"), *place]
+        will = ["--will-topic", "house/will", "--will-payload", "gone"]
+        topics = ["-t", "house/#", "-t", "+/status", "-q", "1"]
+        with (
+            started(*subscribe, *topics, "-F", "%t %q %r %l", "-C", "5") as subscriber,
+            started(*subscribe, "-t", "x", "-d", *will) as doomed,
+        ):
             assert subscriber.stdout.readline() == "house/roof 1 1 4\n"
             publish("house/door", "-m", "open", "-q", "1")
             publish("garden/door", "-m", "open")
             publish("garden/status", "-m", "green", "-q", "0")
             publish("house", "-f", str(tmp_path / "large"), "-q", "1")
-            # A client that is killed does not take its leave: its will is done.
-            with subprocess.Popen(
-                [find("mosquitto_sub"), *place, "-t", "x", "--will-topic", "house/will",
-                 "--will-payload", "gone", "-d"],
-                stdout=subprocess.PIPE,
-                text=True,
-            ) as doomed:
-                assert doomed.stdout is not None
-                while "SUBACK" not in doomed.stdout.readline():
-                    assert doomed.poll() is None
-                doomed.kill()
+            while "SUBACK" not in doomed.stdout.readline():
+                assert doomed.poll() is None
+            doomed.kill()  # it does not take its leave: its will is done
             assert subscriber.communicate(timeout=LIMIT)[0].splitlines() == [
                 "house/door 1 0 4",
                 "garden/status 0 0 5",
@@ -233,9 +242,10 @@ def test_curl_gets_files(tmp_path: Path) -> None:
     with example("examples/http_server.py", "--directory", str(tmp_path)) as (port, _):
         base = f"http://127.0.0.1:{port}"
         run(*curl, f"{base}/large", "--output", str(tmp_path / "copy"))
-        assert hashlib.sha256((tmp_path / "copy").read_bytes()).digest() == hashlib.sha256(
-            large
-        ).digest()
+        assert (
+            hashlib.sha256((tmp_path / "copy").read_bytes()).digest()
+            == hashlib.sha256(large).digest()
+        )
         report = run(*curl, f"{base}/a%20b.txt", f"{base}/a%20b.txt", "-w", "%{num_connects}\n")
         assert report == "text\n1\ntext\n0\n"
         head = run(*curl, "--head", f"{base}/large")
@@ -322,18 +332,17 @@ def test_the_postgres_client_binds_to_the_certificate(
 
 
 def test_the_game_tells_a_thousand_players() -> None:
-    with example("examples/game_server.py") as (port, _):
-        with contextlib.ExitStack() as stack:
-            players = [
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT))
-                for _ in range(1000)
-            ]
-            files = [stack.enter_context(player.makefile("rb")) for player in players]
-            players[0].sendall(b"right\ndown\nnonsense\n")
-            for file in files:
-                seen: dict[str, list[int]] = {}
-                while len(seen) < 1000 or seen["1"] != [51, 51]:
-                    seen.update(json.loads(file.readline())["players"])
+    with example("examples/game_server.py") as (port, _), contextlib.ExitStack() as stack:
+        players = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT))
+            for _ in range(1000)
+        ]
+        files = [stack.enter_context(player.makefile("rb")) for player in players]
+        players[0].sendall(b"right\ndown\nnonsense\n")
+        for file in files:
+            seen: dict[str, list[int]] = {}
+            while len(seen) < 1000 or seen["1"] != [51, 51]:
+                seen.update(json.loads(file.readline())["players"])
 
 
 def test_a_chat_changes_its_manners_while_people_talk(tmp_path: Path) -> None:
