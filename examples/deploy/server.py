@@ -59,17 +59,17 @@ async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    listener = mantou.listen(
-        **place(options),
-        socket=Upper(),
-        packet="line",
-        packet_size=4096,
-        proxy_protocol=options.proxy_protocol,
-        proxy_trusted=options.trusted,
-        idle_timeout=300.0,
-        dead_after=60.0,
-        max_connections=10_000,
-    )
+    settings: dict[str, Any] = {
+        "packet": "line",
+        "packet_size": 4096,
+        "proxy_protocol": options.proxy_protocol,
+        "idle_timeout": 300.0,
+        "dead_after": 60.0,
+        "max_connections": 10_000,
+    }
+    if options.proxy_protocol != "off":
+        settings["proxy_trusted"] = options.trusted
+    listener = mantou.listen(socket=Upper(), **place(options), **settings)
     print(f"process {os.getpid()} is ready", flush=True)
     await over.wait()
     cut = await listener.drain(grace=options.grace)

@@ -62,7 +62,7 @@ class Reader:
 
 def split(data: bytes) -> tuple[list[tuple[int, int, bytes]], bytes]:
     """The packets that are whole, as kind, flags and body, and the rest."""
-    packets = []
+    packets: list[tuple[int, int, bytes]] = []
     at = 0
     while at + 1 < len(data):
         length = 0

@@ -85,7 +85,7 @@ class Connection:
             kind, body = await self._receive()
             match kind:
                 case b"R":
-                    await self._authenticate(*struct.unpack_from("!i", body), body[4:])
+                    await self._authenticate(int.from_bytes(body[:4], "big"), body[4:])
                 case b"E":
                     raise PostgresError(body)
                 case b"Z":

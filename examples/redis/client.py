@@ -79,7 +79,7 @@ class Client:
         """Sends the commands together, in one send; errors are among what it returns."""
         with self._socket.cork():
             answers = [self.ask(*command) for command in commands]
-        return await asyncio.gather(*answers, return_exceptions=True)
+        return list(await asyncio.gather(*answers, return_exceptions=True))
 
     async def close(self) -> None:
         """Ends the connection, once what was asked has been sent."""
