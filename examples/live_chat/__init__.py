@@ -1,0 +1,1 @@
+"""A chat whose manners change while people talk."""

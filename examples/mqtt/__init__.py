@@ -1,0 +1,1 @@
+"""A broker for MQTT 3.1.1."""

@@ -1,0 +1,1 @@
+"""A client of PostgreSQL: STARTTLS, SCRAM with channel binding, queries."""
