@@ -43,6 +43,7 @@ fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         allow_half_open: options.getattr("allow_half_open")?.extract()?,
         no_delay: options.getattr("no_delay")?.extract()?,
         keep_alive: time("keep_alive")?,
+        dead_after: time("dead_after")?,
         idle_timeout: time("idle_timeout")?,
         handshake_timeout: time("handshake_timeout")?,
         close_timeout: time("close_timeout")?,

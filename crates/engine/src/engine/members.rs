@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Engine, Farewell, Member};
 use crate::error::CloseReason;
+use crate::gate::{Gate, Limits};
 use crate::listener::{Acceptor, Listener};
 use crate::poller::Interest;
 use crate::stream;
@@ -72,15 +73,17 @@ impl Engine {
         fd: RawFd,
         defaults: Arc<Settings>,
         tls: Option<Acceptor>,
+        limits: Option<Limits>,
     ) -> io::Result<Token> {
         let fd = net::own(fd)?;
         if let Err(error) = Listener::prepare(&fd, &defaults) {
             net::disown(fd);
             return Err(error);
         }
-        let token = self
-            .members
-            .insert(Member::Listener(Listener::new(fd, defaults, tls)));
+        let now = self.present();
+        let gate = limits.map(|limits| Gate::new(limits, now));
+        let listener = Listener::new(fd, defaults, tls, gate);
+        let token = self.members.insert(Member::Listener(listener));
         self.references += 1;
         if let Err(error) = self.register(token) {
             if let Some(Member::Listener(listener)) = self.members.remove(token) {

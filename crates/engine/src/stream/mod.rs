@@ -36,6 +36,8 @@ pub struct Settings {
     pub allow_half_open: bool,
     pub no_delay: bool,
     pub keep_alive: Option<Duration>,
+    /// A peer that answers nothing for so long is gone.
+    pub dead_after: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub handshake_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
