@@ -33,6 +33,13 @@ CLASSES = [
     mantou.EventLoop,
     mantou.ReadyState,
     mantou.SSLContext,
+    mantou.Stats,
+    mantou.ListenerStats,
+    mantou.SocketStats,
+    mantou.TcpInfo,
+    mantou.HandshakeFailures,
+    mantou.Pauses,
+    mantou.PeerCredentials,
     mantou.WrongThreadError,
     errors.HandshakeTimeoutError,
 ]
@@ -43,6 +50,7 @@ FUNCTIONS = [
     mantou.new_event_loop,
     mantou.install,
     mantou.uninstall,
+    mantou.stats,
     mantou.inject_into_ssl,
     mantou.extract_from_ssl,
 ]

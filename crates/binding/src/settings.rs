@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mantou_engine::Settings;
+use mantou_engine::{Limits, Settings};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
@@ -51,6 +51,16 @@ fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         exclusive: options.getattr("exclusive")?.extract()?,
         transport: options.getattr("transport")?.extract()?,
     }))
+}
+
+/// Those of a listener: a `Limits` of Python's.
+pub fn limits(options: &Bound<'_, PyAny>) -> PyResult<Limits> {
+    Ok(Limits {
+        connections: options.getattr("max_connections")?.extract()?,
+        connections_per_host: options.getattr("max_connections_per_host")?.extract()?,
+        rate: options.getattr("accept_rate")?.extract()?,
+        handshakes: options.getattr("max_handshakes")?.extract()?,
+    })
 }
 
 pub fn duration(seconds: f64) -> Duration {

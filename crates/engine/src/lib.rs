@@ -20,7 +20,7 @@ mod token;
 
 pub use buffer::{Keep, Owner, Piece};
 pub use connect::Attempt;
-pub use engine::{Engine, Event, Facts, Farewell, Notice, Read};
+pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Traffic};
 pub use error::{CloseReason, WriteAllError};
 pub use gate::{Limit, Limits};
 pub use listener::{Accepted, Acceptor};

@@ -68,12 +68,7 @@ pub enum Accepted {
 }
 
 impl Listener {
-    pub fn new(
-        fd: OwnedFd,
-        defaults: Arc<Settings>,
-        tls: Option<Acceptor>,
-        gate: Option<Gate>,
-    ) -> Self {
+    pub fn new(fd: OwnedFd, defaults: Arc<Settings>, tls: Option<Acceptor>) -> Self {
         Self {
             fd,
             defaults,
@@ -81,7 +76,7 @@ impl Listener {
             known: Interest::NONE,
             starved: false,
             paused: false,
-            gate: gate.map(Box::new),
+            gate: None,
             referenced: true,
         }
     }

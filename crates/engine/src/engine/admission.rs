@@ -4,12 +4,20 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use super::{Engine, Member};
-use crate::gate::Gate;
+use crate::gate::{Gate, Limits};
 use crate::listener::{Accepted, Listener, STARVED_RETRY};
 use crate::timers::Millis;
 use crate::token::Token;
 
 impl Engine {
+    /// Has a listener keep to limits. Nobody must have been accepted yet.
+    pub fn set_limits(&mut self, token: Token, limits: Limits) {
+        let now = self.present();
+        if let Some(listener) = self.listener_mut(token) {
+            listener.gate = Some(Box::new(Gate::new(limits, now)));
+        }
+    }
+
     /// Whether a listener accepts, as its owner wants it. Whoever comes meanwhile waits in the
     /// kernel's queue.
     pub fn set_accepting(&mut self, token: Token, accepting: bool) {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::{Engine, Farewell, Member};
 use crate::error::CloseReason;
-use crate::gate::{Gate, Limits};
 use crate::listener::{Acceptor, Listener};
 use crate::poller::Interest;
 use crate::stream;
@@ -73,17 +72,15 @@ impl Engine {
         fd: RawFd,
         defaults: Arc<Settings>,
         tls: Option<Acceptor>,
-        limits: Option<Limits>,
     ) -> io::Result<Token> {
         let fd = net::own(fd)?;
         if let Err(error) = Listener::prepare(&fd, &defaults) {
             net::disown(fd);
             return Err(error);
         }
-        let now = self.present();
-        let gate = limits.map(|limits| Gate::new(limits, now));
-        let listener = Listener::new(fd, defaults, tls, gate);
-        let token = self.members.insert(Member::Listener(listener));
+        let token = self
+            .members
+            .insert(Member::Listener(Listener::new(fd, defaults, tls)));
         self.references += 1;
         if let Err(error) = self.register(token) {
             if let Some(Member::Listener(listener)) = self.members.remove(token) {

@@ -27,6 +27,7 @@ const SWEPT_FROM: usize = 64;
 mod admission;
 mod attempts;
 mod events;
+mod figures;
 mod members;
 mod operations;
 mod outbox;
@@ -34,6 +35,7 @@ mod parting;
 mod secure;
 mod settle;
 
+pub use figures::Traffic;
 use outbox::Outbox;
 
 // By far the most are streams: a box around them would only cost.

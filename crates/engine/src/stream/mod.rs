@@ -206,6 +206,10 @@ impl Stream {
         self.endpoints
     }
 
+    pub fn is_tcp(&self) -> bool {
+        self.endpoints.remote.is_some()
+    }
+
     /// Bytes accepted and not in the kernel yet.
     pub fn queued(&self) -> usize {
         self.queue.len() + self.gathered()
