@@ -21,13 +21,13 @@ async def drain(listener: Listener, stop: Callable[[], None], grace: float | Non
     # RuntimeError without a loop, before anything has happened.
     closed = listener.closed()
     stop()
-    _log.info("%r drains: %d connections are open", listener.owner, listener.connections)
     listener.begin_drain()
     await asyncio.wait([closed], timeout=patience)
     if closed.done():
         return 0
     cut = listener.cut()
     if cut:
-        _log.warning("%r: %d connections did not finish and were cut", listener.owner, cut)
+        # By its text: a record that is kept is not to keep the listener.
+        _log.warning("%s: %d connections did not finish and were cut", repr(listener.owner), cut)
     await asyncio.wait([closed], timeout=_LAST_WORDS)
     return cut

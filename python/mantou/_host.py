@@ -137,10 +137,12 @@ class Host:
 
     def at_limit(self, listener: object, limit: str) -> None:
         # Once for each listener and limit: at the limit every connection more must cost little.
-        _log.warning("%r has reached %s; its stats() count from now on", listener, limit)
+        _log.warning("%s has reached %s; its stats() count from now on", repr(listener), limit)
 
     def handshake_failed(self, socket: Socket[Any], error: BaseException | None) -> None:
-        _log.debug("%r: the TLS handshake failed: %s", socket, error)
+        if _log.isEnabledFor(logging.DEBUG):
+            # By their text: a record that is kept must not keep the socket.
+            _log.debug("%s: the TLS handshake failed: %s", repr(socket), str(error))
 
     async def end(self) -> None:
         """Terminates what is open and lets async handlers say their last words."""

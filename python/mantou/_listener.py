@@ -149,7 +149,7 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     except OSError as error:
         locate(error, request.target.where)
         raise
-    _log.info("%r", listener)
+    _log.info("%s", repr(listener))
     return listener
 
 
@@ -234,7 +234,7 @@ class _Listener(Generic[D]):
         was_stopped = self._native.stopped
         self._native.stop(close_active_connections)
         if not was_stopped:
-            _log.info("%r: %d connections are open", self, self.connections)
+            _log.info("%s: %d connections are open", repr(self), self.connections)
 
     async def drain(self, grace: float | None = 30.0) -> int:
         """Stops, lets connections finish, and terminates those that have not after `grace`.
