@@ -33,6 +33,16 @@ from ._option_types import (
 from ._ready_state import ReadyState
 from ._ssl_context import SSLContext
 from ._ssl_inject import extract_from_ssl, inject_into_ssl
+from ._stats import (
+    HandshakeFailures,
+    ListenerStats,
+    Pauses,
+    PeerCredentials,
+    SocketStats,
+    Stats,
+    stats,
+)
+from ._tcp_info import TcpInfo
 from .errors import PacketIncomplete, PacketTooLarge, WrongThreadError
 
 __version__ = "0.1.0"
@@ -43,16 +53,23 @@ __all__ = [
     "FdSocketOptions",
     "HandlerMapping",
     "HandlerObject",
+    "HandshakeFailures",
+    "ListenerStats",
+    "Pauses",
+    "PeerCredentials",
     "PacketIncomplete",
     "PacketTooLarge",
     "ReadyState",
     "SSLContext",
     "Socket",
     "SocketHandler",
+    "SocketStats",
+    "Stats",
     "TCPSocketConnectOptions",
     "TCPSocketListenOptions",
     "TCPSocketListener",
     "TLSOptions",
+    "TcpInfo",
     "UnixSocketListenOptions",
     "UnixSocketListener",
     "UnixSocketOptions",
@@ -65,5 +82,6 @@ __all__ = [
     "listen",
     "new_event_loop",
     "run",
+    "stats",
     "uninstall",
 ]

@@ -21,8 +21,8 @@ _attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.Referenc
 )
 
 
-# A forked child parts from every engine of its parent.
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+# A forked child parts from every engine of its parent, and every one of them counts.
+_engines: set[weakref.ReferenceType[Engine]] = set()
 
 
 class _LeftBehind:
@@ -43,8 +43,13 @@ _left_behind = _LeftBehind()
 
 def new_engine() -> Engine:
     engine = Engine()
-    _engines.add(engine)
+    _engines.add(weakref.ref(engine, _engines.discard))
     return engine
+
+
+def engines() -> list[Engine]:
+    """Those of this process that are there, also if another thread makes one this moment."""
+    return [engine for reference in tuple(_engines) if (engine := reference()) is not None]
 
 
 def running_engine() -> Engine:
@@ -119,7 +124,7 @@ def listeners_out_of_reach() -> str | None:
             "listeners of an event loop stay with the process that was forked; listen() in the "
             "child, or fork before there is a loop"
         )
-    if any(engine.awaits_loop and engine.referenced for engine in list(_engines)):
+    if any(engine.awaits_loop and engine.referenced for engine in engines()):
         return "what another thread listens on waits for a loop in that thread; call run() there"
     return None
 
@@ -127,7 +132,7 @@ def listeners_out_of_reach() -> str | None:
 def _part_from_parent() -> None:
     # The queues of a forked parent are shared with it: the child must not touch them.
     _attached.clear()
-    for engine in list(_engines):
+    for engine in engines():
         try:
             _left_behind.listeners |= engine.begin_anew()
         except OSError as error:

@@ -113,6 +113,11 @@ async def connect(**options: Any) -> Socket[Any]:
             it is set.
         keep_alive: Seconds of silence before the first probe of SO_KEEPALIVE; None for no
             probes. Default: None. Not in Bun.
+        dead_after: Seconds, from 2 to 32767, in which a peer answers nothing until it is given
+            up: `close` gets a TimeoutError (ETIMEDOUT). While nothing is sent the kernel probes
+            it (SO_KEEPALIVE); what is sent has to be acknowledged (TCP_USER_TIMEOUT), and
+            taken: a peer that reads nothing for so long counts as dead as well. Not together
+            with `keep_alive`. Default: None. Not in Bun.
 
     TLS
 

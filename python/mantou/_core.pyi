@@ -18,10 +18,12 @@ from ._addresses import SocketAddress
 from ._handlers import BinaryType, D, Handler
 from ._handlers import Handlers as AnyHandlers
 from ._host import Host
+from ._limits import Limits
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import Packet, TLSOptions
 from ._options import StreamOptions
 from ._ready_state import ReadyState
+from ._stats import PeerCredentials, SocketStats
 from ._tls_options import TlsSettings
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "TlsConfig",
     "TlsFacts",
     "TlsTicket",
+    "Totals",
     "Transport",
     "can_take",
     "is_server_name",
@@ -48,6 +51,7 @@ __all__ = [
     "pem_private_key",
     "pem_revocation_lists",
     "pem_trusted",
+    "process_totals",
     "server_end_point",
     "system_trust_size",
     "tls_facts",
@@ -454,6 +458,22 @@ class Socket(Generic[D]):
         Bun: `socket.bytesWritten`.
         """
 
+    def stats(self) -> SocketStats:
+        """Its figures at this moment: a `SocketStats`, with those that the kernel keeps of TCP.
+
+        After close the bytes stay, and `tcp` is None. Not in Bun.
+        """
+
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        """Who is at the other end of a unix socket: `PeerCredentials` (pid, uid, gid).
+
+        As they were when the peer connected or, seen by a client, when the server listened; the
+        kernel vouches for them. None over TCP, and once closed.
+
+        Not in Bun.
+        """
+
     def fileno(self) -> int:
         """The descriptor, which stays the socket's own; -1 once closed.
 
@@ -764,11 +784,53 @@ class Listener:
     @property
     def stopped(self) -> bool: ...
     def fileno(self) -> int: ...
+    def set_limits(self, limits: Limits) -> None: ...
+    def set_accepting(self, accepting: bool) -> None: ...
+    def begin_drain(self) -> None: ...
+    def cut(self) -> int: ...
+    def figures(self) -> tuple[Totals, int, bytes | None]: ...
     def stop(self, close_active_connections: bool) -> None: ...
     def reload(self, socket: object) -> None: ...
     def set_tls(self, settings: TlsSettings) -> None: ...
     def set_referenced(self, referenced: bool) -> None: ...
     def closed(self) -> asyncio.Future[None]: ...
+
+@final
+class Totals:
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def connected(self) -> int: ...
+    @property
+    def closed(self) -> int: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def handshakes(self) -> int: ...
+    @property
+    def late_handshakes(self) -> int: ...
+    @property
+    def unverified_handshakes(self) -> int: ...
+    @property
+    def alerted_handshakes(self) -> int: ...
+    @property
+    def broken_handshakes(self) -> int: ...
+    @property
+    def lost_handshakes(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def pauses_for_connections(self) -> int: ...
+    @property
+    def pauses_for_rate(self) -> int: ...
+    @property
+    def pauses_for_handshakes(self) -> int: ...
+    @property
+    def pauses_for_descriptors(self) -> int: ...
+
+def process_totals(engines: Sequence[Engine]) -> tuple[Totals, int, int]: ...
 
 @final
 class Attempt:

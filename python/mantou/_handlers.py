@@ -33,9 +33,9 @@ class SocketHandler(Generic[D]):
     last, once, `close`.
 
     A handler may be ``async def``. The handlers of one socket run one after another: while a
-    coroutine waits, no other one of its socket is called, `timeout` excepted, and nothing more is
-    read from it. Its first step runs within the event itself. When the connection is lost it is
-    cancelled first, which counts as having returned None; then `close` is called.
+    coroutine waits, no other one of its socket is called, `timeout` and `draining` excepted, and
+    nothing more is read from it. Its first step runs within the event itself. When the connection
+    is lost it is cancelled first, which counts as having returned None; then `close` is called.
 
     If a handler raises, `error` is called, and where there is none the loop's exception handler;
     then the connection is closed with that exception, unless `error` returned True.
@@ -120,6 +120,14 @@ class SocketHandler(Generic[D]):
         closing, and the error says why. Bun: `handshake`.
         """
 
+    def draining(self, socket: Socket[D], /) -> object:
+        """The listener drains: this connection is to come to an end, within the grace given.
+
+        What it was doing may be finished; what would begin is not to. Called once, at once, also
+        while another handler waits, and right after `open` for a connection that opens later. It
+        ends nothing by itself. Not in Bun.
+        """
+
 
 class HandlerMapping(TypedDict, Generic[D], total=False):
     """Handlers by name: `binary_type`, and what each of `SocketHandler`'s methods means.
@@ -137,6 +145,7 @@ class HandlerMapping(TypedDict, Generic[D], total=False):
     timeout: Callable[[Socket[D]], object] | None
     connect_error: Callable[[Socket[D], BaseException], object] | None
     handshake: Callable[[Socket[D], bool, BaseException | None], object] | None
+    draining: Callable[[Socket[D]], object] | None
 
 
 # One protocol for each method, as none of them is required.
@@ -180,6 +189,10 @@ class _HasHandshake(Protocol[D]):
     ) -> object: ...
 
 
+class _HasDraining(Protocol[D]):
+    def draining(self, socket: Socket[D], /) -> object: ...
+
+
 HandlerObject = (
     _HasOpen[D]
     | _HasData[D]
@@ -190,6 +203,7 @@ HandlerObject = (
     | _HasTimeout[D]
     | _HasConnectError[D]
     | _HasHandshake[D]
+    | _HasDraining[D]
 )
 """An object with at least one of the methods of `SocketHandler`."""
 

@@ -135,6 +135,15 @@ class Host:
     def starved(self, error: BaseException) -> None:
         _log.warning("accepting connections rests until resources are free again: %s", error)
 
+    def at_limit(self, listener: object, limit: str) -> None:
+        # Once for each listener and limit: at the limit every connection more must cost little.
+        _log.warning("%s has reached %s; its stats() count from now on", repr(listener), limit)
+
+    def handshake_failed(self, socket: Socket[Any], error: BaseException | None) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            # By their text: a record that is kept must not keep the socket.
+            _log.debug("%s: the TLS handshake failed: %s", repr(socket), str(error))
+
     async def end(self) -> None:
         """Terminates what is open and lets async handlers say their last words."""
         self._engine.end()

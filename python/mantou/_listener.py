@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket as kernel
 import ssl
@@ -13,8 +14,10 @@ from . import _bind
 from ._attach import current_engine
 from ._core import Engine
 from ._core import Listener as NativeListener
+from ._drain import drain
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
+from ._limits import refuse_hosts
 from ._option_types import (
     FdSocketListenOptions,
     TCPSocketListenOptions,
@@ -22,9 +25,12 @@ from ._option_types import (
     UnixSocketListenOptions,
 )
 from ._options import ListenRequest, parse_listen
+from ._stats import ListenerStats, listener_stats
 from ._targets import FdTarget, TcpTarget
 from ._tls_options import TlsSettings, parse_tls
 from .errors import locate
+
+_log = logging.getLogger("mantou")
 
 
 @overload
@@ -83,6 +89,16 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
             Not in Bun.
         backlog: How many connections may wait to be accepted. Default: the system's limit
             (somaxconn). Not in Bun.
+        max_connections: Connections that may be open at once, those included that still finish
+            behind `close`. Then accepting pauses: who comes waits in the backlog.
+            Default: None, no limit. Not in Bun.
+        max_connections_per_host: Connections that may be open at once with one host: an IPv4
+            address or, of IPv6, a network of 64 bits. More are refused with a RST, and no
+            handler is called. Default: None, no limit. Not in Bun.
+        accept_rate: Connections to accept per second; those of one second may come at once,
+            more wait in the backlog. Default: None, no limit. Not in Bun.
+        max_handshakes: TLS handshakes that may be going on at once; then accepting pauses. Only
+            with `tls`. Default: None, no limit. Not in Bun.
 
     Times, in seconds
 
@@ -110,6 +126,11 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
             it is set.
         keep_alive: Seconds of silence before the first probe of SO_KEEPALIVE; None for no
             probes. Default: None. Not in Bun.
+        dead_after: Seconds, from 2 to 32767, in which a peer answers nothing until it is given
+            up: `close` gets a TimeoutError (ETIMEDOUT). While nothing is sent the kernel probes
+            it (SO_KEEPALIVE); what is sent has to be acknowledged (TCP_USER_TIMEOUT), and
+            taken: a peer that reads nothing for so long counts as dead as well. Not together
+            with `keep_alive`. Default: None. Not in Bun.
 
     The file of a unix socket
 
@@ -131,10 +152,12 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     request = parse_listen(options)
     tls = None if request.tls is None else parse_tls(request.tls, "server")
     try:
-        return _listen(current_engine(), request, tls)
+        listener = _listen(current_engine(), request, tls)
     except OSError as error:
         locate(error, request.target.where)
         raise
+    _log.info("%s", repr(listener))
+    return listener
 
 
 def _listen(
@@ -143,6 +166,8 @@ def _listen(
     target = request.target
     if isinstance(target, FdTarget):
         family = _bind.check_listening(target.fd)
+        if family == kernel.AF_UNIX and request.limits is not None:
+            refuse_hosts(request.limits)
         native = _start(engine, target.fd, request, tls)
         name = _bind.name_of(target.fd)
         if family == kernel.AF_UNIX:
@@ -185,6 +210,24 @@ class _Listener(Generic[D]):
         """How many accepted sockets are open now. Not in Bun."""
         return self._native.connections
 
+    def stats(self) -> ListenerStats:
+        """What has happened to it and its connections so far: see `ListenerStats`.
+
+        May be asked from any thread, and also when it is stopped. Not in Bun.
+        """
+        return listener_stats(self._native)
+
+    def pause(self) -> None:
+        """Accepts nobody from now on: who comes waits in the backlog, which the kernel keeps.
+
+        Not counted: one `resume()` is enough. Not in Bun.
+        """
+        self._native.set_accepting(False)
+
+    def resume(self) -> None:
+        """Accepts again after `pause()`. Not in Bun."""
+        self._native.set_accepting(True)
+
     def stop(self, close_active_connections: bool = False) -> None:
         """Refuses new connections from now on, also those that wait to be accepted.
 
@@ -195,7 +238,30 @@ class _Listener(Generic[D]):
         :param close_active_connections: also `close()` the ones that are open, those that were
             upgraded to TLS included. May be asked for later, with a second call.
         """
+        was_stopped = self._native.stopped
         self._native.stop(close_active_connections)
+        if not was_stopped:
+            _log.info("%s: %d connections are open", repr(self), self.connections)
+
+    async def drain(self, grace: float | None = 30.0) -> int:
+        """Stops, lets connections finish, and terminates those that have not after `grace`.
+
+        First `stop()`; then the `draining` handler of each connection is called, where there is
+        one. Without it a connection goes on until it ends by itself. Returns when the last one is
+        gone; those that were cut get up to a second for their handlers to clean up.
+
+        Cancelled, it only stops waiting: the listener stays stopped, nothing is cut, and
+        connections go on. It may be called again, for another `grace`; nobody is told twice. Not in
+        Bun.
+
+        :param grace: seconds; 0 cuts at once, None waits for as long as it takes.
+        :returns: how many connections were terminated.
+        :raises OSError: the file of a unix socket cannot be removed; the listener goes on.
+        :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
+        :raises TypeError: `grace` is not a number.
+        :raises ValueError: `grace` is negative or not finite.
+        """
+        return await drain(self._native, self.stop, grace)
 
     async def closed(self) -> None:
         """Returns once it is stopped and its last connection is gone. Not in Bun.
@@ -331,9 +397,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _start(
     engine: Engine, fd: int, request: ListenRequest, tls: TlsSettings | None
 ) -> NativeListener:
-    return engine.listen(
+    native = engine.listen(
         fd, request.stream, request.handlers, request.data, request.data_factory, tls
     )
+    if request.limits is not None:
+        native.set_limits(request.limits)
+    return native
 
 
 def _start_or_close(

@@ -198,6 +198,15 @@ class _ListenOptions(TypedDict, Generic[D], total=False):
     data_factory: Callable[[Socket[D]], D] | None
     """Called with each accepted socket; its result is that socket's `data`. Not together with
     `data`. Default: None. Not in Bun."""
+    max_connections: int | None
+    """Connections that may be open at once, those included that still finish behind `close`. Then
+    accepting pauses: who comes waits in the backlog. Default: None, no limit. Not in Bun."""
+    accept_rate: float | None
+    """Connections to accept per second; those of one second may come at once, more wait in the
+    backlog. Default: None, no limit. Not in Bun."""
+    max_handshakes: int | None
+    """TLS handshakes that may be going on at once; then accepting pauses. Only with `tls`.
+    Default: None, no limit. Not in Bun."""
 
 
 class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
@@ -215,6 +224,18 @@ class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
     keep_alive: float | None
     """Seconds of silence before the first probe of SO_KEEPALIVE; None for no probes.
     Default: None. Not in Bun."""
+    dead_after: float | None
+    """Seconds, from 2 to 32767, in which a peer answers nothing until it is given up: `close` gets
+    a TimeoutError (ETIMEDOUT). While nothing is sent the kernel probes it (SO_KEEPALIVE); what is
+    sent has to be acknowledged (TCP_USER_TIMEOUT), and taken: a peer that reads nothing for so long
+    counts as dead as well. Not together with `keep_alive`. Default: None. Not in Bun."""
+
+
+class _HostOptions(TypedDict, total=False):
+    max_connections_per_host: int | None
+    """Connections that may be open at once with one host: an IPv4 address or, of IPv6, a network of
+    64 bits. More are refused with a RST, and no handler is called. Default: None, no limit.
+    Not in Bun."""
 
 
 class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[D], total=False):
@@ -223,7 +244,7 @@ class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[
     Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
     `allow_half_open`, `write_limit`, `packet`, `packet_size`, `connect_timeout`,
     `idle_timeout`, `handshake_timeout`, `close_timeout`, `local_address`, `local_port`,
-    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `tls`.
+    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`.
     """
 
     hostname: Required[str]
@@ -265,13 +286,16 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
     else is an OSError or a ValueError. Required. Bun: `fd`."""
 
 
-class TCPSocketListenOptions(_TCPSocketOptions[D], _ListenOptions[D], Generic[D], total=False):
+class TCPSocketListenOptions(
+    _TCPSocketOptions[D], _HostOptions, _ListenOptions[D], Generic[D], total=False
+):
     """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
     Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
     `data_factory`, `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`,
+    `max_connections`, `max_connections_per_host`, `accept_rate`, `max_handshakes`,
     `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`,
-    `ipv6_only`, `no_delay`, `keep_alive`, `tls`.
+    `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`.
     """
 
     hostname: Required[str]
@@ -289,8 +313,9 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     """How to listen on a unix socket (Bun: UnixSocketOptions).
 
     Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
-    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `mode`, `unlink_stale`, `tls`.
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`, `max_connections`,
+    `accept_rate`, `max_handshakes`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `mode`, `unlink_stale`, `tls`.
     """
 
     unix: Required[UnixPath]
@@ -307,11 +332,14 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     Not in Bun."""
 
 
-class FdSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
+class FdSocketListenOptions(
+    _StreamOptions[D], _HostOptions, _ListenOptions[D], Generic[D], total=False
+):
     """A listening stream socket to take over (Bun: FdSocketOptions).
 
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
-    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `idle_timeout`,
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `max_connections`,
+    `max_connections_per_host`, `accept_rate`, `max_handshakes`, `idle_timeout`,
     `handshake_timeout`, `close_timeout`, `tls`.
     """
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, cast
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
 from ._core import Handlers, can_take, check_packet
+from ._limits import Limits, parse_limits
 from ._names import unknown_name
 from ._option_types import (
     FdSocketListenOptions,
@@ -53,6 +54,10 @@ DEFAULT_WRITE_LIMIT = 16 * 1024 * 1024
 DEFAULT_PACKET_SIZE = 1024 * 1024
 
 _LARGEST_C_INT = 2**31 - 1
+# The kernel begins to probe after a whole second at the earliest, and goes on a second later.
+_SHORTEST_DEAD_AFTER = 2
+# TCP_KEEPIDLE can be no longer.
+_LONGEST_DEAD_AFTER = 32767
 _LARGEST_SIZE = 2**63 - 1
 
 # What `tls` may be; checked further where it is turned into a configuration.
@@ -62,7 +67,8 @@ TlsSource = Literal[True] | Mapping[str, object] | ssl.SSLContext
 class StreamOptions(NamedTuple):
     """What every connection has: times in seconds, None for no limit or off; sizes in bytes.
 
-    For unix and fd, `no_delay` is False and `keep_alive` None: both are left as they are.
+    For unix and fd, `no_delay` is False, `keep_alive` and `dead_after` are None: what these set is
+    left as it is.
     `exclusive`: the local port of this very connection is not shared. `transport`: its owner is an
     asyncio transport.
     """
@@ -70,6 +76,7 @@ class StreamOptions(NamedTuple):
     allow_half_open: bool
     no_delay: bool
     keep_alive: float | None
+    dead_after: float | None
     idle_timeout: float | None
     handshake_timeout: float | None
     close_timeout: float | None
@@ -108,6 +115,7 @@ class ListenRequest(NamedTuple):
     reuse_port: bool
     ipv6_only: bool
     backlog: int
+    limits: Limits | None
     stream: StreamOptions
 
 
@@ -192,6 +200,7 @@ def parse_listen(options: Options) -> ListenRequest:
         reuse_port=reuse_port,
         ipv6_only=ipv6_only,
         backlog=0 if form == "fd" else _backlog(options),
+        limits=parse_limits(options, has_tls=tls is not None),
         stream=_stream(options, is_tcp=form == "tcp"),
     )
 
@@ -340,6 +349,7 @@ def _checked_stream(options: Options, *, is_tcp: bool, exclusive: bool) -> Strea
         allow_half_open=flag(options, "allow_half_open", default=False),
         no_delay=flag(options, "no_delay", default=is_tcp),
         keep_alive=positive_seconds(options, "keep_alive", None),
+        dead_after=_dead_after(options),
         idle_timeout=seconds_or_off(options, "idle_timeout"),
         handshake_timeout=positive_seconds(options, "handshake_timeout", DEFAULT_TIMEOUT),
         close_timeout=positive_seconds(options, "close_timeout", DEFAULT_TIMEOUT),
@@ -354,6 +364,24 @@ def _packet(options: Options) -> Packet:
     value = options.get("packet", "raw")
     check_packet(value)
     return cast("Packet", value)
+
+
+def _dead_after(options: Options) -> float | None:
+    seconds = positive_seconds(options, "dead_after", None)
+    if seconds is None:
+        return None
+    if not _SHORTEST_DEAD_AFTER <= seconds <= _LONGEST_DEAD_AFTER:
+        raise wrong_value(
+            "dead_after",
+            f"from {_SHORTEST_DEAD_AFTER} to {_LONGEST_DEAD_AFTER} seconds",
+            options["dead_after"],
+        )
+    if options.get("keep_alive") is not None:
+        raise ValueError(
+            "options 'dead_after' and 'keep_alive' contradict each other: both set when the "
+            f"kernel probes, got {shown(options['dead_after'])} and {shown(options['keep_alive'])}"
+        )
+    return seconds
 
 
 _STREAM_NAMES = frozenset(StreamOptions._fields)

@@ -61,6 +61,7 @@ def stream_options(handshake_timeout: float | None, close_timeout: float | None)
         allow_half_open=True,
         no_delay=True,
         keep_alive=None,
+        dead_after=None,
         idle_timeout=None,
         handshake_timeout=handshake_timeout,
         close_timeout=close_timeout,

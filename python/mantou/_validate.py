@@ -16,6 +16,9 @@ Options = Mapping[str, object]
 # About 31 years: "for ever", and still a number of milliseconds that fits every clock.
 LONGEST_SECONDS = 1e9
 
+# More than any kernel has to offer.
+_HIGHEST_RATE = 1_000_000_000
+
 
 def flag(options: Options, name: str, default: bool) -> bool:
     """A bool, and nothing that is merely truthy."""
@@ -44,6 +47,30 @@ def positive_seconds(options: Options, name: str, default: float | None) -> floa
     if seconds <= 0:
         raise wrong_value(name, "greater than 0 (None is for no limit)", value)
     return min(seconds, LONGEST_SECONDS)
+
+
+def seconds_or_none(options: Options, name: str) -> float | None:
+    """A duration, which may be 0, or None for no limit."""
+    value = options.get(name)
+    if value is None:
+        return None
+    seconds = _seconds(name, value)
+    if seconds < 0:
+        raise wrong_value(name, "0 or greater (None is for no limit)", value)
+    return min(seconds, LONGEST_SECONDS)
+
+
+def rate(options: Options, name: str) -> float | None:
+    """A number per second greater than 0, or None for no limit."""
+    value = options.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(name, "a number per second or None", value)
+    # Compared first: float() raises OverflowError for an int beyond its range.
+    if not 0 < value <= _HIGHEST_RATE:
+        raise wrong_value(name, f"greater than 0, up to {_HIGHEST_RATE}", value)
+    return float(value)
 
 
 def seconds_or_off(options: Options, name: str) -> float | None:

@@ -17,7 +17,17 @@ WIDTH = 92
 KINDS: Mapping[str, tuple[str, ...]] = {
     "Where: exactly one of `hostname` and `port`, `unix`, `fd`": ("hostname", "port", "unix", "fd"),
     "Handlers and data": ("socket", "data", "data_factory"),
-    "Flow and limits": ("allow_half_open", "write_limit", "packet", "packet_size", "backlog"),
+    "Flow and limits": (
+        "allow_half_open",
+        "write_limit",
+        "packet",
+        "packet_size",
+        "backlog",
+        "max_connections",
+        "max_connections_per_host",
+        "accept_rate",
+        "max_handshakes",
+    ),
     "Times, in seconds": (
         "connect_timeout",
         "idle_timeout",
@@ -32,6 +42,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "ipv6_only",
         "no_delay",
         "keep_alive",
+        "dead_after",
     ),
     "The file of a unix socket": ("mode", "unlink_stale"),
     "TLS": ("tls",),
@@ -116,8 +127,8 @@ def edits_of_function(module: ast.Module, name: str, types: ast.Module) -> Itera
             yield _edit(node, listed(texts, KINDS))
 
 
-def edits_of_states(module: ast.Module) -> Iterator[Edit]:
-    """The docstring of ReadyState: it lists the members, which have none at run time."""
+def edits_of_members(module: ast.Module) -> Iterator[Edit]:
+    """The docstrings of classes that list their members, which have none at run time."""
     for node in _described_nodes(module):
         if isinstance(node, ast.ClassDef):
             yield _edit(node, "Members:\n\n" + _entries(attributes(node).items()))

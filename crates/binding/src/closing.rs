@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::errors;
 use crate::listener::Listener;
 use crate::socket::Socket;
+use crate::totals;
 
 #[pymethods]
 impl Engine {
@@ -44,6 +45,10 @@ impl Engine {
                 transport.call_method0(py, intern!(py, "_forget_file"))?;
             }
         }
+        totals::forget(py);
+        for listener in self.owners::<Listener>(py) {
+            listener.get().forget_totals(py);
+        }
         let begun = self.core.ask(py, |core| {
             let leaves = !waits && core.has_listeners();
             core.begin_anew(waits).map(|()| leaves)
@@ -57,6 +62,37 @@ impl Engine {
 
 #[pymethods]
 impl Listener {
+    /// Tells its connections that they are to come to an end: those that are open now, and others
+    /// when they open. The second time nobody is told anything.
+    fn begin_drain(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let listener = this.get();
+        let engine = listener.engine.bind(py);
+        engine.get().core.with(|_| ())?;
+        if !listener.drains.replace(py, true) {
+            for socket in engine.get().owners::<Socket>(py) {
+                if socket.get().came_from(py, this) {
+                    dispatch::draining(engine, &socket)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Terminates what is open of it, and tells how many those were.
+    fn cut(this: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = this.py();
+        let mut cut = 0;
+        for socket in this.get().engine.get().owners::<Socket>(py) {
+            if socket.get().came_from(py, this) {
+                let open = socket.get().is_open(py)?;
+                socket.get().with(py, core::Engine::terminate)?;
+                cut += usize::from(open);
+            }
+        }
+        Ok(cut)
+    }
+
     fn stop(this: &Bound<'_, Self>, close_active_connections: bool) -> PyResult<()> {
         let py = this.py();
         let listener = this.get();

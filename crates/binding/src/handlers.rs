@@ -24,15 +24,26 @@ pub enum BinaryType {
 
 type Table<T> = [T; Stage::ALL.len()];
 
+/// What handlers of either kind have that the others have not. In one place, since each asyncio
+/// connection has such an object of its own: a word more would cost each of them sixteen bytes.
+enum Rest {
+    /// A user's.
+    Own { draining: Option<Py<PyAny>> },
+    /// An asyncio protocol's.
+    Protocol {
+        /// The transport that is told of everything but data.
+        transport: Py<PyAny>,
+        /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
+        updated: Option<Py<PyAny>>,
+    },
+}
+
 /// One set of handlers; `None` where there is none.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Handlers {
-    table: Table<Option<Py<PyAny>>>,
+    table: [Option<Py<PyAny>>; Stage::Draining as usize],
     pub binary_type: BinaryType,
-    /// The asyncio transport that is told of everything but data.
-    transport: Option<Py<PyAny>>,
-    /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
-    updated: Option<Py<PyAny>>,
+    rest: Rest,
 }
 
 impl Handlers {
@@ -48,7 +59,6 @@ impl Handlers {
         buffered: bool,
     ) -> PyResult<Py<Self>> {
         let py = protocol.py();
-        let mut table = Table::default();
         let (binary_type, data, updated) = if buffered {
             let updated = protocol.getattr(intern!(py, "buffer_updated"))?;
             let data = protocol.getattr(intern!(py, "get_buffer"))?;
@@ -57,28 +67,38 @@ impl Handlers {
             let data = protocol.getattr(intern!(py, "data_received"))?;
             (BinaryType::Protocol, data, None)
         };
+        let mut table = [const { None }; Stage::Draining as usize];
         table[Stage::Data as usize] = Some(data.unbind());
         let handlers = Self {
             table,
             binary_type,
-            transport: Some(transport),
-            updated,
+            rest: Rest::Protocol { transport, updated },
         };
         Py::new(py, handlers)
     }
 
     #[inline]
     pub fn transport(&self) -> Option<&Py<PyAny>> {
-        self.transport.as_ref()
+        match &self.rest {
+            Rest::Protocol { transport, .. } => Some(transport),
+            Rest::Own { .. } => None,
+        }
     }
 
     pub fn updated(&self) -> Option<&Py<PyAny>> {
-        self.updated.as_ref()
+        match &self.rest {
+            Rest::Protocol { updated, .. } => updated.as_ref(),
+            Rest::Own { .. } => None,
+        }
     }
 
     #[inline]
     pub fn of(&self, stage: Stage) -> Option<&Py<PyAny>> {
-        self.table[stage as usize].as_ref()
+        match (stage, &self.rest) {
+            (Stage::Draining, Rest::Own { draining }) => draining.as_ref(),
+            (Stage::Draining, Rest::Protocol { .. }) => None,
+            _ => self.table[stage as usize].as_ref(),
+        }
     }
 }
 
@@ -123,11 +143,11 @@ impl Handlers {
             Some(given) => parse_binary_type(&given, option)?,
             None => BinaryType::Bytes,
         };
+        let [table @ .., draining] = table;
         Ok(Self {
             table,
             binary_type,
-            transport: None,
-            updated: None,
+            rest: Rest::Own { draining },
         })
     }
 
@@ -153,8 +173,13 @@ impl Handlers {
         for handler in self.table.iter().flatten() {
             visit.call(handler)?;
         }
-        visit.call(&self.transport)?;
-        visit.call(&self.updated)
+        match &self.rest {
+            Rest::Own { draining } => visit.call(draining),
+            Rest::Protocol { transport, updated } => {
+                visit.call(transport)?;
+                visit.call(updated)
+            }
+        }
     }
 }
 

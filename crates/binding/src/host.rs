@@ -102,6 +102,15 @@ impl Host {
         self.tell(py, "starved", (errors::value_of(py, error),));
     }
 
+    /// A limit of a listener has its effect for the first time.
+    pub fn at_limit(&self, listener: &Bound<'_, PyAny>, limit: &str) {
+        self.tell(listener.py(), "at_limit", (listener, limit));
+    }
+
+    pub fn handshake_failed(&self, socket: &Bound<'_, PyAny>, error: Option<&Bound<'_, PyAny>>) {
+        self.tell(socket.py(), "handshake_failed", (socket, error));
+    }
+
     pub fn stop(&self, py: Python<'_>) {
         self.tell(py, "stop", ());
     }

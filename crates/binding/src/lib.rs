@@ -12,6 +12,7 @@ mod dispatch;
 mod engine;
 mod errors;
 mod facts;
+mod figures;
 mod handlers;
 mod handshake;
 mod host;
@@ -27,6 +28,7 @@ mod ssl_channel;
 mod ssl_driver;
 mod stage;
 mod tls;
+mod totals;
 mod transport;
 mod turns;
 mod work;
@@ -43,6 +45,8 @@ mod _core {
     use crate::engine::Engine;
     #[pymodule_export]
     use crate::facts::{TlsFacts, tls_facts};
+    #[pymodule_export]
+    use crate::figures::process_totals;
     #[pymodule_export]
     use crate::handlers::Handlers;
     #[pymodule_export]
@@ -63,6 +67,8 @@ mod _core {
     use crate::tls::{
         TlsConfig, TlsTicket, is_server_name, key_algorithm, server_end_point, system_trust_size,
     };
+    #[pymodule_export]
+    use crate::totals::Totals;
     #[pymodule_export]
     use crate::transport::Transport;
 

@@ -9,7 +9,9 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::handlers::Handlers;
 use crate::host;
+use crate::settings;
 use crate::tls::Way;
+use crate::totals::{self, Fact, Totals};
 
 /// The native half of a listener. `owner` is the public object that users see.
 #[pyclass(frozen, weakref, module = "mantou._core")]
@@ -25,6 +27,9 @@ pub struct Listener {
     /// What each connection's context begins as.
     context: Context,
     connections: Guarded<usize>,
+    totals: Guarded<Totals>,
+    /// Its connections are to come to an end: those that open now are told so.
+    pub drains: Guarded<bool>,
     /// Nothing is to stay open, not even what is being accepted this moment.
     pub closes_all: Guarded<bool>,
     /// Futures of those who wait for the last connection to go.
@@ -51,6 +56,8 @@ impl Listener {
             owner: Guarded::new(None),
             context,
             connections: Guarded::new(0),
+            totals: Guarded::new(Totals::ZERO),
+            drains: Guarded::new(false),
             closes_all: Guarded::new(false),
             waiters: Guarded::new(Vec::new()),
         }
@@ -86,6 +93,30 @@ impl Listener {
 
     pub fn closes_all(&self, py: Python<'_>) -> bool {
         self.closes_all.get(py)
+    }
+
+    pub fn drains(&self, py: Python<'_>) -> bool {
+        self.drains.get(py)
+    }
+
+    /// What has happened to it and to its connections.
+    pub fn totals(&self, py: Python<'_>) -> Totals {
+        self.totals.get(py)
+    }
+
+    /// Notes what has happened. Returns how often it has by now.
+    pub fn count(&self, py: Python<'_>, fact: Fact<'_>) -> u64 {
+        totals::count(py, fact);
+        totals::note(py, &self.totals, fact)
+    }
+
+    /// In a forked child: what has happened was its parent's.
+    pub fn forget_totals(&self, py: Python<'_>) {
+        self.totals.replace(py, Totals::ZERO);
+    }
+
+    pub fn token(&self, py: Python<'_>) -> Token {
+        self.token.get(py)
     }
 
     pub fn add_connection(&self, py: Python<'_>) {
@@ -156,6 +187,21 @@ impl Listener {
         let token = self.token.get(py);
         let fd = self.engine.get().core.with(|core| core.raw_fd(token))?;
         Ok(fd.unwrap_or(-1))
+    }
+
+    /// Has it keep to these `Limits`, from the first connection on.
+    fn set_limits(&self, limits: &Bound<'_, PyAny>) -> PyResult<()> {
+        let token = self.token.get(limits.py());
+        let limits = settings::limits(limits)?;
+        let core = &self.engine.get().core;
+        core.with(|core| core.set_limits(token, limits))
+    }
+
+    /// Whether it accepts, while it is not stopped.
+    fn set_accepting(&self, py: Python<'_>, accepting: bool) -> PyResult<()> {
+        let token = self.token.get(py);
+        let core = &self.engine.get().core;
+        core.with(|core| core.set_accepting(token, accepting))
     }
 
     fn reload(&self, socket: &Bound<'_, PyAny>) -> PyResult<()> {

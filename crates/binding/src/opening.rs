@@ -18,6 +18,7 @@ use crate::listener::Listener;
 use crate::settings;
 use crate::socket::Socket;
 use crate::tls::Way;
+use crate::totals::Fact;
 
 #[pymethods]
 impl Engine {
@@ -102,6 +103,7 @@ impl Engine {
             .with(|core| core.adopt(fd, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.set_owner(py, token, socket);
+        socket.get().count(py, Fact::Connected);
         dispatch::opened(this, socket, token)
     }
 
@@ -171,6 +173,7 @@ impl Attempt {
         core.with(|core| core.establish(token, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.get().set_owner(py, token, socket);
+        socket.get().count(py, Fact::Connected);
         dispatch::opened(engine, socket, token)?;
         socket.get().readiness(py)
     }

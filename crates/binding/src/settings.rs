@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mantou_engine::Settings;
+use mantou_engine::{Limits, Settings};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt};
@@ -44,6 +44,7 @@ fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         allow_half_open: options.getattr("allow_half_open")?.extract()?,
         no_delay: options.getattr("no_delay")?.extract()?,
         keep_alive: time("keep_alive")?,
+        dead_after: time("dead_after")?,
         idle_timeout: time("idle_timeout")?,
         handshake_timeout: time("handshake_timeout")?,
         close_timeout: time("close_timeout")?,
@@ -53,6 +54,16 @@ fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
         exclusive: options.getattr("exclusive")?.extract()?,
         transport: options.getattr("transport")?.extract()?,
     }))
+}
+
+/// Those of a listener: a `Limits` of Python's.
+pub fn limits(options: &Bound<'_, PyAny>) -> PyResult<Limits> {
+    Ok(Limits {
+        connections: options.getattr("max_connections")?.extract()?,
+        connections_per_host: options.getattr("max_connections_per_host")?.extract()?,
+        rate: options.getattr("accept_rate")?.extract()?,
+        handshakes: options.getattr("max_handshakes")?.extract()?,
+    })
 }
 
 pub fn duration(seconds: f64) -> Duration {

@@ -16,10 +16,11 @@ pub enum Stage {
     Timeout,
     ConnectError,
     Handshake,
+    Draining,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 9] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Open,
         Stage::Data,
         Stage::Drain,
@@ -29,6 +30,7 @@ impl Stage {
         Stage::Timeout,
         Stage::ConnectError,
         Stage::Handshake,
+        Stage::Draining,
     ];
 
     pub fn from_number(number: u8) -> PyResult<Self> {
@@ -47,6 +49,7 @@ impl Stage {
             Stage::Timeout => "timeout",
             Stage::ConnectError => "connect_error",
             Stage::Handshake => "handshake",
+            Stage::Draining => "draining",
         }
     }
 
@@ -62,11 +65,15 @@ impl Stage {
             Stage::Timeout => "_on_timeout",
             Stage::ConnectError => "_on_connect_error",
             Stage::Handshake => "_on_handshake",
+            Stage::Draining => "_on_draining",
         }
     }
 
     /// Whether the coroutine of such a handler keeps the socket's other handlers waiting.
     pub fn holds(self) -> bool {
-        !matches!(self, Stage::Timeout | Stage::Close | Stage::ConnectError)
+        !matches!(
+            self,
+            Stage::Timeout | Stage::Close | Stage::ConnectError | Stage::Draining
+        )
     }
 }

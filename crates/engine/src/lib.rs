@@ -7,6 +7,7 @@ mod buffer;
 mod connect;
 mod engine;
 mod error;
+mod gate;
 mod listener;
 mod packet;
 mod poller;
@@ -20,8 +21,9 @@ mod token;
 
 pub use buffer::{Keep, Owner, Piece};
 pub use connect::Attempt;
-pub use engine::{Engine, Event, Facts, Farewell, Notice, Read};
+pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Traffic};
 pub use error::{CloseReason, WriteAllError};
+pub use gate::{Limit, Limits};
 pub use listener::{Accepted, Acceptor};
 pub use packet::{Framing, Width};
 pub use poller::{Interest, Poller, Ready, Target};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 
+use crate::gate::{Gate, Limit};
 use crate::poller::Interest;
 use crate::stream::{Driver, Settings, apply_tcp_options};
 use crate::sys::net;
@@ -26,6 +27,10 @@ pub struct Listener {
     pub(crate) known: Interest,
     /// Descriptors ran out; accepting rests until some are free again.
     pub(crate) starved: bool,
+    /// Its owner wants nobody accepted for now.
+    pub(crate) paused: bool,
+    /// Counts connections, where there is a limit to keep.
+    pub(crate) gate: Option<Box<Gate>>,
     pub(crate) referenced: bool,
 }
 
@@ -50,6 +55,10 @@ impl Acceptor {
 #[derive(Debug)]
 pub enum Accepted {
     Stream(Token),
+    /// There were enough of that host: it got a RST.
+    Refused(Option<SocketAddr>),
+    /// A limit is reached. Accepting goes on by itself once it can.
+    AtLimit(Limit),
     /// Nobody waits.
     Empty,
     /// No descriptor or memory is left. True for the first time in one shortage.
@@ -66,7 +75,17 @@ impl Listener {
             tls,
             known: Interest::NONE,
             starved: false,
+            paused: false,
+            gate: None,
             referenced: true,
+        }
+    }
+
+    pub(crate) fn wanted(&self) -> Interest {
+        if self.paused || self.gate.as_ref().is_some_and(|gate| gate.is_shut()) {
+            Interest::NONE
+        } else {
+            Interest::READABLE
         }
     }
 

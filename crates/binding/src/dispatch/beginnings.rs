@@ -1,6 +1,6 @@
 //! How connections begin: accepted, opened, secured, or refused.
 
-use mantou_engine::{Accepted, Token};
+use mantou_engine::{Accepted, Limit, Token};
 use pyo3::prelude::*;
 
 use super::calls::{Watch, call, has_handler, leaves_the_loop};
@@ -11,6 +11,7 @@ use crate::listener::Listener;
 use crate::socket::{Intake, Socket};
 use crate::stage::Stage;
 use crate::tls;
+use crate::totals::Fact;
 
 /// Connections that one listener gets in one turn.
 const ACCEPT_LIMIT: usize = 1024;
@@ -26,8 +27,21 @@ pub(super) fn accept(
         match this.core.with(|core| core.accept(token))? {
             Accepted::Stream(stream) => accepted(engine, listener, stream)?,
             Accepted::Empty => break,
+            Accepted::Refused(_) => {
+                at_limit(engine, listener, Fact::Refused, "max_connections_per_host");
+            }
+            Accepted::AtLimit(limit) => {
+                let name = match limit {
+                    Limit::Connections => "max_connections",
+                    Limit::Rate => "accept_rate",
+                    Limit::Handshakes => "max_handshakes",
+                };
+                at_limit(engine, listener, Fact::AtLimit(limit), name);
+                break;
+            }
             Accepted::Starved(error, first) => {
                 if first {
+                    listener.get().count(py, Fact::Starved);
                     starved(engine, listener, &errors::from_io(&error))?;
                 }
                 break;
@@ -43,6 +57,20 @@ pub(super) fn accept(
         }
     }
     Ok(())
+}
+
+/// A limit has had its effect. The log names it the first time: who comes next must cost little.
+fn at_limit(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    fact: Fact<'_>,
+    name: &str,
+) {
+    let py = engine.py();
+    let first = listener.get().count(py, fact) == 1;
+    if first && let Some(owner) = listener.get().owner(py) {
+        engine.get().host.at_limit(owner.bind(py), name);
+    }
 }
 
 /// Descriptors ran out: asyncio's servers tell the loop's exception handler.
@@ -82,6 +110,7 @@ pub(super) fn accepted(
     );
     let socket = Bound::new(py, socket)?;
     from.add_connection(py);
+    from.count(py, Fact::Accepted);
     engine.get().set_owner(py, token, &socket);
     if let Some(settings) = from.tls(py) {
         match tls::server_driver(py, &engine.get().bios, settings.bind(py)) {
@@ -165,12 +194,32 @@ pub fn opened(
     if secure && !has_handler(socket, Stage::Handshake) {
         socket.get().start_handshake(py, token);
     } else {
-        socket.get().start(py, token);
-        call(engine, socket, Stage::Open, (socket,));
+        open(engine, socket, token);
     }
     socket.get().forget_tls_start(py);
     if socket.get().owns(py, token) {
         core.with(|core| core.begin_handshake(token))?;
+    }
+    engine.get().check_fatal(py)
+}
+
+/// The connection can be used.
+fn open(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token) {
+    let py = engine.py();
+    socket.get().start(py, token);
+    call(engine, socket, Stage::Open, (socket,));
+    let listener = socket.get().native_listener(py);
+    if listener.is_some_and(|listener| listener.get().drains(py)) {
+        // The others were told when that began.
+        call(engine, socket, Stage::Draining, (socket,));
+    }
+}
+
+/// Tells a socket, if it is open, that its listener drains.
+pub fn draining(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) -> PyResult<()> {
+    let py = engine.py();
+    if socket.get().was_opened(py) && socket.get().is_open(py)? {
+        call(engine, socket, Stage::Draining, (socket,));
     }
     engine.get().check_fatal(py)
 }
@@ -182,9 +231,9 @@ pub(super) fn on_established(
     token: Token,
 ) -> PyResult<()> {
     let py = engine.py();
+    socket.get().count(py, Fact::Established);
     if socket.get().is_shaking_hands(py) {
-        socket.get().start(py, token);
-        call(engine, socket, Stage::Open, (socket,));
+        open(engine, socket, token);
     } else if has_handler(socket, Stage::Handshake) {
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));

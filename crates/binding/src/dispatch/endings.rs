@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::errors;
 use crate::socket::{Ending, Socket};
 use crate::stage::Stage;
+use crate::totals::{Fact, Failure};
 
 /// An established TLS session broke: `error` is told, then the connection is closed.
 pub(super) fn on_broken(
@@ -74,6 +75,11 @@ pub(super) fn on_closed(
     let is_ours = failure.is_some();
     let failure = failure.or_else(|| this.take_driver_error(py));
     let error = failure.or_else(|| errors::from_close(py, reason));
+    if handshaking {
+        let error = error.as_ref().map(|error| error.bind(py));
+        this.count(py, Fact::NotEstablished(Failure::of(reason, error)));
+        engine.get().host.handshake_failed(&socket, error);
+    }
     let ending = Ending::Own {
         error,
         is_ours,

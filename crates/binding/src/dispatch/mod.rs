@@ -16,6 +16,6 @@ mod pumping;
 mod reading;
 mod turn;
 
-pub use beginnings::opened;
+pub use beginnings::{draining, opened};
 pub use endings::{conclude_end, connect_failed, end_without_waiting, finished};
 pub use turn::{end_all, events, seal, turn};

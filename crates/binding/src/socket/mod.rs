@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::handlers::{BinaryType, Handlers};
 use crate::listener::Listener;
 use crate::tls::Start;
+use crate::totals::{self, Fact};
 
 mod certificates;
 mod handling;
@@ -182,6 +183,16 @@ impl Socket {
         self.native_listener(py).is_some_and(|own| own.is(listener))
     }
 
+    /// Notes what has become of it.
+    pub fn count(&self, py: Python<'_>, fact: Fact<'_>) {
+        match &self.listener {
+            Some(listener) => {
+                listener.get().count(py, fact);
+            }
+            None => totals::count(py, fact),
+        }
+    }
+
     // Stations of its life
 
     /// It has a connection, and its owner is about to hear of it.
@@ -198,6 +209,11 @@ impl Socket {
 
     pub fn is_shaking_hands(&self, py: Python<'_>) -> bool {
         self.phase.get(py) == Phase::ShakingHands
+    }
+
+    /// `open` was called, and `close` is still to come.
+    pub fn was_opened(&self, py: Python<'_>) -> bool {
+        self.phase.get(py) == Phase::Open
     }
 
     /// Nobody was told of it yet.
@@ -269,6 +285,7 @@ impl Socket {
 
     /// Its connection is gone. Returns why it was closed, where that is known here.
     pub fn finish(&self, py: Python<'_>, farewell: Farewell) -> Option<Py<PyAny>> {
+        self.count(py, Fact::Closed(&farewell));
         self.token.replace(py, Token::NONE);
         self.phase.replace(py, Phase::Leaving);
         self.farewell.replace(py, farewell);
@@ -315,7 +332,7 @@ impl Socket {
         self.look(py, core::Engine::endpoints)
     }
 
-    pub(super) fn counters(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+    pub fn counters(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
         let known = self.with(py, |core, token| core.counters(token))?;
         Ok(known.unwrap_or_else(|| {
             self.farewell

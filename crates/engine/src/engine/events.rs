@@ -1,15 +1,16 @@
 //! What becomes of an event: reading, accepting, swallowing.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use super::{DISCARD_BUDGET, Engine, Event, Member, Read};
 use crate::error::CloseReason;
-use crate::listener::{Accepted, Acceptor, STARVED_RETRY};
+use crate::listener::{Accepted, Acceptor};
 use crate::poller::{Interest, Ready};
 use crate::state::Input;
 use crate::stream::Received;
+use crate::sys::net;
 use crate::tls::TlsError;
 use crate::token::Token;
 
@@ -114,6 +115,7 @@ impl Engine {
     }
 
     fn on_established(&mut self, token: Token) -> Read {
+        self.note_handshake(token);
         let Some(stream) = self.stream_mut(token) else {
             return Read::Nothing;
         };
@@ -177,6 +179,9 @@ impl Engine {
     }
 
     pub fn accept(&mut self, token: Token) -> Accepted {
+        if let Some(nobody) = self.refrain(token) {
+            return nobody;
+        }
         let Some(Member::Listener(listener)) = self.members.get_mut(token) else {
             return Accepted::Empty;
         };
@@ -185,13 +190,23 @@ impl Engine {
         match listener.accept() {
             Ok((fd, remote)) => {
                 listener.starved = false;
+                if listener.gate.as_ref().is_some_and(|it| !it.admits(remote)) {
+                    // Where it cannot be reset it is just closed.
+                    let _ = net::disconnect(fd.as_fd());
+                    return Accepted::Refused(remote);
+                }
                 let driver = match tls.as_ref().map(Acceptor::driver).transpose() {
                     Ok(driver) => driver,
                     Err(error) => return Accepted::Failed(io::Error::other(error)),
                 };
-                self.add_stream(fd, remote, defaults, driver)
+                match self.add_stream(fd, remote, defaults, driver) {
+                    Ok(stream) => {
+                        self.note_guest(token, stream, remote);
+                        Accepted::Stream(stream)
+                    }
                     // It cannot be watched and is closed: the kernel is short of something.
-                    .map_or_else(|(_, error)| self.rest(token, error), Accepted::Stream)
+                    Err((_, error)) => self.rest(token, error),
+                }
             }
             Err(Accepted::Starved(error, _)) => self.rest(token, error),
             Err(other) => other,
@@ -209,9 +224,7 @@ impl Engine {
         if let Err(error) = self.poller.change(fd, token, known, Interest::NONE) {
             return Accepted::Failed(error);
         }
-        self.resting.push(token);
-        let now = self.timers.now();
-        self.schedule(now + STARVED_RETRY, token);
+        self.rest_until_retry(token);
         Accepted::Starved(shortage, first)
     }
 
@@ -219,11 +232,8 @@ impl Engine {
     /// starved until an accept succeeds, so that one shortage is reported once.
     pub(super) fn wake_starved(&mut self) {
         while let Some(token) = self.resting.pop() {
-            if self.register(token).is_err() {
-                // The kernel is short of memory: the next deadline tries again.
-                self.resting.push(token);
-                let now = self.timers.now();
-                return self.schedule(now + STARVED_RETRY, token);
+            if !self.watch_listener(token) {
+                return;
             }
         }
     }

@@ -3,13 +3,14 @@
 //! One turn of its driver: `begin_turn`, `poll` the readiness queue, then for each event `on_ready`
 //! and reads or accepts; at the end `take_notice` until nothing is left.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::Attempt;
 use crate::error::CloseReason;
+use crate::gate::Guest;
 use crate::listener::Listener;
 use crate::poller::Poller;
 use crate::slots::Slots;
@@ -23,8 +24,10 @@ const DISCARD_BUDGET: usize = 512 * 1024;
 /// Fewer deadlines than this are not worth sweeping.
 const SWEPT_FROM: usize = 64;
 
+mod admission;
 mod attempts;
 mod events;
+mod figures;
 mod members;
 mod operations;
 mod outbox;
@@ -33,6 +36,7 @@ mod parting;
 mod secure;
 mod settle;
 
+pub use figures::Traffic;
 use outbox::Outbox;
 
 // By far the most are streams: a box around them would only cost.
@@ -142,6 +146,8 @@ pub struct Engine {
     connected_at_once: usize,
     /// Listeners out of descriptors.
     resting: Vec<Token>,
+    /// Connections that count for a limit, each with its listener.
+    guests: HashMap<Token, (Token, Guest)>,
     /// Whoever waits on the queue's descriptor is woken by its alarm.
     watched_from_outside: bool,
     alarm: Option<Millis>,
@@ -163,6 +169,7 @@ impl Engine {
             references: 0,
             connected_at_once: 0,
             resting: Vec::new(),
+            guests: HashMap::new(),
             watched_from_outside: false,
             alarm: None,
             scratch: Scratch::default(),
@@ -295,7 +302,10 @@ impl Engine {
                     stream.armed = Millis::MAX;
                     self.on_deadline(token);
                 }
-                Some(Member::Listener(listener)) if listener.starved => self.wake_starved(),
+                Some(Member::Listener(listener)) if listener.is_due(at) => {
+                    self.wake_starved();
+                    self.reconsider(token);
+                }
                 Some(Member::Attempt(attempt)) if attempt.is_due(at) => {
                     self.on_attempt_deadline(token);
                 }
@@ -335,7 +345,7 @@ impl Engine {
             let members = &self.members;
             self.timers.retain(|at, token| match members.get(token) {
                 Some(Member::Stream(stream)) => stream.armed == at,
-                Some(Member::Listener(listener)) => listener.starved,
+                Some(Member::Listener(listener)) => listener.is_due(at),
                 Some(Member::Attempt(attempt)) => attempt.is_due(at),
                 None => false,
             });

@@ -76,12 +76,16 @@ impl Engine {
         self.notices.clear();
         self.dirty.clear();
         self.resting.clear();
+        self.guests.clear();
         self.alarm = None;
         self.references = 0;
         for token in self.members.tokens() {
             match self.members.get_mut(token) {
                 Some(Member::Listener(listener)) if keep_listeners => {
                     listener.known = Interest::NONE;
+                    if let Some(gate) = &mut listener.gate {
+                        gate.clear();
+                    }
                     self.references += usize::from(listener.referenced);
                     self.register(token)?;
                 }

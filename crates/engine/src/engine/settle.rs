@@ -158,11 +158,13 @@ impl Engine {
         } else {
             Parting::of(stream)
         };
+        let reason = stream.reason_of_death(reason);
         let known = std::mem::replace(&mut stream.known, Interest::NONE);
         let (told, released) = (stream.told, stream.released);
         if let Some(fd) = stream.take_fd() {
             self.part(fd, known, how);
         }
+        self.note_leaving(token);
         if !told {
             self.tell(token, reason);
         }
@@ -193,7 +195,10 @@ impl Engine {
                 Some(fd) => (fd, &mut s.known, Interest::READABLE),
                 None => return Ok(()),
             },
-            Some(Member::Listener(l)) => (l.fd.as_raw_fd(), &mut l.known, Interest::READABLE),
+            Some(Member::Listener(l)) => {
+                let wanted = l.wanted();
+                (l.fd.as_raw_fd(), &mut l.known, wanted)
+            }
             Some(Member::Attempt(a)) => (a.raw_fd(), &mut a.known, Interest::WRITABLE),
             None => return Ok(()),
         };

@@ -39,6 +39,8 @@ pub struct Settings {
     pub allow_half_open: bool,
     pub no_delay: bool,
     pub keep_alive: Option<Duration>,
+    /// A peer that answers nothing for so long is gone.
+    pub dead_after: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub handshake_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
@@ -214,6 +216,10 @@ impl Stream {
             self.endpoints.local = local.ok().and_then(|address| address.as_socket());
         }
         self.endpoints
+    }
+
+    pub fn is_tcp(&self) -> bool {
+        self.endpoints.remote.is_some()
     }
 
     /// Bytes accepted and not in the kernel yet.

@@ -9,6 +9,9 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::Settings;
 
+/// So many answers may get lost before a peer is given up, if the time suffices.
+const PROBES: u32 = 3;
+
 /// Makes a connected descriptor ours to use; tells who is at the other end.
 pub fn prepare(fd: &OwnedFd, settings: &Settings) -> io::Result<Option<SocketAddr>> {
     let socket = SockRef::from(fd);
@@ -20,7 +23,7 @@ pub fn prepare(fd: &OwnedFd, settings: &Settings) -> io::Result<Option<SocketAdd
     Ok(remote)
 }
 
-/// `TCP_NODELAY` and keep-alive, which only TCP has.
+/// `TCP_NODELAY`, keep-alive and its like, which only TCP has.
 pub fn apply_tcp_options(fd: &OwnedFd, settings: &Settings) -> io::Result<()> {
     let socket = SockRef::from(fd);
     if settings.no_delay {
@@ -29,7 +32,27 @@ pub fn apply_tcp_options(fd: &OwnedFd, settings: &Settings) -> io::Result<()> {
     if let Some(delay) = settings.keep_alive {
         set_keep_alive(&socket, true, delay)?;
     }
+    if let Some(time) = settings.dead_after {
+        set_dead_after(&socket, time)?;
+    }
     Ok(())
+}
+
+/// Has the kernel give up a peer that answers neither probes, while nothing is sent, nor what is
+/// sent. With the user timeout set it does not count probes: it looks at the time whenever the next
+/// one is due. So the last of them has to be due when the time is over, and not just before.
+fn set_dead_after(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
+    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(2);
+    let probes = (seconds - 1).min(PROBES);
+    let interval = (seconds / (probes + 2)).max(1);
+    let idle = seconds - probes * interval;
+    let probing = TcpKeepalive::new()
+        .with_time(Duration::from_secs(idle.into()))
+        .with_interval(Duration::from_secs(interval.into()))
+        .with_retries(probes);
+    socket.set_tcp_keepalive(&probing)?;
+    // The kernel's timers tick in steps of up to 10 ms.
+    socket.set_tcp_user_timeout(Some(time.saturating_sub(Duration::from_millis(20))))
 }
 
 /// Keep-alive with this idle time before the first probe; zero leaves the system's.

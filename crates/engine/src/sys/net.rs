@@ -98,6 +98,47 @@ fn ask(fd: BorrowedFd<'_>, question: libc::Ioctl) -> usize {
     }
 }
 
+/// The kernel's `struct tcp_info`, as much of it as this kernel has.
+pub fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut info = [0; 512];
+    let n = option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    Ok(info[..n].to_vec())
+}
+
+/// Process, user and group of whoever connected a unix socket, or listened where it was connected to.
+pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<(i32, u32, u32)> {
+    let mut credentials = [0; 12];
+    option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut credentials)?;
+    let [pid, uid, gid] = [0, 4, 8].map(|at| {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|byte| credentials[at + byte]);
+        [a, b, c, d]
+    });
+    Ok((
+        i32::from_ne_bytes(pid),
+        u32::from_ne_bytes(uid),
+        u32::from_ne_bytes(gid),
+    ))
+}
+
+/// Reads a socket option into the front of `value`; tells how long it is.
+fn option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: the pointer and the length are those of one live, exclusive slice.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(length).unwrap_or(0).min(value.len()))
+}
+
 /// What broke the connection, if the kernel still knows; asking clears it.
 pub fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
     SockRef::from(&fd).take_error().unwrap_or_else(Some)

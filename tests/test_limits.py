@@ -1,0 +1,422 @@
+"""The limits of a listener: who is let in, who waits, who is refused, and what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket as kernel
+import time
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.support import (
+    Peer,
+    Recorder,
+    dial,
+    every_engine,
+    every_path,
+    listen,
+    others_had_their_turn,
+)
+from tests.tls_support import secured
+
+_names = itertools.count()
+
+
+def listen_over(link: str, recorder: Any, **options: Any) -> Any:
+    if link == "unix":
+        name = f"\0mantou limits {os.getpid()} {next(_names)}"
+        return mantou.listen(unix=name, socket=recorder, **options)
+    return listen(recorder, link, **options)
+
+
+def arrive(listener: Any) -> Peer:
+    """A peer that has connected, as far as the kernel is concerned."""
+    if isinstance(listener, mantou.UnixSocketListener):
+        return Peer.connect_at_once(listener.unix, kernel.AF_UNIX)
+    return Peer.connect_at_once(("127.0.0.1", listener.port))
+
+
+async def come_in(link: str, peer: Peer) -> Peer:
+    """Does its handshake, where there is one."""
+    return await secured(peer.sock, server_side=False) if link in ("tls", "context") else peer
+
+
+def echo(socket: mantou.Socket[Any], data: bytes) -> None:
+    socket.write_all(data)
+
+
+# max_connections
+
+
+@every_path
+async def test_at_max_connections_others_wait_and_come_in_order(link: str) -> None:
+    recorder = Recorder(data=echo)
+    with listen_over(link, recorder, max_connections=2) as listener:
+        peers = [arrive(listener) for _ in range(4)]
+        first, second = [await come_in(link, peer) for peer in peers[:2]]
+        await recorder.until("open", 2)
+        await others_had_their_turn()
+        assert listener.connections == 2
+        assert listener.stats().accepted == 2
+        assert listener.stats().pauses.max_connections == 1
+        if link != "unix":
+            assert listener.stats().waiting == 2
+        second.close()
+        third = await come_in(link, peers[2])
+        await third.send(b"third")
+        assert await third.receive(5) == b"third"
+        assert listener.connections == 2
+        await first.send(b"first")
+        assert await first.receive(5) == b"first"
+        first.close()
+        fourth = await come_in(link, peers[3])
+        await fourth.send(b"fourth")
+        assert await fourth.receive(6) == b"fourth"
+        third.close()
+        fourth.close()
+        await recorder.until("close", 4)
+
+
+async def test_a_connection_counts_until_its_descriptor_is_closed() -> None:
+    """A peer that never finishes holds a descriptor, whatever its socket was told."""
+    recorder = Recorder(open=lambda socket: socket.close())
+    with listen(recorder, max_connections=1) as listener:
+        lingering, waiting = arrive(listener), arrive(listener)
+        await recorder.until("close")
+        assert await lingering.receive_some() == b""
+        await others_had_their_turn()
+        assert len(recorder.of("open")) == 1
+        lingering.close()
+        await recorder.until("close", 2)
+        waiting.close()
+
+
+async def test_everybody_is_served_and_never_too_many_at_once() -> None:
+    open_now, most = 0, 0
+
+    def opened(socket: mantou.Socket[Any]) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+
+    def closed(socket: mantou.Socket[Any], error: BaseException | None) -> None:
+        nonlocal open_now
+        open_now -= 1
+
+    async def visit() -> None:
+        peer = await Peer.connect(("127.0.0.1", listener.port))
+        await peer.send(b"ping")
+        assert await peer.receive(4) == b"ping"
+        peer.close()
+
+    recorder = Recorder(open=opened, data=echo, close=closed)
+    with listen(recorder, max_connections=7) as listener:
+        await asyncio.gather(*(visit() for _ in range(300)))
+        await recorder.until("close", 300)
+        assert most == 7
+        assert listener.stats().accepted == 300
+        assert listener.stats().pauses.max_connections > 1
+
+
+async def test_connections_that_break_make_room() -> None:
+    recorder = Recorder()
+    with listen(recorder, max_connections=1) as listener:
+        for count in range(1, 4):
+            peer = arrive(listener)
+            await recorder.until("open", count)
+            peer.reset()
+            await recorder.until("close", count)
+
+
+# max_connections_per_host
+
+
+def arrive_from(address: str, listener: Any) -> Peer:
+    sock = kernel.socket()
+    sock.bind((address, 0))
+    sock.connect(("127.0.0.1", listener.port))
+    return Peer(sock)
+
+
+@pytest.mark.parametrize("link", ["tcp", "tls", "context"])
+async def test_too_many_of_one_host_are_reset_and_no_handler_hears_of_it(link: str) -> None:
+    made: list[object] = []
+    recorder = Recorder(data=echo)
+    with listen(recorder, link, max_connections_per_host=2, data_factory=made.append) as listener:
+        inside = [await dial(listener, link) for _ in range(2)]
+        await recorder.until("open", 2)
+        events = list(recorder.events)
+        for _ in range(3):
+            refused = arrive(listener)
+            with pytest.raises(ConnectionResetError):
+                await refused.receive_some()
+            refused.close()
+        assert recorder.events == events
+        assert len(made) == 2
+        assert listener.stats().refused == 3
+        # Others are not concerned.
+        other = await come_in(link, arrive_from("127.0.0.2", listener))
+        await recorder.until("open", 3)
+        inside[0].close()
+        await recorder.until("close")
+        again = await dial(listener, link)
+        await recorder.until("open", 4)
+        for peer in (*inside, other, again):
+            peer.close()
+        await recorder.until("close", 4)
+
+
+async def test_an_ipv4_client_of_an_ipv6_listener_is_the_same_host() -> None:
+    recorder = Recorder()
+    with mantou.listen(
+        hostname="::", port=0, socket=recorder, max_connections_per_host=1
+    ) as listener:
+        inside = arrive(listener)
+        await recorder.until("open")
+        by_ipv6 = Peer.connect_at_once(("::1", listener.port), kernel.AF_INET6)
+        await recorder.until("open", 2)
+        for address, family in (("127.0.0.1", kernel.AF_INET), ("::1", kernel.AF_INET6)):
+            refused = Peer.connect_at_once((address, listener.port), family)
+            with pytest.raises(ConnectionResetError):
+                await refused.receive_some()
+            refused.close()
+        inside.close()
+        by_ipv6.close()
+        await recorder.until("close", 2)
+
+
+async def test_a_flood_of_one_host_is_refused_while_others_are_served() -> None:
+    recorder = Recorder(data=echo)
+    with listen(recorder, max_connections_per_host=5) as listener:
+        guest = arrive_from("127.0.0.2", listener)
+        await recorder.until("open")
+        flood = [arrive(listener) for _ in range(200)]
+        await guest.send(b"still there?")
+        assert await guest.receive(12) == b"still there?"
+        await recorder.until_true(lambda: listener.stats().accepted == 6)
+        resets = 0
+        for peer in flood[5:]:
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_some()
+            resets += 1
+        assert resets == listener.stats().refused == 195
+        assert len(recorder.of("open")) == 6
+        for peer in (guest, *flood):
+            peer.close()
+        await recorder.until("close", 6)
+
+
+async def test_a_unix_socket_has_no_hosts() -> None:
+    with kernel.socket(kernel.AF_UNIX) as sock:
+        sock.bind("")
+        sock.listen()
+        with pytest.raises(ValueError, match="'max_connections_per_host' must be None for a unix"):
+            mantou.listen(fd=sock.fileno(), socket=Recorder(), max_connections_per_host=1)
+
+
+# accept_rate
+
+
+async def test_connections_are_accepted_no_faster_than_that() -> None:
+    rate, count = 40.0, 80
+    times: list[float] = []
+    recorder = Recorder(open=lambda socket: times.append(time.monotonic()))
+    with listen(recorder, accept_rate=rate) as listener:
+        begun = time.monotonic()
+        peers = [arrive(listener) for _ in range(count)]
+        await recorder.until("open", count)
+        for number, moment in enumerate(times, 1):
+            # Those of one second may come at once; a millisecond is what clocks are read to.
+            assert number <= rate + rate * (moment - begun + 0.002)
+        assert listener.stats().pauses.accept_rate >= 1
+        for peer in peers:
+            peer.close()
+        await recorder.until("close", count)
+
+
+async def test_who_is_refused_does_not_use_up_the_rate() -> None:
+    recorder = Recorder()
+    with listen(recorder, accept_rate=0.001, max_connections_per_host=1) as listener:
+        # One is let in at once. Then nobody is for a quarter of an hour.
+        inside, outside = arrive(listener), arrive(listener)
+        await recorder.until("open")
+        await others_had_their_turn()
+        assert listener.stats().refused == 0
+        assert listener.stats().pauses.accept_rate == 1
+        inside.close()
+        outside.close()
+    with listen(recorder, accept_rate=3, max_connections_per_host=1) as listener:
+        inside = arrive(listener)
+        await recorder.until("open", 2)
+        for _ in range(5):
+            refused = arrive(listener)
+            with pytest.raises(ConnectionResetError):
+                await refused.receive_some()
+            refused.close()
+        other = arrive_from("127.0.0.2", listener)
+        await recorder.until("open", 3)
+        assert listener.stats().pauses.accept_rate == 0
+        inside.close()
+        other.close()
+        await recorder.until("close", 3)
+
+
+# max_handshakes
+
+
+@every_engine
+async def test_who_would_begin_one_handshake_too_many_waits(link: str) -> None:
+    recorder = Recorder(data=echo)
+    with listen(recorder, link, max_handshakes=2) as listener:
+        silent = [arrive(listener) for _ in range(2)]
+        await recorder.until_true(lambda: True)
+        visiting = asyncio.ensure_future(dial(listener, link))
+        await others_had_their_turn()
+        assert listener.stats().accepted == 2
+        assert listener.stats().waiting == 1
+        assert not visiting.done()
+        silent[0].close()
+        peer = await visiting
+        await peer.send(b"in")
+        assert await peer.receive(2) == b"in"
+        assert listener.stats().pauses.max_handshakes >= 1
+        # What is established does not count.
+        more = [await dial(listener, link) for _ in range(3)]
+        await recorder.until("open", 4)
+        for each in (silent[1], peer, *more):
+            each.close()
+        await recorder.until("close", 4)
+        await recorder.until("connect_error", 2)
+
+
+@every_engine
+async def test_silence_makes_room_when_its_time_is_over(link: str) -> None:
+    recorder = Recorder(data=echo)
+    with listen(recorder, link, max_handshakes=1, handshake_timeout=0.2) as listener:
+        silent = arrive(listener)
+        peer = await dial(listener, link)
+        await peer.send(b"in")
+        assert await peer.receive(2) == b"in"
+        assert listener.stats().handshake_failures.timeout == 1
+        silent.close()
+        peer.close()
+        await recorder.until("close")
+
+
+# pause() and resume()
+
+
+@every_path
+async def test_who_comes_to_a_paused_listener_waits(link: str) -> None:
+    recorder = Recorder(data=echo)
+    with listen_over(link, recorder) as listener:
+        listener.pause()
+        listener.pause()
+        waiting = arrive(listener)
+        await others_had_their_turn()
+        assert listener.stats().accepted == 0
+        listener.resume()
+        peer = await come_in(link, waiting)
+        await peer.send(b"in")
+        assert await peer.receive(2) == b"in"
+        peer.close()
+        await recorder.until("close")
+
+
+async def test_a_listener_paused_while_it_accepts_accepts_no_more() -> None:
+    recorder = Recorder(open=lambda socket: socket.listener.pause())
+    with listen(recorder) as listener:
+        peers = [arrive(listener) for _ in range(3)]
+        for count in range(1, 4):
+            await recorder.until("open", count)
+            await others_had_their_turn()
+            assert len(recorder.of("open")) == count
+            listener.resume()
+        for peer in peers:
+            peer.close()
+        await recorder.until("close", 3)
+
+
+async def test_room_does_not_end_a_pause_nor_the_other_way_round() -> None:
+    recorder = Recorder()
+    with listen(recorder, max_connections=1) as listener:
+        first, second = arrive(listener), arrive(listener)
+        await recorder.until("open")
+        listener.pause()
+        first.close()
+        await recorder.until("close")
+        await others_had_their_turn()
+        assert len(recorder.of("open")) == 1
+        listener.resume()
+        await recorder.until("open", 2)
+        third = arrive(listener)
+        listener.pause()
+        listener.resume()
+        await others_had_their_turn()
+        assert len(recorder.of("open")) == 2
+        second.close()
+        await recorder.until("open", 3)
+        third.close()
+        await recorder.until("close", 3)
+
+
+async def test_pausing_what_is_stopped_does_nothing() -> None:
+    listener = listen(Recorder())
+    listener.stop()
+    listener.pause()
+    listener.resume()
+    assert listener.fileno() == -1
+
+
+# Options
+
+
+@pytest.mark.parametrize("name", ["max_connections", "max_connections_per_host", "max_handshakes"])
+def test_counts_are_positive_integers(name: str) -> None:
+    place: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0, "socket": Recorder()}
+    for wrong in (0, -1, 2**31):
+        with pytest.raises(ValueError, match=f"option '{name}' must be from 1 to 2147483647"):
+            mantou.listen(**place, **{name: wrong})
+    for wrong in (True, 1.0, "1"):
+        with pytest.raises(TypeError, match=f"option '{name}' must be an int"):
+            mantou.listen(**place, **{name: wrong})
+    with pytest.raises(TypeError, match=f"option '{name}' is only for listen"):
+        asyncio.run(mantou.connect(**place | {"port": 1}, **{name: 1}))
+
+
+def test_a_rate_is_a_positive_number() -> None:
+    place: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0, "socket": Recorder()}
+    for wrong in (0, -1, float("nan"), float("inf"), 10**400):
+        with pytest.raises(ValueError, match="option 'accept_rate' must be greater than 0"):
+            mantou.listen(**place, accept_rate=wrong)
+    for wrong in (True, "1"):
+        with pytest.raises(TypeError, match="option 'accept_rate' must be a number per second"):
+            mantou.listen(**place, accept_rate=wrong)
+
+
+def test_there_are_no_handshakes_without_tls() -> None:
+    with pytest.raises(ValueError, match="'max_handshakes' must be None without 'tls'"):
+        mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder(), max_handshakes=1)
+
+
+def test_a_unix_path_takes_no_limit_per_host() -> None:
+    options: dict[str, Any] = {"max_connections_per_host": 1}
+    with pytest.raises(TypeError, match="'max_connections_per_host' is only for 'hostname'"):
+        mantou.listen(unix="\0mantou", socket=Recorder(), **options)
+
+
+async def test_none_is_no_limit() -> None:
+    options: dict[str, Any] = dict.fromkeys(
+        ["max_connections", "max_connections_per_host", "accept_rate", "max_handshakes"]
+    )
+    recorder = Recorder()
+    with listen(recorder, **options) as listener:
+        peers = [arrive(listener) for _ in range(5)]
+        await recorder.until("open", 5)
+        for peer in peers:
+            peer.close()
+        await recorder.until("close", 5)
