@@ -30,10 +30,11 @@ from ._option_types import (
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
+from ._proxy import ProxyHeader, ProxySSL
 from ._ready_state import ReadyState
 from ._ssl_context import SSLContext
 from ._ssl_inject import extract_from_ssl, inject_into_ssl
-from .errors import WrongThreadError
+from .errors import ProxyProtocolError, ProxyTimeoutError, WrongThreadError
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,10 @@ __all__ = [
     "FdSocketOptions",
     "HandlerMapping",
     "HandlerObject",
+    "ProxyHeader",
+    "ProxyProtocolError",
+    "ProxySSL",
+    "ProxyTimeoutError",
     "ReadyState",
     "SSLContext",
     "Socket",

@@ -324,9 +324,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _start(
     engine: Engine, fd: int, request: ListenRequest, tls: TlsSettings | None
 ) -> NativeListener:
-    return engine.listen(
+    native = engine.listen(
         fd, request.stream, request.handlers, request.data, request.data_factory, tls
     )
+    if request.proxy is not None:
+        native.set_proxy_protocol(*request.proxy)
+    return native
 
 
 def _start_or_close(

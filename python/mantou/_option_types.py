@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, Required, TypedDict
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Generic, Literal, Required, TypedDict
 
 from ._core import Socket
 from ._handlers import D, Handlers
+from ._proxy import ProxyHeader
 
 StrPath = str | os.PathLike[str]
 UnixPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # PEM text, or for a path-like object the file with it.
 PemSource = str | bytes | os.PathLike[str]
+_Network = IPv4Network | IPv6Network | IPv4Address | IPv6Address
 TLSVersion = Literal["TLSv1.2", "TLSv1.3"]
 
 
@@ -181,6 +184,10 @@ class _ConnectOptions(TypedDict, Generic[D], total=False):
     connect_timeout: float | None
     """Seconds for resolving the name and all attempts together, else a TimeoutError (ETIMEDOUT);
     None for no limit of ours. Default: 30.0. Not in Bun."""
+    proxy_header: bool | Socket[Any] | ProxyHeader
+    """Say first, before TLS, for whom we connect, in the PROXY protocol: for the client of a
+    `Socket`, as `ProxyHeader.of()` tells it; a `ProxyHeader` as it is; True for ourselves
+    (version 2, LOCAL). Default: False. Not in Bun."""
 
 
 class _ListenOptions(TypedDict, Generic[D], total=False):
@@ -189,6 +196,12 @@ class _ListenOptions(TypedDict, Generic[D], total=False):
     data_factory: Callable[[Socket[D]], D] | None
     """Called with each accepted socket; its result is that socket's `data`. Not together with
     `data`. Default: None. Not in Bun."""
+    proxy_protocol: Literal["off", "optional", "require"]
+    """Connections begin with a PROXY header of version 1 or 2, before TLS, within
+    `handshake_timeout`: "require" turns others away, "optional" serves them as they are, those of
+    clients that wait for us to speak only after `handshake_timeout`. The socket's `remote_address`
+    and `remote_port` are the client's, its `proxy` has the header. Who is turned away is told to
+    `connect_error`, with a ProxyProtocolError. Default: "off". Not in Bun."""
 
 
 class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
@@ -206,6 +219,13 @@ class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
     keep_alive: float | None
     """Seconds of silence before the first probe of SO_KEEPALIVE; None for no probes.
     Default: None. Not in Bun."""
+
+
+class _TrustOptions(TypedDict, total=False):
+    proxy_trusted: Sequence[str | _Network] | None
+    """Whose PROXY headers are believed: networks and addresses (`["10.0.0.0/8", "::1"]`); those of
+    other peers are turned away. Peers of a unix socket are always believed. None for everybody who
+    can connect. Default: None. Not in Bun."""
 
 
 class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[D], total=False):
@@ -256,7 +276,9 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
     else is an OSError or a ValueError. Required. Bun: `fd`."""
 
 
-class TCPSocketListenOptions(_TCPSocketOptions[D], _ListenOptions[D], Generic[D], total=False):
+class TCPSocketListenOptions(
+    _TCPSocketOptions[D], _ListenOptions[D], _TrustOptions, Generic[D], total=False
+):
     """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
     Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
@@ -298,7 +320,9 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     Not in Bun."""
 
 
-class FdSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
+class FdSocketListenOptions(
+    _StreamOptions[D], _ListenOptions[D], _TrustOptions, Generic[D], total=False
+):
     """A listening stream socket to take over (Bun: FdSocketOptions).
 
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,

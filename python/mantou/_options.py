@@ -26,6 +26,7 @@ from ._option_types import (
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
+from ._proxy_options import ProxyPolicy, parse_proxy_header, parse_proxy_protocol
 from ._targets import (
     HIGHEST_PORT,
     Target,
@@ -77,11 +78,12 @@ class StreamOptions(NamedTuple):
 
 
 class ConnectRequest(NamedTuple):
-    """What connect() is to do."""
+    """What connect() is to do. `preface` is sent before everything else."""
 
     handlers: Handlers
     data: object
     tls: TlsSource | None
+    preface: bytes | None
     target: Target
     exclusive: bool
     reuse_port: bool
@@ -104,6 +106,7 @@ class ListenRequest(NamedTuple):
     reuse_port: bool
     ipv6_only: bool
     backlog: int
+    proxy: ProxyPolicy | None
     stream: StreamOptions
 
 
@@ -112,6 +115,7 @@ def parse_connect(options: Options) -> ConnectRequest:
     # What differs from connection to connection, or is more than a value, is looked at each time.
     way = dict(options)
     handlers, data, tls = way.pop("socket", None), way.pop("data", None), way.pop("tls", False)
+    proxied = way.pop("proxy_header", False)
     try:
         # Only of TCP: what else names a file may be an object that changes.
         parsed = _parsed_before(**way) if "hostname" in way else None
@@ -123,7 +127,11 @@ def parse_connect(options: Options) -> ConnectRequest:
     if handlers is None:
         _required(options, "socket", _CONNECT)
     return ConnectRequest(
-        Handlers(handlers), data, None if tls is False else _tls(options), *parsed
+        Handlers(handlers),
+        data,
+        None if tls is False else _tls(options),
+        None if proxied is False else parse_proxy_header(options),
+        *parsed,
     )
 
 
@@ -188,6 +196,7 @@ def parse_listen(options: Options) -> ListenRequest:
         reuse_port=reuse_port,
         ipv6_only=ipv6_only,
         backlog=0 if form == "fd" else _backlog(options),
+        proxy=parse_proxy_protocol(options),
         stream=_stream(options, is_tcp=form == "tcp"),
     )
 

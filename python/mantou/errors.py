@@ -5,7 +5,12 @@ from __future__ import annotations
 import errno
 import ssl
 
-__all__ = ["HandshakeTimeoutError", "WrongThreadError"]
+__all__ = [
+    "HandshakeTimeoutError",
+    "ProxyProtocolError",
+    "ProxyTimeoutError",
+    "WrongThreadError",
+]
 
 
 class WrongThreadError(RuntimeError):
@@ -24,6 +29,21 @@ class HandshakeTimeoutError(ssl.SSLError, TimeoutError):
     """
 
 
+class ProxyProtocolError(ConnectionError):
+    """An accepted connection was turned away: its PROXY header was not as `listen()` demands.
+
+    What its `connect_error` gets. The errno is EPROTO for a header that is malformed, missing or
+    cut off, EACCES for one of a peer that is not in `proxy_trusted`. Not in Bun.
+    """
+
+
+class ProxyTimeoutError(ProxyProtocolError, TimeoutError):
+    """The PROXY header did not come within `handshake_timeout` seconds. Not in Bun.
+
+    A `ProxyProtocolError` and a `TimeoutError`; its errno is ETIMEDOUT.
+    """
+
+
 def locate(error: OSError, where: str) -> None:
     """Has the text of an error name an address or a descriptor, as open()'s names a file.
 
@@ -38,6 +58,12 @@ def handshake_timeout() -> HandshakeTimeoutError:
     """The error of a handshake that took too long."""
     text = "the TLS handshake was not done within handshake_timeout"
     return HandshakeTimeoutError(errno.ETIMEDOUT, text)
+
+
+def proxy_protocol(number: int, text: str) -> ProxyProtocolError:
+    """The error of a connection that was turned away for its PROXY header."""
+    kind = ProxyTimeoutError if number == errno.ETIMEDOUT else ProxyProtocolError
+    return kind(number, text)
 
 
 def tls_failure(text: str, reason: str) -> ssl.SSLError:

@@ -19,6 +19,7 @@ mod judging;
 mod listener;
 mod opening;
 mod pem;
+mod proxy;
 mod scheduler;
 mod settings;
 mod socket;
@@ -50,6 +51,8 @@ mod _core {
     use crate::listener::Listener;
     #[pymodule_export]
     use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
+    #[pymodule_export]
+    use crate::proxy::write_proxy_header;
     #[pymodule_export]
     use crate::scheduler::{Handle, ReadyQueue, Scheduler, TimerHandle};
     #[pymodule_export]

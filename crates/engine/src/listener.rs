@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 
+use crate::greeting::ProxyPolicy;
 use crate::poller::Interest;
 use crate::stream::{Driver, Settings, apply_tcp_options};
 use crate::sys::net;
@@ -23,6 +24,8 @@ pub struct Listener {
     pub(crate) defaults: Arc<Settings>,
     /// New connections speak TLS.
     pub(crate) tls: Option<Acceptor>,
+    /// New connections begin with a PROXY header.
+    pub(crate) proxy: Option<Arc<ProxyPolicy>>,
     pub(crate) known: Interest,
     /// Descriptors ran out; accepting rests until some are free again.
     pub(crate) starved: bool,
@@ -50,6 +53,8 @@ impl Acceptor {
 #[derive(Debug)]
 pub enum Accepted {
     Stream(Token),
+    /// It is to introduce itself first; `Notice::Greeted` follows.
+    Greeting(Token),
     /// Nobody waits.
     Empty,
     /// No descriptor or memory is left. True for the first time in one shortage.
@@ -64,6 +69,7 @@ impl Listener {
             fd,
             defaults,
             tls,
+            proxy: None,
             known: Interest::NONE,
             starved: false,
             referenced: true,

@@ -195,7 +195,7 @@ impl Engine {
             },
             Some(Member::Listener(l)) => (l.fd.as_raw_fd(), &mut l.known, Interest::READABLE),
             Some(Member::Attempt(a)) => (a.raw_fd(), &mut a.known, Interest::WRITABLE),
-            None => return Ok(()),
+            Some(Member::Greeting(_)) | None => return Ok(()),
         };
         let before = std::mem::replace(known, wanted);
         self.poller.admit(fd);
