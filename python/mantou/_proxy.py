@@ -248,7 +248,10 @@ def _octets(value: object) -> bytes:
 
 
 def _first_of_each(fields: Fields) -> dict[int, bytes]:
-    return dict(reversed(fields))
+    known: dict[int, bytes] = {}
+    for kind, value in fields:
+        known.setdefault(kind, value)
+    return known
 
 
 def _text(value: bytes | None) -> str | None:
