@@ -30,6 +30,7 @@ from ._option_types import (
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
+from ._proxy import ProxyHeader, ProxySSL
 from ._ready_state import ReadyState
 from ._ssl_context import SSLContext
 from ._ssl_inject import extract_from_ssl, inject_into_ssl
@@ -43,7 +44,13 @@ from ._stats import (
     stats,
 )
 from ._tcp_info import TcpInfo
-from .errors import PacketIncomplete, PacketTooLarge, WrongThreadError
+from .errors import (
+    PacketIncomplete,
+    PacketTooLarge,
+    ProxyProtocolError,
+    ProxyTimeoutError,
+    WrongThreadError,
+)
 
 __version__ = "0.1.0"
 
@@ -59,6 +66,10 @@ __all__ = [
     "PeerCredentials",
     "PacketIncomplete",
     "PacketTooLarge",
+    "ProxyHeader",
+    "ProxyProtocolError",
+    "ProxySSL",
+    "ProxyTimeoutError",
     "ReadyState",
     "SSLContext",
     "Socket",

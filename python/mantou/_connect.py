@@ -198,9 +198,9 @@ async def _open(
     try:
         if isinstance(target, FdTarget):
             _bind.check_connected(target.fd)
-            return engine.adopt(target.fd, socket, request.stream, tls)
+            return engine.adopt(target.fd, socket, request.stream, tls, request.preface)
         attempt = await _connected(engine, request, target)
-        return attempt.establish(socket, request.stream, tls)
+        return attempt.establish(socket, request.stream, tls, request.preface)
     except OSError as error:
         if isinstance(error, TimeoutError) and error.errno is None:
             raise _late(request, error) from None

@@ -22,6 +22,7 @@ from ._limits import Limits
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import Packet, TLSOptions
 from ._options import StreamOptions
+from ._proxy import Parts, ProxyHeader
 from ._ready_state import ReadyState
 from ._stats import PeerCredentials, SocketStats
 from ._tls_options import TlsSettings
@@ -55,6 +56,7 @@ __all__ = [
     "server_end_point",
     "system_trust_size",
     "tls_facts",
+    "write_proxy_header",
 ]
 
 _D2 = TypeVar("_D2")
@@ -138,6 +140,7 @@ def pem_trusted(text: bytes, servers: bool, /) -> list[bytes]: ...
 def server_end_point(certificate: bytes, /) -> bytes | None: ...
 def system_trust_size() -> int: ...
 def tls_facts(socket: Socket[Any], /) -> TlsFacts | None: ...
+def write_proxy_header(parts: Parts, /) -> bytes: ...
 
 @final
 class Socket(Generic[D]):
@@ -444,6 +447,8 @@ class Socket(Generic[D]):
         Bun: `socket.remoteFamily`.
         """
 
+    @property
+    def proxy(self) -> ProxyHeader | None: ...
     @property
     def bytes_read(self) -> int:
         """Bytes received so far, of the application's data.
@@ -792,6 +797,9 @@ class Listener:
     def stop(self, close_active_connections: bool) -> None: ...
     def reload(self, socket: object) -> None: ...
     def set_tls(self, settings: TlsSettings) -> None: ...
+    def set_proxy_protocol(
+        self, required: bool, trusted: list[tuple[object, int]] | None
+    ) -> None: ...
     def set_referenced(self, referenced: bool) -> None: ...
     def closed(self) -> asyncio.Future[None]: ...
 
@@ -838,7 +846,11 @@ class Attempt:
     def connected(self) -> bool: ...
     def follow(self, future: asyncio.Future[None]) -> None: ...
     def establish(
-        self, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None
+        self,
+        socket: Socket[Any],
+        options: StreamOptions,
+        tls: TlsSettings | None,
+        preface: bytes | None = None,
     ) -> asyncio.Future[BaseException | None] | None: ...
     def cancel(self) -> None: ...
 
@@ -917,10 +929,20 @@ class Engine:
         timeout: float | None,
     ) -> Attempt: ...
     def adopt(
-        self, fd: int, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None
+        self,
+        fd: int,
+        socket: Socket[Any],
+        options: StreamOptions,
+        tls: TlsSettings | None,
+        preface: bytes | None = None,
     ) -> asyncio.Future[BaseException | None] | None: ...
     def take_over(
-        self, fd: int, socket: Socket[Any], options: StreamOptions, tls: TlsSettings | None
+        self,
+        fd: int,
+        socket: Socket[Any],
+        options: StreamOptions,
+        tls: TlsSettings | None,
+        preface: bytes | None = None,
     ) -> None: ...
     def connect_failed(self, socket: Socket[Any], error: Exception) -> None: ...
     def listen(

@@ -402,6 +402,8 @@ def _start(
     )
     if request.limits is not None:
         native.set_limits(request.limits)
+    if request.proxy is not None:
+        native.set_proxy_protocol(*request.proxy)
     return native
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, Required, TypedDict
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Generic, Literal, Required, TypedDict
 
 from ._core import Socket
 from ._handlers import D, Handlers
+from ._proxy import ProxyHeader
 
 StrPath = str | os.PathLike[str]
 UnixPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -21,6 +23,7 @@ UnixPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 PemSource = str | bytes | os.PathLike[str]
 # How data is cut into packets.
 Packet = Literal["raw", "line", 1, 2, 4]
+_Network = IPv4Network | IPv6Network | IPv4Address | IPv6Address
 TLSVersion = Literal["TLSv1.2", "TLSv1.3"]
 
 
@@ -190,6 +193,10 @@ class _ConnectOptions(TypedDict, Generic[D], total=False):
     connect_timeout: float | None
     """Seconds for resolving the name and all attempts together, else a TimeoutError (ETIMEDOUT);
     None for no limit of ours. Default: 30.0. Not in Bun."""
+    proxy_header: bool | Socket[Any] | ProxyHeader
+    """Say first, before TLS, for whom we connect, in the PROXY protocol: for the client of a
+    `Socket`, as `ProxyHeader.of()` tells it; a `ProxyHeader` as it is; True for ourselves
+    (version 2, LOCAL). Default: False. Not in Bun."""
 
 
 class _ListenOptions(TypedDict, Generic[D], total=False):
@@ -207,6 +214,12 @@ class _ListenOptions(TypedDict, Generic[D], total=False):
     max_handshakes: int | None
     """TLS handshakes that may be going on at once; then accepting pauses. Only with `tls`.
     Default: None, no limit. Not in Bun."""
+    proxy_protocol: Literal["off", "optional", "require"]
+    """Connections begin with a PROXY header of version 1 or 2, before TLS, within
+    `handshake_timeout`: "require" turns others away, "optional" serves them as they are, those of
+    clients that wait for us to speak only after `handshake_timeout`. The socket's `remote_address`
+    and `remote_port` are the client's, its `proxy` has the header. Who is turned away is told to
+    `connect_error`, with a ProxyProtocolError. Default: "off". Not in Bun."""
 
 
 class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
@@ -236,6 +249,13 @@ class _HostOptions(TypedDict, total=False):
     """Connections that may be open at once with one host: an IPv4 address or, of IPv6, a network of
     64 bits. More are refused with a RST, and no handler is called. Default: None, no limit.
     Not in Bun."""
+
+
+class _TrustOptions(TypedDict, total=False):
+    proxy_trusted: Sequence[str | _Network] | None
+    """Whose PROXY headers are believed: networks and addresses (`["10.0.0.0/8", "::1"]`); those of
+    other peers are turned away. Peers of a unix socket are always believed. None for everybody who
+    can connect. Default: None. Not in Bun."""
 
 
 class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[D], total=False):
@@ -287,7 +307,7 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
 
 
 class TCPSocketListenOptions(
-    _TCPSocketOptions[D], _HostOptions, _ListenOptions[D], Generic[D], total=False
+    _TCPSocketOptions[D], _HostOptions, _ListenOptions[D], _TrustOptions, Generic[D], total=False
 ):
     """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
@@ -333,7 +353,7 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
 
 
 class FdSocketListenOptions(
-    _StreamOptions[D], _HostOptions, _ListenOptions[D], Generic[D], total=False
+    _StreamOptions[D], _HostOptions, _ListenOptions[D], _TrustOptions, Generic[D], total=False
 ):
     """A listening stream socket to take over (Bun: FdSocketOptions).
 

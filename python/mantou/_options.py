@@ -28,6 +28,7 @@ from ._option_types import (
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
+from ._proxy_options import ProxyPolicy, parse_proxy_header, parse_proxy_protocol
 from ._targets import (
     HIGHEST_PORT,
     Target,
@@ -88,11 +89,12 @@ class StreamOptions(NamedTuple):
 
 
 class ConnectRequest(NamedTuple):
-    """What connect() is to do."""
+    """What connect() is to do. `preface` is sent before everything else."""
 
     handlers: Handlers
     data: object
     tls: TlsSource | None
+    preface: bytes | None
     target: Target
     exclusive: bool
     reuse_port: bool
@@ -116,6 +118,7 @@ class ListenRequest(NamedTuple):
     ipv6_only: bool
     backlog: int
     limits: Limits | None
+    proxy: ProxyPolicy | None
     stream: StreamOptions
 
 
@@ -124,6 +127,7 @@ def parse_connect(options: Options) -> ConnectRequest:
     # What differs from connection to connection, or is more than a value, is looked at each time.
     way = dict(options)
     handlers, data, tls = way.pop("socket", None), way.pop("data", None), way.pop("tls", False)
+    proxied = way.pop("proxy_header", False)
     try:
         # Only of TCP: what else names a file may be an object that changes.
         parsed = _parsed_before(**way) if "hostname" in way else None
@@ -135,7 +139,11 @@ def parse_connect(options: Options) -> ConnectRequest:
     if handlers is None:
         _required(options, "socket", _CONNECT)
     return ConnectRequest(
-        Handlers(handlers), data, None if tls is False else _tls(options), *parsed
+        Handlers(handlers),
+        data,
+        None if tls is False else _tls(options),
+        None if proxied is False else parse_proxy_header(options),
+        *parsed,
     )
 
 
@@ -201,6 +209,7 @@ def parse_listen(options: Options) -> ListenRequest:
         ipv6_only=ipv6_only,
         backlog=0 if form == "fd" else _backlog(options),
         limits=parse_limits(options, has_tls=tls is not None),
+        proxy=parse_proxy_protocol(options),
         stream=_stream(options, is_tcp=form == "tcp"),
     )
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import errno
 import ssl
 
-__all__ = ["HandshakeTimeoutError", "PacketIncomplete", "PacketTooLarge", "WrongThreadError"]
+__all__ = [
+    "HandshakeTimeoutError",
+    "PacketIncomplete",
+    "PacketTooLarge",
+    "ProxyProtocolError",
+    "ProxyTimeoutError",
+    "WrongThreadError",
+]
 
 
 class WrongThreadError(RuntimeError):
@@ -42,6 +49,21 @@ class PacketIncomplete(ConnectionError, EOFError):
     """What had come of the packet, a length in front of it included."""
 
 
+class ProxyProtocolError(ConnectionError):
+    """An accepted connection was turned away: its PROXY header was not as `listen()` demands.
+
+    What its `connect_error` gets. The errno is EPROTO for a header that is malformed, missing or
+    cut off, EACCES for one of a peer that is not in `proxy_trusted`. Not in Bun.
+    """
+
+
+class ProxyTimeoutError(ProxyProtocolError, TimeoutError):
+    """The PROXY header did not come within `handshake_timeout` seconds. Not in Bun.
+
+    A `ProxyProtocolError` and a `TimeoutError`; its errno is ETIMEDOUT.
+    """
+
+
 def locate(error: OSError, where: str) -> None:
     """Has the text of an error name an address or a descriptor, as open()'s names a file.
 
@@ -71,6 +93,12 @@ def packet_incomplete(partial: bytes) -> PacketIncomplete:
     error = PacketIncomplete(errno.EPROTO, text)
     error.partial = partial
     return error
+
+
+def proxy_protocol(number: int, text: str) -> ProxyProtocolError:
+    """The error of a connection that was turned away for its PROXY header."""
+    kind = ProxyTimeoutError if number == errno.ETIMEDOUT else ProxyProtocolError
+    return kind(number, text)
 
 
 def tls_failure(text: str, reason: str) -> ssl.SSLError:

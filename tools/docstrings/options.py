@@ -46,6 +46,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     ),
     "The file of a unix socket": ("mode", "unlink_stale"),
     "TLS": ("tls",),
+    "The PROXY protocol": ("proxy_protocol", "proxy_trusted", "proxy_header"),
 }
 TLS_KINDS: Mapping[str, tuple[str, ...]] = {
     "Who we are": ("cert", "key", "cert_file", "key_file", "passphrase"),

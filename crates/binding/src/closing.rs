@@ -99,7 +99,11 @@ impl Listener {
         listener.stop_accepting(py)?;
         if close_active_connections {
             listener.closes_all.replace(py, true);
-            for socket in listener.engine.get().owners::<Socket>(py) {
+            let engine = listener.engine.get();
+            for token in engine.tokens_of(py, this) {
+                engine.core.with(|core| core.cancel_greeting(token))?;
+            }
+            for socket in engine.owners::<Socket>(py) {
                 let socket = socket.get();
                 if socket.came_from(py, this) {
                     socket.close(py)?;

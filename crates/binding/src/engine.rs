@@ -96,6 +96,14 @@ impl Engine {
         all.into_iter().filter_map(cast).collect()
     }
 
+    /// What somebody owns.
+    pub fn tokens_of<T>(&self, py: Python<'_>, owner: &Bound<'_, T>) -> Vec<Token> {
+        self.owners.with(py, |owners| {
+            let own = owners.iter().flatten().filter(|(_, it)| it.is(owner));
+            own.map(|(token, _)| *token).collect()
+        })
+    }
+
     pub fn set_fatal(&self, py: Python<'_>, error: PyErr) {
         drop(self.fatal.replace(py, Some(error)));
     }

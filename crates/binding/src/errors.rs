@@ -3,7 +3,7 @@
 use std::io;
 
 use mantou_engine::tls::{TlsError, VerifyError};
-use mantou_engine::{CloseReason, WriteAllError};
+use mantou_engine::{CloseReason, ProxyError, WriteAllError};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{
     PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError, PyOSError,
@@ -53,6 +53,18 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
         CloseReason::TimedOut(what) => timed_out(what),
     };
     Some(error.into_value(py).into_any())
+}
+
+/// Why a connection that was to begin with a PROXY header was turned away.
+pub fn from_proxy(py: Python<'_>, error: &ProxyError) -> PyErr {
+    let errno = match error {
+        ProxyError::Io(error) => return from_io(error),
+        ProxyError::Cancelled => return aborted(&error.to_string()),
+        ProxyError::Untrusted => libc::EACCES,
+        ProxyError::Late => libc::ETIMEDOUT,
+        ProxyError::Malformed(_) | ProxyError::Missing | ProxyError::CutOff => libc::EPROTO,
+    };
+    make(py, "proxy_protocol", (errno, error.to_string()))
 }
 
 pub fn from_tls(py: Python<'_>, error: &TlsError) -> PyErr {

@@ -21,6 +21,7 @@ mod listener;
 mod opening;
 mod packets;
 mod pem;
+mod proxy;
 mod scheduler;
 mod settings;
 mod socket;
@@ -57,6 +58,8 @@ mod _core {
     use crate::packets::check_packet;
     #[pymodule_export]
     use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
+    #[pymodule_export]
+    use crate::proxy::write_proxy_header;
     #[pymodule_export]
     use crate::scheduler::{Handle, ReadyQueue, Scheduler, TimerHandle};
     #[pymodule_export]

@@ -74,24 +74,28 @@ impl Engine {
 
     /// Makes a connected descriptor the socket's and calls its `open`. Returns as
     /// `Attempt.establish()` does.
+    #[pyo3(signature = (fd, socket, options, tls, preface=None))]
     fn adopt(
         this: &Bound<'_, Self>,
         fd: RawFd,
         socket: &Bound<'_, Socket>,
         options: &Bound<'_, PyAny>,
         tls: Option<&Bound<'_, PyAny>>,
+        preface: Option<&[u8]>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        Self::take_over(this, fd, socket, options, tls)?;
+        Self::take_over(this, fd, socket, options, tls, preface)?;
         socket.get().readiness(this.py())
     }
 
     /// As `adopt()`, for whoever is told by the socket's own handlers how it goes on.
+    #[pyo3(signature = (fd, socket, options, tls, preface=None))]
     fn take_over(
         this: &Bound<'_, Self>,
         fd: RawFd,
         socket: &Bound<'_, Socket>,
         options: &Bound<'_, PyAny>,
         tls: Option<&Bound<'_, PyAny>>,
+        preface: Option<&[u8]>,
     ) -> PyResult<()> {
         let py = this.py();
         let engine = this.get();
@@ -103,6 +107,9 @@ impl Engine {
             .with(|core| core.adopt(fd, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.set_owner(py, token, socket);
+        if let Some(preface) = preface {
+            engine.core.with(|core| core.send_preface(token, preface))?;
+        }
         socket.get().count(py, Fact::Connected);
         dispatch::opened(this, socket, token)
     }
@@ -156,12 +163,15 @@ impl Engine {
 #[pymethods]
 impl Attempt {
     /// Makes the connection the socket's and calls its `open`. Returns a future if there is more to
-    /// wait for: an async `open`, a TLS handshake, the end of a connection whose `open` raised.
+    /// wait for: an async `open`, a TLS handshake, the end of a connection whose `open` raised. The
+    /// preface is sent before everything else, in the clear.
+    #[pyo3(signature = (socket, options, tls, preface=None))]
     fn establish(
         &self,
         socket: &Bound<'_, Socket>,
         options: &Bound<'_, PyAny>,
         tls: Option<&Bound<'_, PyAny>>,
+        preface: Option<&[u8]>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = socket.py();
         let settings = self.engine.get().settings.of(options)?;
@@ -173,6 +183,9 @@ impl Attempt {
         core.with(|core| core.establish(token, settings, driver))?
             .map_err(|error| errors::from_io(&error))?;
         engine.get().set_owner(py, token, socket);
+        if let Some(preface) = preface {
+            core.with(|core| core.send_preface(token, preface))?;
+        }
         socket.get().count(py, Fact::Connected);
         dispatch::opened(engine, socket, token)?;
         socket.get().readiness(py)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use socket2::SockRef;
 
 use crate::gate::{Gate, Limit};
+use crate::greeting::ProxyPolicy;
 use crate::poller::Interest;
 use crate::stream::{Driver, Settings, apply_tcp_options};
 use crate::sys::net;
@@ -24,6 +25,8 @@ pub struct Listener {
     pub(crate) defaults: Arc<Settings>,
     /// New connections speak TLS.
     pub(crate) tls: Option<Acceptor>,
+    /// New connections begin with a PROXY header.
+    pub(crate) proxy: Option<Arc<ProxyPolicy>>,
     pub(crate) known: Interest,
     /// Descriptors ran out; accepting rests until some are free again.
     pub(crate) starved: bool,
@@ -59,6 +62,8 @@ pub enum Accepted {
     Refused(Option<SocketAddr>),
     /// A limit is reached. Accepting goes on by itself once it can.
     AtLimit(Limit),
+    /// It is to introduce itself first; `Notice::Greeted` follows.
+    Greeting(Token),
     /// Nobody waits.
     Empty,
     /// No descriptor or memory is left. True for the first time in one shortage.
@@ -73,6 +78,7 @@ impl Listener {
             fd,
             defaults,
             tls,
+            proxy: None,
             known: Interest::NONE,
             starved: false,
             paused: false,

@@ -131,6 +131,16 @@ impl Poller {
         self.selector.set_alarm(delay)
     }
 
+    /// Hears of what comes to a member, once, also if it stays where it is.
+    pub(crate) fn watch_arrivals(&self, fd: RawFd, token: Token) -> io::Result<()> {
+        self.selector.add_edges(fd, token.key())
+    }
+
+    /// After that: hears of whatever is there.
+    pub(crate) fn watch_all(&self, fd: RawFd, token: Token, wanted: Interest) -> io::Result<()> {
+        self.selector.modify(fd, wanted, token.key())
+    }
+
     /// Moves a member from the interest that the kernel knows to the one it has now.
     pub(crate) fn change(
         &self,

@@ -1,5 +1,6 @@
 //! How connections begin: accepted, opened, secured, or refused.
 
+use mantou_engine::proxy::Header;
 use mantou_engine::{Accepted, Limit, Token};
 use pyo3::prelude::*;
 
@@ -25,7 +26,15 @@ pub(super) fn accept(
     let this = engine.get();
     for _ in 0..ACCEPT_LIMIT {
         match this.core.with(|core| core.accept(token))? {
-            Accepted::Stream(stream) => accepted(engine, listener, stream)?,
+            Accepted::Stream(stream) => {
+                listener.get().add_connection(py);
+                accepted(engine, listener, stream, None)?;
+            }
+            Accepted::Greeting(greeting) => {
+                // Until it was heard it is its listener's.
+                listener.get().add_connection(py);
+                this.set_owner(py, greeting, listener);
+            }
             Accepted::Empty => break,
             Accepted::Refused(_) => {
                 at_limit(engine, listener, Fact::Refused, "max_connections_per_host");
@@ -96,21 +105,15 @@ pub(super) fn accepted(
     engine: &Bound<'_, Engine>,
     listener: &Bound<'_, Listener>,
     token: Token,
+    proxy: Option<Box<Header>>,
 ) -> PyResult<()> {
     let py = engine.py();
     let from = listener.get();
-    let data = from.data(py);
-    let socket = Socket::new(
-        engine.clone().unbind(),
-        None,
-        Some(listener.clone().unbind()),
-        data,
-        "localhost",
-        from.context().copy(py)?,
-    );
-    let socket = Bound::new(py, socket)?;
-    from.add_connection(py);
+    let socket = new_socket(engine, listener)?;
     from.count(py, Fact::Accepted);
+    if proxy.is_some() {
+        socket.get().set_proxy(py, proxy);
+    }
     engine.get().set_owner(py, token, &socket);
     if let Some(settings) = from.tls(py) {
         match tls::server_driver(py, &engine.get().bios, settings.bind(py)) {
@@ -139,6 +142,23 @@ pub(super) fn accepted(
         socket.get().close(py)?;
     }
     Ok(())
+}
+
+/// For a connection that a listener has accepted.
+pub(super) fn new_socket<'py>(
+    engine: &Bound<'py, Engine>,
+    listener: &Bound<'py, Listener>,
+) -> PyResult<Bound<'py, Socket>> {
+    let py = engine.py();
+    let socket = Socket::new(
+        engine.clone().unbind(),
+        None,
+        Some(listener.clone().unbind()),
+        listener.get().data(py),
+        "localhost",
+        listener.get().context().copy(py)?,
+    );
+    Bound::new(py, socket)
 }
 
 /// Lets go of an accepted connection that never opened.

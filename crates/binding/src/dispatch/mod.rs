@@ -4,13 +4,14 @@
 //! the socket closed, its slot taken by another, the handlers replaced; so whatever is needed
 //! next is asked for again, by token.
 //!
-//! Each file knows those above it only: calls, endings, beginnings, delivering, packets,
+//! Each file knows those above it only: calls, endings, beginnings, greetings, delivering, packets,
 //! pumping, reading, turn.
 
 mod beginnings;
 mod calls;
 mod delivering;
 mod endings;
+mod greetings;
 mod packets;
 mod pumping;
 mod reading;

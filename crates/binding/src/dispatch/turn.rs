@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::beginnings::{accept, opened};
 use super::calls::call;
 use super::endings::{on_closed, on_idle, on_lost};
+use super::greetings::greeted;
 use super::pumping::pump;
 use super::reading::read;
 use crate::attempt::Attempt;
@@ -111,6 +112,7 @@ fn handle_notices(engine: &Bound<'_, Engine>, work: &mut Work, count: usize) -> 
                     attempt.get().settle(engine.py(), Some(&error));
                 }
             }
+            Some(Notice::Greeted(token, outcome)) => greeted(engine, token, outcome)?,
             Some(Notice::Idle(token)) => on_idle(engine, token)?,
             Some(Notice::Pump(token)) => on_pump(engine, work, token)?,
             Some(Notice::Unread(token)) => {
@@ -202,7 +204,9 @@ pub fn end_all(engine: &Bound<'_, Engine>) -> PyResult<()> {
     let this = engine.get();
     let mut work = Work::default();
     for token in this.core.with(|core| core.tokens())? {
-        if let Some(listener) = this.owner::<Listener>(py, token) {
+        if this.core.with(|core| core.cancel_greeting(token))? {
+            // It is told so in the rounds below.
+        } else if let Some(listener) = this.owner::<Listener>(py, token) {
             let owner = listener.get().owner(py);
             let stopped = match owner {
                 Some(owner) => owner.call_method0(py, "stop").map(drop),

@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::waiters::Goal;
 use super::{Ending, Socket};
 use crate::handlers::Handlers;
+use crate::proxy;
 use crate::settings;
 
 #[pymethods]
@@ -209,6 +210,18 @@ impl Socket {
         Ok(self.endpoints(py)?.remote.map(family))
     }
 
+    /// How a proxy has introduced this connection: a `ProxyHeader`.
+    ///
+    /// None without one, as in front of a listener without `proxy_protocol`. An upgraded socket has
+    /// that of the plain one.
+    ///
+    /// Not in Bun.
+    #[getter]
+    fn proxy<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let header = self.proxy_header(py);
+        header.map(|header| proxy::shown(py, &header)).transpose()
+    }
+
     /// Bytes received so far, of the application's data.
     ///
     /// Not in Bun.
@@ -295,7 +308,10 @@ impl Socket {
         self.driver.traverse(&visit, |it, visit| visit.call(it))?;
         self.driver_error
             .traverse(&visit, |it, visit| visit.call(it))?;
-        self.raw.traverse(&visit, |it, visit| visit.call(it))?;
+        self.origin.traverse(&visit, |it, visit| match it {
+            Some(it) => visit.call(&it.raw),
+            None => Ok(()),
+        })?;
         self.context.traverse(&visit)?;
         self.ending
             .traverse(&visit, |ending, visit| match ending.as_deref() {
@@ -316,7 +332,7 @@ impl Socket {
         drop(self.failure.take());
         drop(self.driver.take());
         drop(self.driver_error.take());
-        drop(self.raw.take());
+        drop(self.origin.take());
         drop(self.ending.take());
         drop(self.waiters.take());
     }

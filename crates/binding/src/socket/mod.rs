@@ -3,6 +3,7 @@
 // The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
 #![allow(clippy::doc_markdown)]
 
+use mantou_engine::proxy::Header;
 use mantou_engine::tls::Session;
 use mantou_engine::{self as core, Farewell, ReadyState, Token};
 
@@ -53,6 +54,14 @@ enum Phase {
     Detached,
 }
 
+/// Where a connection came from, if there is more to say than its listener. Few have one.
+struct Origin {
+    /// The plain socket that it took the connection over from.
+    raw: Option<Py<Socket>>,
+    /// How a proxy has introduced it.
+    proxy: Option<Box<Header>>,
+}
+
 /// A connection. Made by `connect()`, by listeners and by `upgrade_tls()`.
 ///
 /// `D` is the type of `data`. Attributes keep their last known value after close. Methods may
@@ -90,8 +99,7 @@ pub struct Socket {
     driver: Guarded<Option<Py<PyAny>>>,
     driver_error: Guarded<Option<Py<PyAny>>>,
     intake: Guarded<Intake>,
-    /// The plain socket that it took the connection over from.
-    raw: Guarded<Option<Py<Socket>>>,
+    origin: Guarded<Option<Box<Origin>>>,
 }
 
 impl Socket {
@@ -121,7 +129,7 @@ impl Socket {
             driver: Guarded::new(None),
             driver_error: Guarded::new(None),
             intake: Guarded::new(Intake::Handler),
-            raw: Guarded::new(None),
+            origin: Guarded::new(None),
         }
     }
 

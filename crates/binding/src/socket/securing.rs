@@ -1,11 +1,12 @@
 //! How TLS begins on it: at once, changed before the handshake, or by an upgrade.
 
+use mantou_engine::proxy::Header;
 use mantou_engine::{self as core, Token};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 
 use super::waiters::Goal;
-use super::{Phase, Socket};
+use super::{Origin, Phase, Socket};
 use crate::handlers::Handlers;
 use crate::tls::Start;
 
@@ -175,7 +176,11 @@ impl Socket {
         let engine = self.engine.clone_ref(py);
         let context = self.context.share(py);
         let socket = Self::new(engine, handlers, listener, data, &self.hostname, context);
-        socket.raw.replace(py, Some(this.clone().unbind()));
+        let origin = Origin {
+            raw: Some(this.clone().unbind()),
+            proxy: self.proxy_header(py),
+        };
+        socket.origin.replace(py, Some(Box::new(origin)));
         socket
     }
 
@@ -193,10 +198,25 @@ impl Socket {
     }
 
     pub fn take_raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
-        self.raw.replace(py, None)
+        let take = |origin: &mut Option<Box<Origin>>| origin.as_mut()?.raw.take();
+        self.origin.with(py, take)
     }
 
     pub fn raw(&self, py: Python<'_>) -> Option<Py<Socket>> {
-        self.raw.cloned(py)
+        let look = |origin: &mut Option<Box<Origin>>| {
+            let raw = origin.as_ref()?.raw.as_ref();
+            raw.map(|raw| raw.clone_ref(py))
+        };
+        self.origin.with(py, look)
+    }
+
+    pub fn proxy_header(&self, py: Python<'_>) -> Option<Box<Header>> {
+        let look = |origin: &mut Option<Box<Origin>>| origin.as_ref()?.proxy.clone();
+        self.origin.with(py, look)
+    }
+
+    pub fn set_proxy(&self, py: Python<'_>, proxy: Option<Box<Header>>) {
+        let origin = Origin { raw: None, proxy };
+        self.origin.replace(py, Some(Box::new(origin)));
     }
 }

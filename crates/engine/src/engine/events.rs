@@ -26,6 +26,7 @@ impl Engine {
             Some(Member::Stream(_)) => self.on_stream_ready(token, ready),
             Some(Member::Listener(_)) => Event::Listener,
             Some(Member::Attempt(_)) => self.on_attempt_ready(token, ready),
+            Some(Member::Greeting(_)) => self.on_greeting_ready(token),
             None => Event::Nothing,
         }
     }
@@ -187,6 +188,7 @@ impl Engine {
         };
         let defaults = Arc::clone(&listener.defaults);
         let tls = listener.tls.clone();
+        let proxy = listener.proxy.clone();
         match listener.accept() {
             Ok((fd, remote)) => {
                 listener.starved = false;
@@ -194,6 +196,9 @@ impl Engine {
                     // Where it cannot be reset it is just closed.
                     let _ = net::disconnect(fd.as_fd());
                     return Accepted::Refused(remote);
+                }
+                if let Some(policy) = proxy {
+                    return self.greet(token, fd, remote, defaults, policy);
                 }
                 let driver = match tls.as_ref().map(Acceptor::driver).transpose() {
                     Ok(driver) => driver,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::connect::Attempt;
 use crate::error::CloseReason;
 use crate::gate::Guest;
+use crate::greeting::{Greeting, ProxyError};
 use crate::listener::Listener;
 use crate::poller::Poller;
 use crate::slots::Slots;
@@ -28,6 +29,7 @@ mod admission;
 mod attempts;
 mod events;
 mod figures;
+mod greetings;
 mod members;
 mod operations;
 mod outbox;
@@ -45,6 +47,7 @@ enum Member {
     Stream(Stream),
     Listener(Listener),
     Attempt(Attempt),
+    Greeting(Greeting),
 }
 
 /// Where in a turn its driver is.
@@ -104,6 +107,8 @@ pub enum Notice {
     Connected(Token),
     /// The attempt is gone: it failed, or it took too long if there is no error.
     NotConnected(Token, Option<io::Error>),
+    /// The accepted connection may be let in, or is to be turned away.
+    Greeted(Token, Result<(), ProxyError>),
     /// The idle timeout went off.
     Idle(Token),
     /// Something was read that the kernel will not report again.
@@ -309,6 +314,9 @@ impl Engine {
                 Some(Member::Attempt(attempt)) if attempt.is_due(at) => {
                     self.on_attempt_deadline(token);
                 }
+                Some(Member::Greeting(greeting)) if greeting.is_due(at) => {
+                    self.on_greeting_deadline(token);
+                }
                 _ => {}
             }
         }
@@ -347,6 +355,7 @@ impl Engine {
                 Some(Member::Stream(stream)) => stream.armed == at,
                 Some(Member::Listener(listener)) => listener.is_due(at),
                 Some(Member::Attempt(attempt)) => attempt.is_due(at),
+                Some(Member::Greeting(greeting)) => greeting.is_due(at),
                 None => false,
             });
         }

@@ -24,6 +24,11 @@ impl Engine {
         }
     }
 
+    /// Sends what comes before everything else, TLS included.
+    pub fn send_preface(&mut self, token: Token, preface: &[u8]) {
+        self.with_stream(token, |stream| stream.send_preface(preface));
+    }
+
     pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.write_all(data))
             .unwrap_or(Err(WriteAllError::Closed))
@@ -227,6 +232,7 @@ impl Engine {
             Member::Stream(_) => None,
             Member::Listener(listener) => Some(listener.fd.as_raw_fd()),
             Member::Attempt(attempt) => Some(attempt.raw_fd()),
+            Member::Greeting(greeting) => Some(greeting.raw_fd()),
         }
     }
 

@@ -60,6 +60,10 @@ impl Engine {
                 let known = attempt.known;
                 self.part(attempt.into_fd(), known, Parting::Finish);
             }
+            Some(Member::Greeting(greeting)) => {
+                let (fd, _) = greeting.into_parts();
+                self.part(fd, Interest::READABLE, Parting::Reset);
+            }
             Some(Member::Listener(listener)) => {
                 self.part(listener.fd, listener.known, Parting::Silent);
             }

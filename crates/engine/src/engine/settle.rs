@@ -200,7 +200,7 @@ impl Engine {
                 (l.fd.as_raw_fd(), &mut l.known, wanted)
             }
             Some(Member::Attempt(a)) => (a.raw_fd(), &mut a.known, Interest::WRITABLE),
-            None => return Ok(()),
+            Some(Member::Greeting(_)) | None => return Ok(()),
         };
         let before = std::mem::replace(known, wanted);
         self.poller.admit(fd);

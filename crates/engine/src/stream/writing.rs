@@ -42,6 +42,17 @@ impl Stream {
         Written::Accepted(sent)
     }
 
+    /// Sends in the clear what is not the application's.
+    pub fn send_preface(&mut self, preface: &[u8]) {
+        let sent = self.send(preface);
+        if self.broken.is_none() {
+            // A new connection has room for it, else what is left over counts as the application's.
+            self.sent -= sent as u64;
+            self.queue.push(&preface[sent..]);
+            self.refused = !self.queue.is_empty();
+        }
+    }
+
     /// Gathers what fits under the cork; behind bytes that the kernel refused, nothing is taken.
     fn write_corked(&mut self, data: &[u8]) -> Written {
         let mut taken = 0;

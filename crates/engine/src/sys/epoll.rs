@@ -45,6 +45,13 @@ impl Selector {
         self.control(libc::EPOLL_CTL_ADD, fd, mask(interest), key)
     }
 
+    /// Reports what comes in, and not again that it is there.
+    #[allow(clippy::cast_sign_loss)]
+    pub fn add_edges(&self, fd: RawFd, key: u64) -> io::Result<()> {
+        let edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        self.control(libc::EPOLL_CTL_ADD, fd, edges, key)
+    }
+
     pub fn modify(&self, fd: RawFd, interest: Interest, key: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, mask(interest), key)
     }

@@ -15,6 +15,25 @@ pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// The same, and they stay where they are.
+pub fn peek(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (data, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: the pointer and the length are those of one live, exclusive slice.
+    let n = unsafe { libc::recv(fd.as_raw_fd(), data, len, libc::MSG_PEEK) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether nothing will come but what has come already.
+pub fn has_finished(fd: BorrowedFd<'_>) -> bool {
+    let mut question = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: it is one question, which lives across the call.
+    unsafe { libc::poll(&raw mut question, 1, 0) > 0 }
+}
+
 /// Bytes taken by the kernel, as many as it has room for right now.
 pub fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one live slice.

@@ -31,6 +31,13 @@ impl Default for Scratch {
     }
 }
 
+impl Scratch {
+    /// Room for whoever reads meanwhile.
+    pub fn memory(&mut self) -> &mut [u8] {
+        &mut self.ciphertext
+    }
+}
+
 /// Who opens and seals.
 pub enum Driver {
     /// The engine, with a session of its own.

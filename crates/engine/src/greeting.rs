@@ -1,0 +1,199 @@
+//! An accepted connection that is still to say for whom it comes, in the PROXY protocol.
+//!
+//! What it sends is looked at and left in the kernel until all of its header has come; then exactly
+//! that is taken out. So nothing of what follows, TLS or not, is ever in another's hands.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use crate::proxy::{Header, LONGEST, Malformed, Scan, scan};
+use crate::stream::Settings;
+use crate::sys::net;
+use crate::timers::Millis;
+
+/// From whom a listener takes a header.
+#[derive(Debug)]
+pub struct ProxyPolicy {
+    /// Who sends none is not served.
+    pub required: bool,
+    /// Whose headers are believed; `None` for everybody's.
+    pub trusted: Option<Vec<Network>>,
+}
+
+/// Addresses with the same first bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+/// Why a connection was not let in.
+#[derive(Debug)]
+pub enum ProxyError {
+    Malformed(Malformed),
+    /// It began with something else.
+    Missing,
+    /// It ended within its header.
+    CutOff,
+    Late,
+    /// A header of somebody who is not to send one.
+    Untrusted,
+    /// We closed it meanwhile.
+    Cancelled,
+    Io(io::Error),
+}
+
+pub struct Greeting {
+    fd: OwnedFd,
+    pub remote: Option<SocketAddr>,
+    pub settings: Arc<Settings>,
+    policy: Arc<ProxyPolicy>,
+    header: Option<Box<Header>>,
+    /// When it will have taken too long; `Millis::MAX` for never.
+    pub deadline: Millis,
+    /// The owner knows how it went.
+    pub told: bool,
+}
+
+impl Greeting {
+    pub fn new(
+        fd: OwnedFd,
+        remote: Option<SocketAddr>,
+        settings: Arc<Settings>,
+        policy: Arc<ProxyPolicy>,
+    ) -> Self {
+        Self {
+            fd,
+            remote,
+            settings,
+            policy,
+            header: None,
+            deadline: Millis::MAX,
+            told: false,
+        }
+    }
+
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    pub fn is_due(&self, at: Millis) -> bool {
+        self.deadline == at && !self.told
+    }
+
+    /// Whether whatever it sends will be refused.
+    pub fn is_hopeless(&self) -> bool {
+        self.policy.required && !self.policy.trusts(self.remote)
+    }
+
+    /// Looks at what has come; `None` if that is too little to tell.
+    pub fn look(&mut self, buffer: &mut [u8]) -> Option<Result<(), ProxyError>> {
+        let buffer = &mut buffer[..LONGEST];
+        let mut ended = false;
+        loop {
+            let n = match net::peek(self.fd.as_fd(), buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                // Who may come without a header meets it as any other does.
+                Err(_) if !self.policy.required => return Some(Ok(())),
+                Err(error) => return Some(Err(ProxyError::Io(error))),
+            };
+            match scan(&buffer[..n]) {
+                Ok(Scan::Header(header, len)) => {
+                    return Some(self.take(header, &mut buffer[..len]));
+                }
+                Ok(Scan::Partial { signed }) if ended => {
+                    return Some(self.without_header(signed, ProxyError::CutOff));
+                }
+                // Looked at once more: what came before its end has come by now.
+                Ok(Scan::Partial { .. }) if net::has_finished(self.fd.as_fd()) => ended = true,
+                Ok(Scan::Partial { .. }) => return None,
+                Ok(Scan::Absent) => return Some(self.without_header(false, ProxyError::Missing)),
+                Err(malformed) => return Some(Err(ProxyError::Malformed(malformed))),
+            }
+        }
+    }
+
+    /// It took too long.
+    pub fn on_deadline(&mut self, buffer: &mut [u8]) -> Result<(), ProxyError> {
+        let buffer = &mut buffer[..LONGEST];
+        let n = net::peek(self.fd.as_fd(), buffer).unwrap_or(0);
+        let signed = matches!(scan(&buffer[..n]), Ok(Scan::Partial { signed: true }));
+        self.without_header(signed, ProxyError::Late)
+    }
+
+    fn take(&mut self, header: Box<Header>, place: &mut [u8]) -> Result<(), ProxyError> {
+        if !self.policy.trusts(self.remote) {
+            return Err(ProxyError::Untrusted);
+        }
+        let taken = net::recv(self.fd.as_fd(), place).map_err(ProxyError::Io)?;
+        if taken < place.len() {
+            // Somebody else reads from the same socket.
+            return Err(ProxyError::CutOff);
+        }
+        self.header = Some(header);
+        Ok(())
+    }
+
+    fn without_header(&self, signed: bool, error: ProxyError) -> Result<(), ProxyError> {
+        if signed || self.policy.required {
+            Err(error)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub fn into_parts(self) -> (OwnedFd, Option<Box<Header>>) {
+        (self.fd, self.header)
+    }
+}
+
+impl ProxyPolicy {
+    fn trusts(&self, remote: Option<SocketAddr>) -> bool {
+        match (&self.trusted, remote) {
+            (Some(networks), Some(remote)) => {
+                let ip = remote.ip();
+                // On a socket for both families IPv4 comes in the clothes of IPv6.
+                let plain = ip.to_canonical();
+                networks.iter().any(|it| it.has(ip) || it.has(plain))
+            }
+            // Who may connect to a unix socket is up to the permissions of its file.
+            (None, _) | (_, None) => true,
+        }
+    }
+}
+
+impl Network {
+    fn has(self, ip: IpAddr) -> bool {
+        match (self.address, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                let differing = own.to_bits() ^ ip.to_bits();
+                differing.leading_zeros() >= self.prefix.into()
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => {
+                let differing = own.to_bits() ^ ip.to_bits();
+                differing.leading_zeros() >= self.prefix.into()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(Malformed(what)) => write!(f, "the PROXY header is malformed: {what}"),
+            Self::Missing => f.write_str("the connection does not begin with a PROXY header"),
+            Self::CutOff => f.write_str("the connection ended before its PROXY header did"),
+            Self::Late => f.write_str("the PROXY header did not come within handshake_timeout"),
+            Self::Untrusted => f.write_str("a PROXY header of a peer not in proxy_trusted"),
+            Self::Cancelled => {
+                f.write_str("the connection was closed before its PROXY header came")
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,630 @@
+"""PROXY headers in front of a listener: who is let in, as whom, and that no byte is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import socket as kernel
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mantou
+from mantou.errors import ProxyProtocolError, ProxyTimeoutError
+from tests.conftest import LOOPS
+from tests.support import (
+    Peer,
+    Recorder,
+    every_path,
+    every_stream,
+    listen,
+    others_had_their_turn,
+)
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, TlsPeer, context, secured
+
+V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
+FULL = mantou.ProxyHeader(
+    source_address="2001:db8::1",
+    source_port=40000,
+    destination_address="2001:db8::2",
+    destination_port=443,
+    alpn="h2",
+    authority="bücher.example",
+    unique_id=b"\0\xff id",
+    netns="blue",
+    ssl=mantou.ProxySSL(
+        cert_sess=True,
+        version="TLSv1.3",
+        cn="client",
+        cipher="TLS_AES_128_GCM_SHA256",
+        sig_alg="SHA256",
+        key_alg="RSA2048",
+        tlvs={0x26: b"X25519"},
+    ),
+    crc32c=True,
+    tlvs={0xE0: b"own", 0xEA: b""},
+)
+# Each with the client's address and port.
+HEADERS = [
+    pytest.param(V1, "192.0.2.1", 56324, id="v1"),
+    pytest.param(bytes(FULL), "2001:db8::1", 40000, id="v2"),
+]
+
+UNIX_HEADER = mantou.ProxyHeader(source_address="/run/client", destination_address="\0abstract")
+
+
+class Echo(Recorder):
+    def __init__(self) -> None:
+        super().__init__(data=lambda socket, data: socket.write_all(data))
+
+
+class Door:
+    """A listener over any link, and the way to it."""
+
+    def __init__(self, link: str, listener: Any) -> None:
+        self.link = link
+        self.listener = listener
+
+    def dial(self) -> Peer:
+        """Connected, and nothing said."""
+        if self.link == "unix":
+            return Peer.connect_at_once(self.listener.unix, kernel.AF_UNIX)
+        return Peer.connect_at_once(("127.0.0.1", self.listener.port))
+
+    async def enter(self, header: bytes) -> Peer:
+        """Connected and, over TLS, through with the handshake. The header and what the link begins
+        with come in one segment."""
+        peer = self.dial()
+        if self.link in ("tcp", "unix"):
+            await peer.send(header)
+            return peer
+        peer = TlsPeer(peer.sock, server_side=False)
+        peer.outgoing.write(header)
+        return await peer.handshake()
+
+
+@contextlib.asynccontextmanager
+async def door(
+    recorder: Any, link: str, folder: Path | None = None, **options: Any
+) -> AsyncIterator[Door]:
+    options.setdefault("proxy_protocol", "require")
+    if link == "unix":
+        assert folder is not None
+        listener: Any = mantou.listen(unix=folder / "door", socket=recorder, **options)
+    else:
+        listener = listen(recorder, link, **options)
+    try:
+        yield Door(link, listener)
+    finally:
+        listener.stop(True)
+        await listener.closed()
+
+
+# Let in
+
+
+@every_path
+@pytest.mark.parametrize("header, address, port", HEADERS)
+async def test_a_connection_is_its_client_and_loses_no_byte(
+    link: str, header: bytes, address: str, port: int, tmp_path: Path
+) -> None:
+    recorder = Echo()
+    async with door(recorder, link, tmp_path) as entrance:
+        peer = await entrance.enter(header + (b"at once" if link in ("tcp", "unix") else b""))
+        await peer.send(b" and later")
+        expected = b"at once and later" if link in ("tcp", "unix") else b" and later"
+        assert await peer.receive(len(expected)) == expected
+        socket = recorder.sockets[0]
+        assert (socket.remote_address, socket.remote_port) == (address, port)
+        assert socket.remote_family == ("IPv6" if ":" in address else "IPv4")
+        if link != "unix":
+            assert socket.local_address == "127.0.0.1"
+            assert socket.local_port == entrance.listener.port
+        assert bytes(socket.proxy) == header  # type: ignore[arg-type]
+        assert socket.bytes_read == len(expected)
+        peer.finish()
+        await recorder.until("close")
+        peer.close()
+    assert recorder.names == ["open", "data", "end", "close"]
+    assert recorder.errors == [None]
+    # It is remembered, as the addresses are.
+    assert recorder.sockets[0].remote_port == port
+    assert recorder.sockets[0].proxy is not None
+
+
+@every_path
+@pytest.mark.parametrize("header, address, port", HEADERS)
+async def test_a_header_may_be_cut_anywhere(
+    link: str, header: bytes, address: str, port: int, tmp_path: Path
+) -> None:
+    # A few cuts where each costs a TLS handshake.
+    step = 1 if link in ("tcp", "unix") else 7
+    recorder = Echo()
+    async with door(recorder, link, tmp_path) as entrance:
+        peers = {cut: entrance.dial() for cut in range(0, len(header), step)}
+        for cut, peer in peers.items():
+            await peer.send(header[:cut])
+        await others_had_their_turn()
+        assert recorder.events == []
+        assert entrance.listener.connections == len(peers)
+        for cut, peer in peers.items():
+            await peer.send(header[cut:])
+            if link in ("tls", "context"):
+                peers[cut] = await secured(peer.sock, server_side=False)
+        for cut, peer in peers.items():
+            await peer.send(b"%d" % cut)
+            assert await peer.receive(len(b"%d" % cut)) == b"%d" % cut
+            peer.close()
+    assert {socket.remote_address for socket in recorder.sockets} == {address}
+    assert len(recorder.sockets) == len(peers)
+
+
+async def test_a_header_of_single_bytes_is_heard() -> None:
+    recorder = Echo()
+    async with door(recorder, "tcp") as entrance:
+        peer = entrance.dial()
+        peer.sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_NODELAY, 1)
+        for byte in bytes(FULL) + b"!":
+            await peer.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert await peer.receive(1) == b"!"
+        assert recorder.sockets[0].proxy == FULL
+        peer.close()
+
+
+async def test_the_longest_header_is_heard_with_what_follows() -> None:
+    recorder = Echo()
+    longest = mantou.ProxyHeader(
+        source_address="192.0.2.1",
+        source_port=1,
+        destination_address="192.0.2.2",
+        destination_port=2,
+        tlvs={0xE0: bytes(16 * 1024 - 16 - 12 - 3)},
+    )
+    assert len(bytes(longest)) == 16 * 1024
+    async with door(recorder, "tcp") as entrance:
+        peer = await entrance.enter(bytes(longest) + b"x" * 50_000)
+        assert await peer.receive(50_000) == b"x" * 50_000
+        assert recorder.sockets[0].proxy == longest
+        peer.close()
+
+
+@every_path
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN 192.0.2.1 192.0.2.2 1 2\r\n",
+        bytes(mantou.ProxyHeader(command="LOCAL")),
+        bytes(mantou.ProxyHeader(authority="somewhere", transport=None)),
+    ],
+)
+async def test_without_a_client_it_is_the_peer(link: str, header: bytes, tmp_path: Path) -> None:
+    recorder = Echo()
+    async with door(recorder, link, tmp_path) as entrance:
+        peer = await entrance.enter(header)
+        await peer.send(b"?")
+        assert await peer.receive(1) == b"?"
+        socket = recorder.sockets[0]
+        if link != "unix":
+            own = peer.sock.getsockname()
+            assert (socket.remote_address, socket.remote_port) == own
+        assert socket.proxy is not None
+        assert socket.proxy.family is None
+        peer.close()
+
+
+async def test_a_client_may_be_a_unix_socket() -> None:
+    recorder = Echo()
+    async with door(recorder, "tcp") as entrance:
+        peer = await entrance.enter(bytes(UNIX_HEADER))
+        await recorder.until("open")
+        socket = recorder.sockets[0]
+        assert (socket.remote_address, socket.remote_port) == (None, None)
+        assert socket.proxy == UNIX_HEADER
+        assert socket.proxy.family == "unix"
+        peer.close()
+
+
+async def test_data_factory_is_asked_about_the_client() -> None:
+    recorder = Recorder()
+    seen = []
+
+    def factory(socket: mantou.Socket[Any]) -> object:
+        seen.append((socket.remote_address, socket.proxy))
+        return "data"
+
+    async with door(recorder, "tcp", data_factory=factory) as entrance:
+        peer = await entrance.enter(bytes(FULL))
+        await recorder.until("open")
+        assert seen == [("2001:db8::1", FULL)]
+        assert recorder.sockets[0].data == "data"
+        peer.close()
+
+
+async def test_an_upgraded_socket_has_the_header_of_the_plain_one() -> None:
+    secure = Echo()
+    plain = Recorder(
+        data=lambda socket, data: socket.upgrade_tls(
+            socket=secure, tls=SERVER_OPTIONS, initial=data
+        )
+    )
+    async with door(plain, "tcp") as entrance:
+        peer = await entrance.enter(bytes(FULL))
+        await plain.until("open")
+        peer = await secured(peer.sock, server_side=False)
+        await peer.send(b"secret")
+        assert await peer.receive(6) == b"secret"
+        assert secure.sockets[0].proxy == FULL
+        assert secure.sockets[0].remote_address == "2001:db8::1"
+        assert plain.sockets[0].proxy == FULL
+        peer.close()
+        await plain.until("close")
+    assert secure.sockets[0].proxy == FULL
+
+
+async def test_tls_is_that_of_the_listener_when_the_header_has_come() -> None:
+    recorder = Echo()
+    async with door(recorder, "tls") as entrance:
+        peer = entrance.dial()
+        await others_had_their_turn()
+        entrance.listener.set_tls(context(server_side=True))
+        await peer.send(V1)
+        peer = await secured(peer.sock, server_side=False)
+        await peer.send(b"!")
+        assert await peer.receive(1) == b"!"
+        peer.close()
+
+
+# Optional
+
+
+@every_path
+async def test_optional_serves_both_kinds(link: str, tmp_path: Path) -> None:
+    recorder = Echo()
+    async with door(recorder, link, tmp_path, proxy_protocol="optional") as entrance:
+        for header, port in ((V1, 56324), (b"", None), (bytes(FULL), 40000)):
+            peer = await entrance.enter(header)
+            await peer.send(b"and more")
+            assert await peer.receive(8) == b"and more"
+            socket = recorder.sockets[-1]
+            own = None if link == "unix" else peer.sock.getsockname()[1]
+            assert socket.remote_port == (port or own)
+            assert (socket.proxy is None) is (port is None)
+            peer.close()
+
+
+@every_stream
+@pytest.mark.parametrize("begin", [b"P", b"PROXY", b"\r\n\r\n\0\r\nQUIT"])
+async def test_what_only_begins_like_a_header_is_data(link: str, begin: bytes) -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp", proxy_protocol="optional") as entrance:
+        peer = entrance.dial()
+        await peer.send(begin)
+        await others_had_their_turn()
+        assert recorder.events == []
+        await peer.send(b"RINT")
+        assert await recorder.until_received(len(begin) + 4) == begin + b"RINT"
+        assert recorder.sockets[0].proxy is None
+        # The same if nothing more comes.
+        other = entrance.dial()
+        await other.send(begin)
+        other.finish()
+        await recorder.until("end")
+        assert bytes(recorder.received) == begin + b"RINT" + begin
+        peer.close()
+        other.close()
+
+
+async def test_optional_speaks_first_to_who_says_nothing_in_time() -> None:
+    recorder = Recorder(open=lambda socket: socket.write(b"welcome"))
+    options: Any = {"proxy_protocol": "optional", "handshake_timeout": 0.05}
+    async with door(recorder, "tcp", **options) as entrance:
+        peer = entrance.dial()
+        assert await peer.receive(7) == b"welcome"
+        assert recorder.sockets[0].remote_port == peer.sock.getsockname()[1]
+        peer.close()
+        # Who has begun a header is not one of those.
+        peer = entrance.dial()
+        await peer.send(b"PROXY ")
+        _, error = await recorder.until("connect_error")
+        assert isinstance(error, ProxyTimeoutError)
+        peer.close()
+
+
+# Turned away
+
+MALFORMED = [
+    pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="none"),
+    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", id="ClientHello"),
+    pytest.param(b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n", id="v1"),
+    pytest.param(b"PROXY " + b"x" * 200, id="v1 without end"),
+    pytest.param(bytes(FULL)[:12] + b"\x11", id="version"),
+    pytest.param(bytes(FULL)[:-1] + b"\0", id="checksum"),
+    pytest.param(bytes(FULL)[:14] + b"\xff\xff", id="too long"),
+]
+
+
+@every_path
+@pytest.mark.parametrize("wrong", MALFORMED)
+async def test_what_is_malformed_is_turned_away_and_nothing_else_happens(
+    link: str, wrong: bytes, tmp_path: Path
+) -> None:
+    recorder = Echo()
+    async with door(recorder, link, tmp_path) as entrance:
+        other = await entrance.enter(V1)
+        peer = entrance.dial()
+        await peer.send(wrong)
+        _, error = await recorder.until("connect_error")
+        assert isinstance(error, ProxyProtocolError)
+        assert error.errno == errno.EPROTO
+        with contextlib.suppress(ConnectionResetError):
+            assert await peer.receive_some() == b""
+        turned_away = recorder.sockets[-1]
+        assert turned_away.ready_state == mantou.ReadyState.DETACHED
+        assert turned_away.proxy is None
+        if link != "unix":
+            assert turned_away.remote_port == peer.sock.getsockname()[1]
+        await other.send(b"well")
+        assert await other.receive(4) == b"well"
+        assert entrance.listener.connections == 1
+        other.close()
+        peer.close()
+    assert recorder.names.count("connect_error") == 1
+    assert recorder.names.count("open") == recorder.names.count("close") == 1
+
+
+@pytest.mark.parametrize("mode", ["require", "optional"])
+async def test_a_signed_header_that_is_wrong_is_never_data(mode: str) -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp", proxy_protocol=mode) as entrance:
+        for wrong in (b"PROXY TCP9\r\n", bytes(FULL)[:12] + b"\x99"):
+            peer = await entrance.enter(wrong)
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_some()
+            peer.close()
+        for cut_off in (b"PROXY TCP4 192.0.2.1", bytes(FULL)[:-1]):
+            peer = await entrance.enter(cut_off)
+            peer.finish()
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_some()
+            peer.close()
+        await recorder.until("connect_error", 4)
+    assert recorder.names == ["connect_error"] * 4
+
+
+@every_path
+@pytest.mark.parametrize("begin", [b"", b"PROX", V1[:-1], bytes(FULL)[:20]])
+async def test_a_header_has_to_come_in_time(link: str, begin: bytes, tmp_path: Path) -> None:
+    recorder = Recorder()
+    async with door(recorder, link, tmp_path, handshake_timeout=0.05) as entrance:
+        peer = entrance.dial()
+        await peer.send(begin)
+        _, error = await recorder.until("connect_error")
+        assert isinstance(error, ProxyTimeoutError)
+        assert isinstance(error, TimeoutError)
+        assert error.errno == errno.ETIMEDOUT
+        assert entrance.listener.connections == 0
+        with contextlib.suppress(ConnectionResetError):
+            assert await peer.receive_some() == b""
+        peer.close()
+    assert recorder.names == ["connect_error"]
+
+
+@pytest.mark.parametrize("begin", [b"", b"PROXY", V1[:-2]])
+async def test_who_leaves_within_the_header_is_told_as_cut_off(begin: bytes) -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp") as entrance:
+        peer = entrance.dial()
+        await peer.send(begin)
+        peer.finish()
+        _, error = await recorder.until("connect_error")
+        assert isinstance(error, ProxyProtocolError)
+        assert "ended before" in str(error)
+        peer.close()
+        peer = entrance.dial()
+        await peer.send(begin)
+        await others_had_their_turn()
+        peer.reset()
+        _, error = await recorder.until("connect_error", 2)
+        assert isinstance(error, ConnectionError)
+    assert recorder.names == ["connect_error"] * 2
+
+
+async def test_without_connect_error_nobody_is_told() -> None:
+    opened = asyncio.Event()
+
+    class Quiet(mantou.SocketHandler[None]):
+        def open(self, socket: mantou.Socket[None]) -> None:
+            opened.set()
+
+    async with door(Quiet(), "tcp") as entrance:
+        peer = await entrance.enter(b"nonsense")
+        with pytest.raises(ConnectionResetError):
+            await peer.receive_some()
+        other = await entrance.enter(V1)
+        await opened.wait()
+        peer.close()
+        other.close()
+
+
+# Trust
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [
+        ["127.0.0.0/8"],
+        ["127.0.0.1"],
+        ["::/0", "127.0.0.0/24"],
+        ["0.0.0.0/0"],
+        (ipaddress.ip_network("127.0.0.0/31"), ipaddress.ip_address("::1")),
+    ],
+)
+async def test_headers_of_trusted_networks_are_believed(networks: Any) -> None:
+    recorder = Echo()
+    async with door(recorder, "tcp", proxy_trusted=networks) as entrance:
+        peer = await entrance.enter(V1)
+        await recorder.until("open")
+        assert recorder.sockets[0].remote_address == "192.0.2.1"
+        peer.close()
+
+
+@pytest.mark.parametrize("networks", [["10.0.0.0/8"], ["127.0.0.2", "::/0"], ["126.0.0.0/8"]])
+@pytest.mark.parametrize("begin", [V1, b"", b"hello"])
+async def test_require_turns_away_whom_nobody_trusts(networks: list[str], begin: bytes) -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp", proxy_trusted=networks) as entrance:
+        peer = entrance.dial()
+        with contextlib.suppress(ConnectionError):
+            await peer.send(begin)
+        _, error = await recorder.until("connect_error")
+        assert isinstance(error, ProxyProtocolError)
+        assert error.errno == errno.EACCES
+        with pytest.raises(ConnectionResetError):
+            await peer.receive_some()
+        peer.close()
+        assert entrance.listener.connections == 0
+    assert recorder.names == ["connect_error"]
+
+
+async def test_optional_serves_whom_nobody_trusts_without_a_header_only() -> None:
+    recorder = Echo()
+    options: Any = {"proxy_protocol": "optional", "proxy_trusted": ["10.0.0.0/8"]}
+    async with door(recorder, "tcp", **options) as entrance:
+        peer = await entrance.enter(b"hello")
+        assert await peer.receive(5) == b"hello"
+        peer.close()
+        peer = await entrance.enter(V1)
+        _, error = await recorder.until("connect_error")
+        assert error.errno == errno.EACCES
+        peer.close()
+
+
+async def test_ipv4_networks_are_those_of_mapped_addresses_too() -> None:
+    recorder = Echo()
+    listener = mantou.listen(
+        hostname="::",
+        port=0,
+        socket=recorder,
+        proxy_protocol="require",
+        proxy_trusted=["127.0.0.0/8"],
+    )
+    with listener:
+        peer = Peer.connect_at_once(("127.0.0.1", listener.port))
+        await peer.send(V1)
+        await recorder.until("open")
+        peer.close()
+        peer = Peer.connect_at_once(("::1", listener.port), kernel.AF_INET6)
+        await recorder.until("connect_error")
+        peer.close()
+        await recorder.until("close")
+
+
+# Listeners
+
+
+@every_path
+async def test_a_stopped_listener_hears_out_who_had_come(link: str, tmp_path: Path) -> None:
+    recorder = Echo()
+    async with door(recorder, link, tmp_path) as entrance:
+        peer = entrance.dial()
+        await others_had_their_turn()
+        assert entrance.listener.connections == 1
+        entrance.listener.stop()
+        closed = asyncio.ensure_future(entrance.listener.closed())
+        await others_had_their_turn()
+        assert not closed.done()
+        await peer.send(V1)
+        if link in ("tls", "context"):
+            peer = await secured(peer.sock, server_side=False)
+        await peer.send(b"late")
+        assert await peer.receive(4) == b"late"
+        peer.finish()
+        await recorder.until("close")
+        await closed
+        peer.close()
+
+
+async def test_a_listener_that_closes_all_turns_away_who_was_not_heard() -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp") as entrance:
+        peer = entrance.dial()
+        await peer.send(V1[:5])
+        await others_had_their_turn()
+        entrance.listener.stop(True)
+        assert recorder.events == []
+        await entrance.listener.closed()
+        (_, error), *rest = recorder.events
+        assert isinstance(error, ConnectionAbortedError)
+        assert rest == []
+        with pytest.raises(ConnectionResetError):
+            await peer.receive_some()
+        peer.close()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_loop_that_ends_turns_away_who_was_not_heard(kind: str) -> None:
+    recorder = Recorder()
+    peers = []
+
+    async def main() -> None:
+        listener = listen(recorder, proxy_protocol="require")
+        peers.append(Peer.connect_at_once(("127.0.0.1", listener.port)))
+        await others_had_their_turn()
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(main())
+    assert [type(error) for _, error in recorder.events] == [ConnectionAbortedError]
+    with pytest.raises(ConnectionResetError):
+        peers[0].receive_now(1)
+    peers[0].close()
+
+
+def test_run_waits_for_who_was_not_heard() -> None:
+    recorder = Recorder()
+    listener = listen(recorder, proxy_protocol="require", handshake_timeout=0.05)
+    peer = Peer.connect_at_once(("127.0.0.1", listener.port))
+
+    async def main() -> None:
+        await others_had_their_turn()
+        listener.stop()
+
+    mantou.run(main())
+    peer.close()
+    # run() with a main() ends with that, whoever is there.
+    assert [type(error) for _, error in recorder.events] == [ConnectionAbortedError]
+
+
+# Misuse
+
+
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        ({"proxy_protocol": True}, TypeError, "proxy_protocol"),
+        ({"proxy_protocol": "required"}, ValueError, "'off', 'optional' or 'require'"),
+        ({"proxy_trusted": ["::1"]}, ValueError, "without 'proxy_protocol'"),
+        ({"proxy_protocol": "require", "proxy_trusted": "::1"}, TypeError, "list of networks"),
+        ({"proxy_protocol": "require", "proxy_trusted": 5}, TypeError, "list of networks"),
+        ({"proxy_protocol": "require", "proxy_trusted": [5]}, TypeError, "proxy_trusted"),
+        ({"proxy_protocol": "require", "proxy_trusted": []}, ValueError, "at least one"),
+        ({"proxy_protocol": "require", "proxy_trusted": ["nowhere"]}, ValueError, "nowhere"),
+        ({"proxy_protocol": "require", "proxy_trusted": ["10.0.0.1/8"]}, ValueError, "host bits"),
+        ({"proxy_header": True}, TypeError, "only for connect()"),
+    ],
+)
+def test_misuse_is_named(options: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error) as caught:
+        mantou.listen(hostname="127.0.0.1", port=0, socket=Recorder(), **options)
+    assert words in str(caught.value)
+
+
+def test_unix_sockets_have_no_networks() -> None:
+    options: Any = {"proxy_protocol": "require", "proxy_trusted": ["::1"]}
+    with pytest.raises(TypeError, match="proxy_trusted"):
+        mantou.listen(unix="\0x", socket=Recorder(), **options)
