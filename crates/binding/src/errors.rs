@@ -60,7 +60,7 @@ pub fn from_proxy(py: Python<'_>, error: &ProxyError) -> PyErr {
     let errno = match error {
         ProxyError::Io(error) => return from_io(error),
         ProxyError::Cancelled => return aborted(&error.to_string()),
-        ProxyError::Untrusted => libc::EACCES,
+        ProxyError::Untrusted | ProxyError::TooMany => libc::EACCES,
         ProxyError::Late => libc::ETIMEDOUT,
         ProxyError::Malformed(_) | ProxyError::Missing | ProxyError::CutOff => libc::EPROTO,
     };

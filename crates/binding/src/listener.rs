@@ -87,10 +87,6 @@ impl Listener {
         &self.context
     }
 
-    pub fn token(&self, py: Python<'_>) -> Token {
-        self.token.get(py)
-    }
-
     pub fn is_stopped(&self, py: Python<'_>) -> bool {
         self.token.get(py) == Token::NONE
     }

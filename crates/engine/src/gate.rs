@@ -124,17 +124,27 @@ impl Gate {
     }
 
     pub fn enter(&mut self, remote: Option<SocketAddr>, handshaking: bool) -> Guest {
-        // Counted only where that matters.
-        let host = self.limits.connections_per_host.and(remote).map(Host::of);
-        if let Some(host) = host {
-            *self.hosts.entry(host).or_default() += 1;
-        }
         self.connections += 1;
-        self.handshakes += usize::from(handshaking);
         if self.limits.rate.is_some() {
             self.allowance -= 1.0;
         }
-        Guest { host, handshaking }
+        let mut guest = Guest {
+            host: None,
+            handshaking: false,
+        };
+        self.introduce(&mut guest, remote, handshaking);
+        guest
+    }
+
+    /// Who it is that has entered.
+    pub fn introduce(&mut self, guest: &mut Guest, remote: Option<SocketAddr>, handshaking: bool) {
+        // Counted only where that matters.
+        guest.host = self.limits.connections_per_host.and(remote).map(Host::of);
+        if let Some(host) = guest.host {
+            *self.hosts.entry(host).or_default() += 1;
+        }
+        guest.handshaking = handshaking;
+        self.handshakes += usize::from(handshaking);
     }
 
     pub fn end_handshake(&mut self) {

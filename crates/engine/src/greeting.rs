@@ -41,6 +41,8 @@ pub enum ProxyError {
     Late,
     /// A header of somebody who is not to send one.
     Untrusted,
+    /// There are enough connections of the host that it names.
+    TooMany,
     /// We closed it meanwhile.
     Cancelled,
     Io(io::Error),
@@ -146,6 +148,12 @@ impl Greeting {
         }
     }
 
+    /// For whom it comes.
+    pub fn client(&self) -> Option<SocketAddr> {
+        let header = self.header.as_ref();
+        header.map_or(self.remote, |header| header.client(self.remote))
+    }
+
     pub fn into_parts(self) -> (OwnedFd, Option<Box<Header>>) {
         (self.fd, self.header)
     }
@@ -190,6 +198,7 @@ impl fmt::Display for ProxyError {
             Self::CutOff => f.write_str("the connection ended before its PROXY header did"),
             Self::Late => f.write_str("the PROXY header did not come within handshake_timeout"),
             Self::Untrusted => f.write_str("a PROXY header of a peer not in proxy_trusted"),
+            Self::TooMany => f.write_str("a host with max_connections_per_host open"),
             Self::Cancelled => {
                 f.write_str("the connection was closed before its PROXY header came")
             }

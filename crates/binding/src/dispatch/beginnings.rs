@@ -36,9 +36,7 @@ pub(super) fn accept(
                 this.set_owner(py, greeting, listener);
             }
             Accepted::Empty => break,
-            Accepted::Refused(_) => {
-                at_limit(engine, listener, Fact::Refused, "max_connections_per_host");
-            }
+            Accepted::Refused(_) => too_many_of_a_host(engine, listener),
             Accepted::AtLimit(limit) => {
                 let name = match limit {
                     Limit::Connections => "max_connections",
@@ -66,6 +64,10 @@ pub(super) fn accept(
         }
     }
     Ok(())
+}
+
+pub(super) fn too_many_of_a_host(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>) {
+    at_limit(engine, listener, Fact::Refused, "max_connections_per_host");
 }
 
 /// A limit has had its effect. The log names it the first time: who comes next must cost little.

@@ -3,12 +3,13 @@
 use mantou_engine::{ProxyError, Token};
 use pyo3::prelude::*;
 
-use super::beginnings::{accepted, new_socket};
+use super::beginnings::{accepted, new_socket, too_many_of_a_host};
 use super::endings::connect_failed;
 use crate::engine::Engine;
 use crate::errors;
 use crate::listener::Listener;
 use crate::tls::Way;
+use crate::totals::Fact;
 
 /// An accepted connection was heard: it begins like any other, or never does.
 pub(super) fn greeted(
@@ -21,19 +22,51 @@ pub(super) fn greeted(
         return Ok(());
     };
     drop(engine.get().take_owner(py, token));
-    let let_in = || -> PyResult<_> {
-        outcome.map_err(|error| errors::from_proxy(py, &error))?;
+    let let_in = || -> Result<_, Refusal> {
+        outcome?;
         let tls = listener.get().tls(py);
         let way = tls.map(|tls| Way::of(tls.bind(py))).transpose()?;
         let acceptor = way.as_ref().map(Way::acceptor);
         let core = &engine.get().core;
-        core.with(|core| core.let_in(token, acceptor.as_ref()))?
-            .map_err(|error| errors::from_proxy(py, &error))
+        Ok(core.with(|core| core.let_in(token, acceptor.as_ref()))??)
     };
     match let_in() {
         Ok(header) => accepted(engine, &listener, token, header),
-        Err(error) => turn_away(engine, &listener, token, &error),
+        Err(Refusal::Header(ProxyError::TooMany)) => refuse(engine, &listener, token),
+        Err(Refusal::Header(error)) => {
+            let error = errors::from_proxy(py, &error);
+            turn_away(engine, &listener, token, &error)
+        }
+        Err(Refusal::Setting(error)) => turn_away(engine, &listener, token, &error),
     }
+}
+
+/// Why one is not let in.
+enum Refusal {
+    Header(ProxyError),
+    /// What the listener's `tls` came to.
+    Setting(PyErr),
+}
+
+impl From<ProxyError> for Refusal {
+    fn from(error: ProxyError) -> Self {
+        Self::Header(error)
+    }
+}
+
+impl From<PyErr> for Refusal {
+    fn from(error: PyErr) -> Self {
+        Self::Setting(error)
+    }
+}
+
+/// There are enough of its client's host: no handler hears of it.
+fn refuse(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Token) -> PyResult<()> {
+    let py = engine.py();
+    engine.get().core.with(|core| core.turn_away(token))?;
+    listener.get().remove_connection(py);
+    too_many_of_a_host(engine, listener);
+    Ok(())
 }
 
 fn turn_away(
@@ -44,6 +77,7 @@ fn turn_away(
 ) -> PyResult<()> {
     let py = engine.py();
     let socket = new_socket(engine, listener)?;
+    listener.get().count(py, Fact::Accepted);
     let farewell = engine.get().core.with(|core| core.turn_away(token))?;
     socket.get().finish(py, farewell);
     listener.get().remove_connection(py);

@@ -64,6 +64,37 @@ impl Engine {
         }
     }
 
+    /// A connection was accepted; of whom, its PROXY header is to tell.
+    pub(super) fn note_stranger(&mut self, listener: Token, greeting: Token) {
+        if let Some(gate) = self.gate_mut(listener) {
+            let guest = gate.enter(None, false);
+            self.guests.insert(greeting, (listener, guest));
+        }
+    }
+
+    /// Its header has told of whom it is. False if there are enough of that host.
+    pub(super) fn introduce(
+        &mut self,
+        greeting: Token,
+        client: Option<SocketAddr>,
+        handshaking: bool,
+    ) -> bool {
+        let Some((listener, guest)) = self.guests.get_mut(&greeting) else {
+            return true;
+        };
+        let Some(Member::Listener(listener)) = self.members.get_mut(*listener) else {
+            return true;
+        };
+        let Some(gate) = listener.gate.as_deref_mut() else {
+            return true;
+        };
+        if !gate.admits(client) {
+            return false;
+        }
+        gate.introduce(guest, client, handshaking);
+        true
+    }
+
     /// The TLS handshake of a connection is done.
     #[inline]
     pub(super) fn note_handshake(&mut self, stream: Token) {

@@ -192,13 +192,13 @@ impl Engine {
         match listener.accept() {
             Ok((fd, remote)) => {
                 listener.starved = false;
+                if let Some(policy) = proxy {
+                    return self.greet(token, fd, remote, defaults, policy);
+                }
                 if listener.gate.as_ref().is_some_and(|it| !it.admits(remote)) {
                     // Where it cannot be reset it is just closed.
                     let _ = net::disconnect(fd.as_fd());
                     return Accepted::Refused(remote);
-                }
-                if let Some(policy) = proxy {
-                    return self.greet(token, fd, remote, defaults, policy);
                 }
                 let driver = match tls.as_ref().map(Acceptor::driver).transpose() {
                     Ok(driver) => driver,

@@ -54,6 +54,7 @@ impl Engine {
             }
         }
         self.references += 1;
+        self.note_stranger(listener, token);
         Accepted::Greeting(token)
     }
 
@@ -103,16 +104,18 @@ impl Engine {
     ) -> Result<Option<Box<Header>>, ProxyError> {
         let driver = tls.map(Acceptor::driver).transpose();
         let driver = driver.map_err(|error| ProxyError::Io(std::io::Error::other(error)))?;
-        let greeting = match self.members.replace(token, None) {
-            Some(Member::Greeting(greeting)) => greeting,
-            other => {
-                self.members.replace(token, other);
-                return Err(ProxyError::Cancelled);
-            }
+        let client = match self.members.get(token) {
+            Some(Member::Greeting(greeting)) => greeting.client(),
+            _ => return Err(ProxyError::Cancelled),
         };
-        let (peer, settings) = (greeting.remote, Arc::clone(&greeting.settings));
+        if !self.introduce(token, client, driver.is_some()) {
+            return Err(ProxyError::TooMany);
+        }
+        let Some(Member::Greeting(greeting)) = self.members.replace(token, None) else {
+            return Err(ProxyError::Cancelled);
+        };
+        let settings = Arc::clone(&greeting.settings);
         let (fd_number, (fd, header)) = (greeting.raw_fd(), greeting.into_parts());
-        let client = header.as_ref().map_or(peer, |header| header.client(peer));
         let mut stream = Stream::new(fd, client, settings);
         if let Some(driver) = driver {
             stream.secure_with(driver);
@@ -139,6 +142,7 @@ impl Engine {
         };
         self.references -= 1;
         self.dismiss(token);
+        self.note_leaving(token);
         self.wake_starved();
         Farewell {
             endpoints,
