@@ -30,6 +30,7 @@ from ._option_types import (
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
+from ._pipe import PipedBytes, pipe
 from ._ready_state import ReadyState
 from ._ssl_context import SSLContext
 from ._ssl_inject import extract_from_ssl, inject_into_ssl
@@ -43,6 +44,7 @@ __all__ = [
     "FdSocketOptions",
     "HandlerMapping",
     "HandlerObject",
+    "PipedBytes",
     "ReadyState",
     "SSLContext",
     "Socket",
@@ -62,6 +64,7 @@ __all__ = [
     "install",
     "listen",
     "new_event_loop",
+    "pipe",
     "run",
     "uninstall",
 ]

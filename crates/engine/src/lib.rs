@@ -19,7 +19,7 @@ mod token;
 
 pub use buffer::{Keep, Owner, Piece};
 pub use connect::Attempt;
-pub use engine::{Engine, Event, Facts, Farewell, Notice, Read};
+pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Unjoinable};
 pub use error::{CloseReason, WriteAllError};
 pub use listener::{Accepted, Acceptor};
 pub use poller::{Interest, Poller, Ready, Target};

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::calls::{Verdict, call, hold, weigh};
 use crate::engine::Engine;
 use crate::errors;
-use crate::socket::{Ending, Socket};
+use crate::socket::{Ending, Pipe, Socket};
 use crate::stage::Stage;
 
 /// An established TLS session broke: `error` is told, then the connection is closed.
@@ -74,6 +74,12 @@ pub(super) fn on_closed(
     let is_ours = failure.is_some();
     let failure = failure.or_else(|| this.take_driver_error(py));
     let error = failure.or_else(|| errors::from_close(py, reason));
+    let pipe = engine.get().take_pipe(py, token);
+    if let Some(pipe) = &pipe
+        && let Ok(pipe) = pipe.bind(py).cast::<Pipe>()
+    {
+        pipe.get().leave(py, reason, error.as_ref());
+    }
     let ending = Ending::Own {
         error,
         is_ours,
@@ -93,8 +99,9 @@ pub(super) fn on_closed(
         raw.get().set_ending(py, with);
         engine.get().host.cancel(&raw);
     }
-    // Where both sides have finished nothing was lost, and whoever had the last word may go on.
-    if !matches!(reason, CloseReason::Finished) {
+    // Where both sides have finished nothing was lost, and whoever had the last word may go on. Who
+    // waits for a pipe is told by that.
+    if !matches!(reason, CloseReason::Finished) && pipe.is_none() {
         engine.get().host.cancel(&socket);
     }
     Ok(())

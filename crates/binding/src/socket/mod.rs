@@ -19,6 +19,7 @@ use crate::tls::Start;
 mod certificates;
 mod handling;
 mod members;
+mod pipe;
 mod securing;
 mod sending;
 mod session;
@@ -27,6 +28,7 @@ mod waiters;
 
 use handling::Coroutines;
 pub use handling::Ending;
+pub use pipe::Pipe;
 use waiters::Goal;
 
 /// Bun's numbers for what the engine does not know of.

@@ -29,10 +29,13 @@ mod members;
 mod operations;
 mod outbox;
 mod parting;
+mod relay;
 mod secure;
 mod settle;
 
 use outbox::Outbox;
+use relay::Relays;
+pub use relay::Unjoinable;
 
 // By far the most are streams: a box around them would only cost.
 #[allow(clippy::large_enum_variant)]
@@ -146,6 +149,7 @@ pub struct Engine {
     alarm: Option<Millis>,
     scratch: Scratch,
     outbox: Outbox,
+    relays: Relays,
     /// Whose members they are; a forked child has but copies.
     process: u32,
 }
@@ -166,6 +170,7 @@ impl Engine {
             alarm: None,
             scratch: Scratch::default(),
             outbox: Outbox::default(),
+            relays: Relays::default(),
             process: std::process::id(),
         })
     }
