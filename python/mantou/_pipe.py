@@ -9,7 +9,7 @@ from ._core import Socket
 
 
 class PipedBytes(NamedTuple):
-    """What `pipe()` has carried each way, in bytes of the applications' data."""
+    """What `pipe()` has carried each way, in bytes of the applications' data. Not in Bun."""
 
     a_to_b: int
     b_to_a: int
@@ -19,7 +19,7 @@ def pipe(a: Socket[Any], b: Socket[Any]) -> asyncio.Future[PipedBytes]:
     """Joins two sockets: what one of them receives the other sends, both ways, without a handler.
 
     It begins at once, with what either of them holds unread. Each may be plain or speak TLS, as a
-    client or a server. What a slow peer cannot take yet is not read from the other: at most 64 KiB
+    client or a server. What a slow peer cannot take yet is not read from the other: at most 32 KiB
     wait in each direction.
 
     A peer's FIN (`close_notify`) is carried over behind its data, and the other direction goes on,

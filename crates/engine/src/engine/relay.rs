@@ -13,9 +13,9 @@ use crate::state::Input;
 use crate::stream::{Received, Stream};
 use crate::token::Token;
 
-/// Bytes that are carried at once, and may have to wait. Larger pieces are no faster: they do not
-/// stay in the processor's cache on their way.
-const PIECE: usize = 64 * 1024;
+/// Bytes that are carried at once, and may have to wait. Measured: of smaller pieces the calls are
+/// felt, and larger ones do not stay in the processor's nearest caches between the two copies.
+const PIECE: usize = 32 * 1024;
 /// Bytes that one direction gets in one turn.
 const BUDGET: usize = 512 * 1024;
 
