@@ -53,6 +53,7 @@ FUNCTIONS = [
     mantou.install,
     mantou.uninstall,
     mantou.stats,
+    mantou.pipe,
     mantou.inject_into_ssl,
     mantou.extract_from_ssl,
 ]
@@ -122,7 +123,7 @@ def test_an_option_without_a_text_is_noticed() -> None:
 
 
 def test_the_list_is_of_everything_that_is_public() -> None:
-    types = {"HandlerObject", "__version__", *DICTIONARIES}
+    types = {"HandlerObject", "PipedBytes", "__version__", *DICTIONARIES}
     listed = {described.__name__ for described in [*CLASSES, *FUNCTIONS]}
     assert listed | types == {*mantou.__all__, *errors.__all__}
 

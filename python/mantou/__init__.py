@@ -30,6 +30,7 @@ from ._option_types import (
     UnixSocketListenOptions,
     UnixSocketOptions,
 )
+from ._pipe import PipedBytes, pipe
 from ._proxy import ProxyHeader, ProxySSL
 from ._ready_state import ReadyState
 from ._ssl_context import SSLContext
@@ -62,10 +63,11 @@ __all__ = [
     "HandlerObject",
     "HandshakeFailures",
     "ListenerStats",
-    "Pauses",
-    "PeerCredentials",
     "PacketIncomplete",
     "PacketTooLarge",
+    "Pauses",
+    "PeerCredentials",
+    "PipedBytes",
     "ProxyHeader",
     "ProxyProtocolError",
     "ProxySSL",
@@ -92,6 +94,7 @@ __all__ = [
     "install",
     "listen",
     "new_event_loop",
+    "pipe",
     "run",
     "stats",
     "uninstall",

@@ -22,6 +22,7 @@ from ._limits import Limits
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import Packet, TLSOptions
 from ._options import StreamOptions
+from ._pipe import PipedBytes
 from ._proxy import Parts, ProxyHeader
 from ._ready_state import ReadyState
 from ._stats import PeerCredentials, SocketStats
@@ -35,6 +36,7 @@ __all__ = [
     "Handlers",
     "Handshake",
     "Listener",
+    "Pipe",
     "ReadyQueue",
     "SSLPump",
     "Scheduler",
@@ -747,6 +749,7 @@ class Socket(Generic[D]):
         """
     def _told_closed(self) -> asyncio.Future[None]: ...
     def _abandon(self) -> None: ...
+    def _pipe(self, other: Socket[Any]) -> asyncio.Future[PipedBytes]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
     def __aenter__(self) -> asyncio.Future[Self]: ...
@@ -757,6 +760,10 @@ class Socket(Generic[D]):
 class Cork(AbstractContextManager[None]):
     def __enter__(self) -> None: ...
     def __exit__(self, *exception: object) -> None: ...
+
+@final
+class Pipe:
+    def __call__(self, future: asyncio.Future[PipedBytes], /) -> None: ...
 
 @disjoint_base
 class SSLPump:

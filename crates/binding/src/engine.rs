@@ -1,5 +1,6 @@
 //! The engine object: all sockets of an event loop, and who owns which member.
 
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct Engine {
     pub settings: LastSettings,
     pub poller: Arc<Poller>,
     owners: Guarded<Vec<Option<Owned>>>,
+    /// The pipes that members are in: few are in one.
+    pipes: Guarded<HashMap<Token, Py<PyAny>>>,
     /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
     pub work: Guarded<Option<Box<Work>>>,
     pub bios: Bios,
@@ -104,6 +107,14 @@ impl Engine {
         })
     }
 
+    pub fn set_pipe(&self, py: Python<'_>, token: Token, pipe: Py<PyAny>) {
+        drop(self.pipes.with(py, |pipes| pipes.insert(token, pipe)));
+    }
+
+    pub fn take_pipe(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
+        self.pipes.with(py, |pipes| pipes.remove(&token))
+    }
+
     pub fn set_fatal(&self, py: Python<'_>, error: PyErr) {
         drop(self.fatal.replace(py, Some(error)));
     }
@@ -138,6 +149,7 @@ impl Engine {
             host: Host::default(),
             settings: LastSettings::default(),
             owners: Guarded::new(Vec::new()),
+            pipes: Guarded::default(),
             work: Guarded::new(Some(Box::default())),
             bios: Bios::default(),
             fatal: Guarded::new(None),
@@ -207,6 +219,9 @@ impl Engine {
         self.owners.traverse(&visit, |owners, visit| {
             let mut owners = owners.iter().flatten();
             owners.try_for_each(|(_, owner)| visit.call(owner))
+        })?;
+        self.pipes.traverse(&visit, |pipes, visit| {
+            pipes.values().try_for_each(|pipe| visit.call(pipe))
         })
     }
 
@@ -214,5 +229,6 @@ impl Engine {
         self.core.clear();
         self.host.clear();
         drop(self.owners.take());
+        drop(self.pipes.take());
     }
 }

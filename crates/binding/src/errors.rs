@@ -50,6 +50,9 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
         CloseReason::Tls(error) => from_tls(py, error),
         CloseReason::HandshakeTimedOut => handshake_timeout(py),
         CloseReason::Abandoned => aborted("the event loop ended before everything was sent"),
+        CloseReason::PartnerBroke => {
+            aborted("the socket that it was piped to ended before its time")
+        }
         CloseReason::TimedOut(what) => timed_out(what),
     };
     Some(error.into_value(py).into_any())
@@ -138,6 +141,11 @@ pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseExcepti
 pub fn aborted_handshake(py: Python<'_>) -> Bound<'_, PyAny> {
     let error = aborted("the connection was closed before the TLS handshake was done");
     error.into_value(py).into_bound(py).into_any()
+}
+
+/// A pipe of which one socket was closed on our side.
+pub fn cut_pipe() -> PyErr {
+    aborted("a piped socket was closed before both directions had ended")
 }
 
 fn aborted(what: &str) -> PyErr {

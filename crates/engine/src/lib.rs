@@ -23,7 +23,7 @@ mod token;
 
 pub use buffer::{Keep, Owner, Piece};
 pub use connect::Attempt;
-pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Traffic};
+pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Traffic, Unjoinable};
 pub use error::{CloseReason, WriteAllError};
 pub use gate::{Limit, Limits};
 pub use greeting::{Network, ProxyError, ProxyPolicy};

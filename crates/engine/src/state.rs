@@ -7,7 +7,8 @@
 //! | `End`        |                     |                  | Open -> Finishing   |
 //! | `Shutdown`   |                     |                  | Open -> Finishing   |
 //! | `StopReading`|                     | Open -> Discarding |                   |
-//! | `Close`      | Open -> Closing     | Open -> Discarding | Open -> Finishing |
+//! | `Join`       |                     | Open -> Relayed  |                     |
+//! | `Close`      | Open -> Closing     | Open, Relayed -> Discarding | Open -> Finishing |
 //! | `FinSent`    | Closing -> Lingering|                  | -> Ended            |
 //! | `Gone`       | -> Closed           | -> Ended         | -> Ended            |
 //!
@@ -30,6 +31,8 @@ enum Life {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ReadHalf {
     Open,
+    /// Input goes to another connection, which this one is joined with.
+    Relayed,
     Discarding,
     Ended,
 }
@@ -50,6 +53,7 @@ pub enum Input {
     End,
     Shutdown,
     StopReading,
+    Join,
     Close,
     /// All that was accepted is in the kernel, followed by our FIN.
     FinSent,
@@ -108,6 +112,11 @@ impl State {
             }
             Input::Shutdown => self.finish_writing(),
             Input::StopReading => self.stop_reading(),
+            Input::Join => {
+                if self.read == ReadHalf::Open {
+                    self.read = ReadHalf::Relayed;
+                }
+            }
             Input::Close => {
                 if self.life == Life::Open {
                     self.life = Life::Closing;
@@ -136,7 +145,7 @@ impl State {
     }
 
     fn stop_reading(&mut self) {
-        if self.read == ReadHalf::Open {
+        if self.read != ReadHalf::Ended {
             self.read = ReadHalf::Discarding;
         }
     }
@@ -188,6 +197,11 @@ impl State {
         self.life == Life::Open && self.read == ReadHalf::Open
     }
 
+    /// Input goes to the connection that this one is joined with.
+    pub fn relays(self) -> bool {
+        self.read == ReadHalf::Relayed
+    }
+
     /// Input is taken from the kernel, to deliver it or to throw it away.
     pub fn wants_input(self) -> bool {
         !self.paused && !self.held && self.read != ReadHalf::Ended
@@ -215,12 +229,13 @@ impl State {
 mod tests {
     use super::*;
 
-    const INPUTS: [Input; 8] = [
+    const INPUTS: [Input; 9] = [
         Input::PeerFin,
         Input::EndHandled,
         Input::End,
         Input::Shutdown,
         Input::StopReading,
+        Input::Join,
         Input::Close,
         Input::FinSent,
         Input::Gone,
@@ -266,6 +281,15 @@ mod tests {
         assert!(state.is_lingering() && !state.is_over() && state.must_end_soon());
         assert!(after(true, &[Input::Close, Input::FinSent, Input::PeerFin]).is_over());
         assert!(after(true, &[Input::End, Input::FinSent, Input::Close]).is_lingering());
+    }
+
+    #[test]
+    fn joined_connections_deliver_nothing_and_stop_relaying_when_they_are_closed() {
+        let state = after(false, &[Input::Join]);
+        assert!(state.relays() && !state.delivers() && state.wants_input());
+        assert!(!after(false, &[Input::Join, Input::Close]).relays());
+        assert!(!after(false, &[Input::StopReading, Input::Join]).relays());
+        assert!(after(false, &[Input::Join, Input::PeerFin]).accepts_writes());
     }
 
     #[test]

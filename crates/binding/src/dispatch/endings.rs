@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::calls::{Verdict, call, hold, weigh};
 use crate::engine::Engine;
 use crate::errors;
-use crate::socket::{Ending, Socket};
+use crate::socket::{Ending, Pipe, Socket};
 use crate::stage::Stage;
 use crate::totals::{Fact, Failure};
 
@@ -80,6 +80,12 @@ pub(super) fn on_closed(
         this.count(py, Fact::NotEstablished(Failure::of(reason, error)));
         engine.get().host.handshake_failed(&socket, error);
     }
+    let pipe = engine.get().take_pipe(py, token);
+    if let Some(pipe) = &pipe
+        && let Ok(pipe) = pipe.bind(py).cast::<Pipe>()
+    {
+        pipe.get().leave(py, reason, error.as_ref());
+    }
     let ending = Ending::Own {
         error,
         is_ours,
@@ -99,8 +105,9 @@ pub(super) fn on_closed(
         raw.get().set_ending(py, with);
         engine.get().host.cancel(&raw);
     }
-    // Where both sides have finished nothing was lost, and whoever had the last word may go on.
-    if !matches!(reason, CloseReason::Finished) {
+    // Where both sides have finished nothing was lost, and whoever had the last word may go on. Who
+    // waits for a pipe is told by that.
+    if !matches!(reason, CloseReason::Finished) && pipe.is_none() {
         engine.get().host.cancel(&socket);
     }
     Ok(())

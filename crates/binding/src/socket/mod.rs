@@ -22,6 +22,7 @@ mod certificates;
 mod handling;
 mod members;
 mod packets;
+mod pipe;
 mod securing;
 mod sending;
 mod session;
@@ -31,6 +32,7 @@ mod waiters;
 use handling::Coroutines;
 pub use handling::Ending;
 pub use packets::Intake;
+pub use pipe::Pipe;
 use waiters::Goal;
 
 /// Bun's numbers for what the engine does not know of.

@@ -32,11 +32,15 @@ impl Engine {
     }
 
     pub(super) fn on_stream_ready(&mut self, token: Token, ready: Ready) -> Event {
+        let is_joined = ready.broken && self.is_joined(token);
         let Some(stream) = self.stream_mut(token) else {
             return Event::Nothing;
         };
         if ready.broken {
-            if let Some(error) = stream.on_hang_up() {
+            // A unix socket that was closed has finished both ways; that is not a failure, and its
+            // last bytes may still be on their way through the other connection.
+            let waits_to_send = is_joined && !ready.failed;
+            if let Some(error) = stream.on_hang_up(waits_to_send) {
                 self.close_broken(token, error);
                 return Event::Nothing;
             }
@@ -50,6 +54,10 @@ impl Engine {
             stream.send_queue();
             drained = stream.take_drain();
             self.settle(token);
+            if drained && self.is_joined(token) {
+                self.resume_partner(token);
+                drained = false;
+            }
         } else if ready.broken {
             self.settle(token);
         }
@@ -59,7 +67,8 @@ impl Engine {
         }
     }
 
-    /// Reads once. Input that nobody is to get is swallowed here.
+    /// Reads once. Input that the owner is not to get goes to the stream that this one is joined
+    /// with, or is swallowed.
     pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
         let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
             return Read::Nothing;
@@ -67,9 +76,11 @@ impl Engine {
         if !stream.wants_input() {
             return Read::Nothing;
         }
-        let delivers = stream.state.delivers();
+        if !stream.state.delivers() {
+            return self.take_undelivered(token, buffer);
+        }
         match stream.receive(buffer, &mut self.scratch) {
-            Received::Data { n, more } if delivers => {
+            Received::Data { n, more } => {
                 stream.bytes_read += n as u64;
                 if stream.is_timed() {
                     // Its deadline only moves away: what is armed comes up too early, and is
@@ -78,12 +89,20 @@ impl Engine {
                 }
                 Read::Data { n, more }
             }
-            Received::Data { more, .. } => self.discard(token, more, buffer),
             other => self.on_received(token, other),
         }
     }
 
-    pub(super) fn discard(&mut self, token: Token, mut more: bool, buffer: &mut [u8]) -> Read {
+    fn take_undelivered(&mut self, token: Token, buffer: &mut [u8]) -> Read {
+        if self.stream(token).is_some_and(|it| it.state.relays()) {
+            self.carry(token, buffer)
+        } else {
+            self.discard(token, buffer)
+        }
+    }
+
+    fn discard(&mut self, token: Token, buffer: &mut [u8]) -> Read {
+        let mut more = true;
         let mut left = DISCARD_BUDGET;
         while more && left > 0 {
             let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
@@ -144,6 +163,8 @@ impl Engine {
         };
         stream.send_queue();
         if !stream.is_handshaking() {
+            // What came over may be cut short: the other end is not to take it for whole.
+            self.end_partner(token, false);
             self.settle(token);
             return Read::Broken(error);
         }
@@ -161,7 +182,9 @@ impl Engine {
         };
         let open = stream.state.is_open();
         stream.state.apply(Input::PeerFin);
-        if open {
+        if self.is_joined(token) {
+            self.carry_fin(token);
+        } else if open {
             // The owner speaks first; its last words may go with our FIN.
             return Read::End;
         }
@@ -172,6 +195,9 @@ impl Engine {
     /// The owner has been told of the peer's FIN. If it is busy with that, it is done when it is
     /// held no longer.
     pub fn end_handled(&mut self, token: Token) {
+        if self.is_joined(token) {
+            return;
+        }
         self.with_stream(token, |stream| {
             if !stream.state.held {
                 stream.apply(Input::EndHandled);

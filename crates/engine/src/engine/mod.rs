@@ -35,11 +35,14 @@ mod operations;
 mod outbox;
 mod packets;
 mod parting;
+mod relay;
 mod secure;
 mod settle;
 
 pub use figures::Traffic;
 use outbox::Outbox;
+use relay::Relays;
+pub use relay::Unjoinable;
 
 // By far the most are streams: a box around them would only cost.
 #[allow(clippy::large_enum_variant)]
@@ -158,6 +161,7 @@ pub struct Engine {
     alarm: Option<Millis>,
     scratch: Scratch,
     outbox: Outbox,
+    relays: Relays,
     /// Whose members they are; a forked child has but copies.
     process: u32,
 }
@@ -179,6 +183,7 @@ impl Engine {
             alarm: None,
             scratch: Scratch::default(),
             outbox: Outbox::default(),
+            relays: Relays::default(),
             process: std::process::id(),
         })
     }

@@ -128,6 +128,9 @@ impl Engine {
     }
 
     pub fn set_paused(&mut self, token: Token, paused: bool) {
+        if self.is_joined(token) {
+            return;
+        }
         let unread = self.with_stream(token, |stream| {
             stream.set_paused(paused);
             !paused && stream.has_unread()
@@ -140,6 +143,9 @@ impl Engine {
     /// While the owner is busy with what it was told last, it hears of nothing else, and nothing
     /// more is read for it.
     pub fn set_held(&mut self, token: Token, held: bool) {
+        if self.is_joined(token) {
+            return;
+        }
         let unread = self.with_stream(token, |stream| {
             stream.set_held(held);
             if !held && stream.state.read_ended() {

@@ -116,9 +116,12 @@ impl Engine {
 
     /// Whether TLS can begin: both directions are open, and nothing is lost.
     pub fn can_upgrade(&self, token: Token) -> bool {
-        self.stream(token).is_some_and(|stream| {
-            stream.state.accepts_writes() && !stream.state.read_ended() && stream.broken().is_none()
-        })
+        !self.is_joined(token)
+            && self.stream(token).is_some_and(|stream| {
+                stream.state.accepts_writes()
+                    && !stream.state.read_ended()
+                    && stream.broken().is_none()
+            })
     }
 
     pub fn is_secure(&self, token: Token) -> bool {

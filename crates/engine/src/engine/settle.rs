@@ -183,7 +183,9 @@ impl Engine {
         stream.endpoints();
         let referenced = std::mem::take(&mut stream.referenced);
         self.references -= usize::from(referenced);
+        let has_finished = matches!(reason, CloseReason::Finished);
         self.notices.push_back(Notice::Closed(token, reason));
+        self.end_partner(token, has_finished);
         if !self.in_turn() {
             self.set_alarm();
         }

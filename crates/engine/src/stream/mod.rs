@@ -347,12 +347,13 @@ impl Stream {
         self.settings.transport
     }
 
-    /// The kernel reports an error or a full hang-up. Returns it where no read will meet it.
-    pub fn on_hang_up(&mut self) -> Option<io::Error> {
+    /// The kernel reports an error or a full hang-up. Returns it where no read will meet it, unless
+    /// that is left to the next write.
+    pub fn on_hang_up(&mut self, waits_to_send: bool) -> Option<io::Error> {
         if self.wants_input() {
             return None;
         }
-        if !self.state.read_ended() || self.settings.transport {
+        if !self.state.read_ended() || self.settings.transport || waits_to_send {
             // Paused: it is told after resume(), behind the data. And asyncio learns it from the
             // next write. Until then the kernel would report it without end.
             self.hung = true;

@@ -1,0 +1,157 @@
+//! Two sockets that are joined: how that begins, and what is told to whoever waits for its end.
+
+use mantou_engine::{CloseReason, Unjoinable};
+use pyo3::exceptions::{PyConnectionError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::{Phase, Socket};
+use crate::cell::Guarded;
+use crate::errors;
+use crate::host;
+
+/// A pair of joined sockets, and the future that its end settles.
+#[pyclass(frozen, module = "mantou._core")]
+pub struct Pipe {
+    ends: [Py<Socket>; 2],
+    /// Bytes that each of them had received before.
+    before: [u64; 2],
+    future: Py<PyAny>,
+    outcome: Guarded<Outcome>,
+}
+
+#[derive(Default)]
+struct Outcome {
+    /// How many of the two connections are gone.
+    gone: u8,
+    /// At least one of them had not finished both ways.
+    is_cut: bool,
+    /// Why.
+    error: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Socket {
+    /// Joins it with another one. Returns a future of the bytes that went each way.
+    fn _pipe<'py>(
+        this: &Bound<'py, Self>,
+        other: &Bound<'py, Self>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let (one, two) = (this.get(), other.get());
+        if this.is(other) {
+            return Err(PyValueError::new_err("pipe() got the same socket twice"));
+        }
+        if !one.engine.is(&two.engine) {
+            return Err(PyValueError::new_err(
+                "pipe() got sockets of two event loops",
+            ));
+        }
+        let future = one.engine.get().host.future(py)?;
+        if one.phase.get(py) != Phase::Open || two.phase.get(py) != Phase::Open {
+            return Err(not_open());
+        }
+        let before = [one.counters(py)?.0, two.counters(py)?.0];
+        let second = two.token(py);
+        one.with(py, |core, first| core.join(first, second))?
+            .map_err(|why| match why {
+                Unjoinable::NotOpen => not_open(),
+                Unjoinable::Joined => {
+                    PyValueError::new_err("pipe() got a socket that is in another pipe")
+                }
+            })?;
+        let pipe = Pipe {
+            ends: [this.clone().unbind(), other.clone().unbind()],
+            before,
+            future: future.clone().unbind(),
+            outcome: Guarded::default(),
+        };
+        let pipe = Bound::new(py, pipe)?;
+        let engine = one.engine.get();
+        for token in [one.token(py), second] {
+            engine.set_pipe(py, token, pipe.clone().into_any().unbind());
+        }
+        future.call_method1(intern!(py, "add_done_callback"), (&pipe,))?;
+        Ok(future)
+    }
+}
+
+impl Pipe {
+    /// One of the two connections is gone.
+    pub fn leave(&self, py: Python<'_>, reason: &CloseReason, error: Option<&Py<PyAny>>) {
+        let is_cut = !matches!(reason, CloseReason::Finished);
+        // What broke is the other one, which knows why.
+        let follows = matches!(reason, CloseReason::PartnerBroke);
+        let error = error.filter(|_| is_cut && !follows);
+        let error = error.map(|error| error.clone_ref(py));
+        let is_over = self.outcome.with(py, |outcome| {
+            outcome.gone += 1;
+            outcome.is_cut |= is_cut;
+            outcome.gone == 2
+        });
+        if error.is_some() && self.outcome.with(py, |outcome| outcome.error.is_none()) {
+            self.outcome.with(py, |outcome| outcome.error = error);
+        }
+        if is_over && let Err(error) = self.settle(py) {
+            error.write_unraisable(py, Some(self.future.bind(py)));
+        }
+    }
+
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let outcome = self.outcome.replace(py, Outcome::default());
+        let future = self.future.bind(py);
+        if !outcome.is_cut {
+            static COUNTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let [one, two] = &self.ends;
+            let carried = (
+                one.get().counters(py)?.0 - self.before[0],
+                two.get().counters(py)?.0 - self.before[1],
+            );
+            let counts = COUNTS.import(py, "mantou._pipe", "PipedBytes")?;
+            host::resolve_with(future, &counts.call1(carried)?);
+            return Ok(());
+        }
+        let error = match outcome.error {
+            Some(error) => error,
+            None => errors::cut_pipe().into_value(py).into_any(),
+        };
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            host::resolve(future, Some(error.bind(py)));
+            // Whoever does not wait has the `close` handlers: nothing went unnoticed.
+            future.call_method0(intern!(py, "exception"))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Pipe {
+    /// The future is done. If it was cancelled, so are both connections.
+    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = future.py();
+        if future.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+            for socket in &self.ends {
+                socket.get().terminate(py)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for socket in &self.ends {
+            visit.call(socket)?;
+        }
+        visit.call(&self.future)?;
+        self.outcome
+            .traverse(&visit, |outcome, visit| visit.call(&outcome.error))
+    }
+}
+
+fn not_open() -> PyErr {
+    PyConnectionError::new_err((
+        libc::ENOTCONN,
+        "only sockets that are open both ways can be piped",
+    ))
+}

@@ -1,0 +1,189 @@
+//! Two streams joined: what one of them receives the other sends, and neither owner is asked.
+//!
+//! The way between them is the one that a careful owner would take: what is received is handed to
+//! the other stream as a whole, and if any of it has to wait there, reading pauses until nothing
+//! does. So at most one piece waits in each direction. A FIN is carried over once everything before
+//! it was; when both have come, the connections end by themselves. Any other end of one of them is
+//! the end of the other, too.
+
+use super::{Engine, Member, Read};
+use crate::buffer::Piece;
+use crate::error::CloseReason;
+use crate::state::Input;
+use crate::stream::{Received, Stream};
+use crate::token::Token;
+
+/// Bytes that are carried at once, and may have to wait. Measured: of smaller pieces the calls are
+/// felt, and larger ones do not stay in the processor's nearest caches between the two copies.
+const PIECE: usize = 32 * 1024;
+/// Bytes that one direction gets in one turn.
+const BUDGET: usize = 512 * 1024;
+
+/// Who is joined with whom, by slot.
+#[derive(Default)]
+pub(super) struct Relays(Vec<Option<(Token, Token)>>);
+
+impl Relays {
+    fn join(&mut self, one: Token, other: Token) {
+        for (token, partner) in [(one, other), (other, one)] {
+            if self.0.len() <= token.index() {
+                self.0.resize(token.index() + 1, None);
+            }
+            self.0[token.index()] = Some((token, partner));
+        }
+    }
+
+    #[inline]
+    fn partner(&self, token: Token) -> Option<Token> {
+        match self.0.get(token.index()) {
+            Some(&Some((member, partner))) if member == token => Some(partner),
+            _ => None,
+        }
+    }
+
+    /// This one is not joined any more; the other may still be with what is left of it.
+    fn leave(&mut self, token: Token) -> Option<Token> {
+        let partner = self.partner(token)?;
+        self.0[token.index()] = None;
+        Some(partner)
+    }
+}
+
+/// Why streams cannot be joined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unjoinable {
+    /// One of them is not open, or has ended its side already.
+    NotOpen,
+    /// One of them is joined.
+    Joined,
+}
+
+impl Engine {
+    /// From now on each of them sends what the other receives, beginning with what waits.
+    pub fn join(&mut self, one: Token, other: Token) -> Result<(), Unjoinable> {
+        if self.is_joined(one) || self.is_joined(other) {
+            return Err(Unjoinable::Joined);
+        }
+        let writes = |stream: &Stream| stream.state.accepts_writes() && stream.broken().is_none();
+        let is_open = |token| self.stream(token).is_some_and(writes);
+        if one == other || !is_open(one) || !is_open(other) {
+            return Err(Unjoinable::NotOpen);
+        }
+        self.relays.join(one, other);
+        for token in [one, other] {
+            self.with_stream(token, |stream| {
+                stream.set_paused(false);
+                stream.set_held(false);
+                stream.state.apply(Input::Join);
+            });
+        }
+        for token in [one, other] {
+            if self.stream(token).is_some_and(|it| it.state.read_ended()) {
+                self.carry_fin(token);
+            } else {
+                // It may have been opened by TLS, and the kernel knows nothing of it then.
+                self.remind(token);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub fn is_joined(&self, token: Token) -> bool {
+        self.relays.partner(token).is_some()
+    }
+
+    /// Reads what is to be carried over.
+    pub(super) fn carry(&mut self, token: Token, buffer: &mut [u8]) -> Read {
+        let size = buffer.len().min(PIECE);
+        let buffer = &mut buffer[..size];
+        let mut left = BUDGET;
+        let mut goes_on = !self.waits_for_partner(token);
+        while goes_on && left > 0 {
+            let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
+                return Read::Nothing;
+            };
+            match stream.receive(buffer, &mut self.scratch) {
+                Received::Data { n, more } => {
+                    stream.bytes_read += n as u64;
+                    left = left.saturating_sub(n);
+                    self.hand_over(token, &buffer[..n]);
+                    goes_on = !self.waits_for_partner(token) && more;
+                }
+                other => return self.on_received(token, other),
+            }
+        }
+        if left == 0 {
+            self.remind_if_unread(token);
+        }
+        self.settle(token);
+        Read::Nothing
+    }
+
+    /// Pauses reading if something waits at the other end. It is told when nothing does any more.
+    fn waits_for_partner(&mut self, token: Token) -> bool {
+        let partner = self.relays.partner(token);
+        let waiting = partner.map_or(0, |partner| self.buffered(partner));
+        if waiting > 0
+            && let Some(stream) = self.stream_mut(token)
+        {
+            stream.set_paused(true);
+        }
+        waiting > 0
+    }
+
+    /// What the other end does not send any more is lost, as it would be in its own buffers.
+    fn hand_over(&mut self, token: Token, data: &[u8]) {
+        if let Some(partner) = self.relays.partner(token) {
+            self.with_stream(partner, |stream| stream.transmit(&[Piece::lent(data)]));
+        }
+    }
+
+    /// Nothing waits here any more: the other end is read again.
+    pub(super) fn resume_partner(&mut self, token: Token) {
+        if let Some(partner) = self.relays.partner(token) {
+            let unread = self.with_stream(partner, |stream| {
+                stream.set_paused(false);
+                stream.has_unread()
+            });
+            if unread == Some(true) {
+                self.remind(partner);
+            }
+        }
+    }
+
+    /// The peer has finished: so does the other end, behind everything that was handed over.
+    pub(super) fn carry_fin(&mut self, token: Token) {
+        let Some(partner) = self.relays.partner(token) else {
+            return;
+        };
+        let is_last = self
+            .stream(partner)
+            .is_none_or(|stream| stream.state.read_ended());
+        // Nobody waits for anything but the last bytes then.
+        let finish = if is_last { Input::End } else { Input::Shutdown };
+        self.with_stream(partner, |stream| stream.apply(finish));
+        if is_last {
+            self.with_stream(token, |stream| stream.apply(Input::End));
+        }
+    }
+
+    /// The connection ends: so does the other one, unless both have finished.
+    pub(super) fn end_partner(&mut self, token: Token, has_finished: bool) {
+        let Some(partner) = self.relays.leave(token) else {
+            return;
+        };
+        if has_finished {
+            return;
+        }
+        self.relays.leave(partner);
+        let is_graceful = self
+            .stream(token)
+            .is_some_and(|stream| stream.state.is_lingering());
+        if is_graceful {
+            self.close_gracefully(partner);
+        } else {
+            self.close(partner, true, CloseReason::PartnerBroke);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+"""pipe(): two sockets joined. What one peer sends the other gets, and each end is carried over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import pytest
+
+import mantou
+from tests.peers import Peer
+from tests.support import Recorder, accepted, linked, others_had_their_turn
+from tests.tls_support import TlsPeer
+
+MIB = 1 << 20
+LINKS = ("tcp", "unix", "tls", "context")
+
+every_mix = pytest.mark.parametrize(("one", "other"), list(itertools.product(LINKS, LINKS)))
+# For what only TCP has: a RST.
+every_tcp_mix = pytest.mark.parametrize(
+    ("one", "other"), list(itertools.product(("tcp", "tls", "context"), repeat=2))
+)
+
+
+class Ends(NamedTuple):
+    """Two sockets, the peers at their other ends, and what their handlers were told."""
+
+    a: mantou.Socket[Any]
+    b: mantou.Socket[Any]
+    left: Peer
+    right: Peer
+    told_a: Recorder
+    told_b: Recorder
+
+    def pipe(self) -> asyncio.Future[mantou.PipedBytes]:
+        return mantou.pipe(self.a, self.b)
+
+    async def closed(self) -> None:
+        await self.told_a.until("close")
+        await self.told_b.until("close")
+
+
+@contextlib.asynccontextmanager
+async def ends(one: str, other: str, **options: Any) -> AsyncIterator[Ends]:
+    told_a, told_b = Recorder(), Recorder()
+    async with (
+        linked(one, told_a, **options) as (a, left),
+        linked(other, told_b, **options) as (b, right),
+    ):
+        yield Ends(a, b, left, right, told_a, told_b)
+        a.terminate()
+        b.terminate()
+        await told_a.until("close")
+        await told_b.until("close")
+    for told in (told_a, told_b):
+        assert len(told.of("close")) == 1
+
+
+async def send_in_pieces(peer: Peer, data: bytes, chance: random.Random) -> None:
+    position = 0
+    while position < len(data):
+        size = chance.choice((1, 7, 1000, 16_384, 65_536, 300_001))
+        await peer.send(data[position : position + size])
+        position += size
+
+
+async def read_in_pieces(peer: Peer, size: int, chance: random.Random) -> bytes:
+    """So many bytes, by a reader that now and then is slow."""
+    received = bytearray()
+    while len(received) < size:
+        received += await peer.receive_some(chance.choice((1, 1000, 65_536, MIB)))
+        for _ in range(chance.choice((0, 0, 0, 3))):
+            await asyncio.sleep(0)
+    return bytes(received)
+
+
+@every_mix
+async def test_every_byte_arrives_both_ways(one: str, other: str) -> None:
+    chance = random.Random(f"{one} {other}")
+    there, back = chance.randbytes(3 * MIB), chance.randbytes(2 * MIB + 77)
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        _, _, got_back, got_there = await asyncio.gather(
+            send_in_pieces(it.left, there, chance),
+            send_in_pieces(it.right, back, chance),
+            read_in_pieces(it.left, len(back), chance),
+            read_in_pieces(it.right, len(there), chance),
+        )
+        assert (got_there, got_back) == (there, back)
+        it.left.finish()
+        assert await it.right.receive_until_fin() == b""
+        it.right.finish()
+        assert await it.left.receive_until_fin() == b""
+        assert await piped == (len(there), len(back))
+        await it.closed()
+        assert (it.told_a.names, it.told_b.names) == (["open", "close"], ["open", "close"])
+        assert it.told_a.errors == it.told_b.errors == [None]
+
+
+@every_mix
+@pytest.mark.parametrize("half_open", [False, True])
+async def test_who_has_finished_still_gets_the_answer(
+    one: str, other: str, half_open: bool
+) -> None:
+    async with ends(one, other, allow_half_open=half_open, close_timeout=0.01) as it:
+        piped = it.pipe()
+        await it.left.send(b"question")
+        it.left.finish()
+        assert await it.right.receive_until_fin() == b"question"
+        # The peer has finished, and has all the time it wants for the rest.
+        for word in (b"an ", b"ans", b"wer"):
+            await asyncio.sleep(0.02)
+            await it.right.send(word)
+            assert await it.left.receive(len(word)) == word
+        assert not piped.done()
+        it.right.finish()
+        assert await it.left.receive_until_fin() == b""
+        assert await piped == (len(b"question"), len(b"an answer"))
+        await it.closed()
+
+
+@every_mix
+async def test_what_waits_already_goes_first(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        it.a.pause()
+        await it.left.send(b"paused ")
+        it.b.write_all(b"written ")
+        piped = it.pipe()
+        await it.left.send(b"piped")
+        assert await it.right.receive(20) == b"written paused piped"
+        piped.cancel()
+        await it.closed()
+
+
+@every_mix
+async def test_a_reader_that_stops_stops_the_sender(one: str, other: str) -> None:
+    """Until then the kernels' buffers are filled, and hardly more is held here."""
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        sending = asyncio.ensure_future(it.left.send(bytes(64 * MIB)))
+        read = -1
+        while read != it.a.bytes_read:
+            read = it.a.bytes_read
+            await others_had_their_turn()
+        assert not sending.done()
+        assert it.b.buffered <= 256 * 1024
+        assert read - it.b.bytes_written <= 256 * 1024
+        total = 0
+        while total < 64 * MIB:
+            total += len(await it.right.receive_some(MIB))
+        await sending
+        assert total == 64 * MIB
+        piped.cancel()
+        await it.closed()
+
+
+@every_tcp_mix
+@pytest.mark.parametrize("turned", [False, True])
+async def test_a_reset_resets_the_other_end(one: str, other: str, turned: bool) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        first, second = (it.right, it.left) if turned else (it.left, it.right)
+        first.reset()
+        with pytest.raises(ConnectionResetError):
+            await second.receive_some()
+        with pytest.raises(ConnectionResetError):
+            await piped
+        await it.closed()
+        broken, followed = (it.told_b, it.told_a) if turned else (it.told_a, it.told_b)
+        assert isinstance(broken.errors[0], ConnectionResetError)
+        assert isinstance(followed.errors[0], ConnectionAbortedError)
+
+
+@every_tcp_mix
+async def test_a_reset_in_the_middle_of_a_transfer(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        sending = asyncio.ensure_future(it.left.send(bytes(64 * MIB)))
+        await it.right.receive(MIB)
+        it.right.reset()
+        with pytest.raises(ConnectionError):
+            await piped
+        with pytest.raises(ConnectionError):
+            await sending
+        await it.closed()
+
+
+@pytest.mark.parametrize("other", LINKS)
+@pytest.mark.parametrize("one", ["tls", "context"])
+async def test_truncation_is_not_carried_over_as_an_end(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        await it.left.send(b"half of")
+        assert await it.right.receive(7) == b"half of"
+        assert isinstance(it.left, TlsPeer)
+        it.left.truncate()
+        with pytest.raises(ssl.SSLEOFError):
+            await piped
+        await it.closed()
+        # A unix socket knows no RST, but neither was there a `close_notify`.
+        if other != "unix":
+            with pytest.raises(ConnectionResetError):
+                await it.right.receive_some()
+
+
+@every_mix
+async def test_sent_and_closed_over_a_unix_socket_arrives(one: str, other: str) -> None:
+    """What is closed on a unix socket hangs up both ways at once."""
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        await it.left.send(b"last words")
+        it.left.finish()
+        it.left.close()
+        assert await it.right.receive_until_fin() == b"last words"
+        it.right.finish()
+        assert await piped == (len(b"last words"), 0)
+        await it.closed()
+
+
+@every_mix
+async def test_cancelling_it_ends_both(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        piped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await piped
+        await it.closed()
+        for peer, link in ((it.left, one), (it.right, other)):
+            if link != "unix":
+                with pytest.raises(ConnectionResetError):
+                    await peer.receive_some()
+
+
+@every_mix
+async def test_closing_one_closes_the_other(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        it.a.close()
+        for peer in (it.left, it.right):
+            assert await peer.receive_until_fin() == b""
+        with pytest.raises(ConnectionAbortedError):
+            await piped
+        await it.closed()
+        assert it.told_a.errors == it.told_b.errors == [None]
+
+
+@every_mix
+async def test_idle_timeouts_are_in_force(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        it.b.timeout(0.05)
+        piped = it.pipe()
+        with pytest.raises(TimeoutError):
+            await piped
+        await it.closed()
+        assert it.told_b.names == ["open", "timeout", "close"]
+        assert it.told_a.names == ["open", "close"]
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_an_async_handler_may_wait_for_its_pipe(link: str) -> None:
+    """Though its socket hears of nothing else while it waits."""
+    outcome: list[Any] = []
+    told = Recorder()
+    async with linked("tcp", told) as (upstream, right):
+
+        async def serve(socket: mantou.Socket[Any]) -> None:
+            outcome.append(await mantou.pipe(socket, upstream))
+
+        client = Recorder(open=serve)
+        link = "tls" if link == "unix" else link
+        async with accepted(client, link) as (_, left):
+            await left.send(b"hello")
+            assert await right.receive(5) == b"hello"
+            left.finish()
+            right.finish()
+            assert await left.receive_until_fin() == b""
+            await client.until("close")
+            await told.until("close")
+        assert outcome == [(5, 0)]
+        assert client.names == ["open", "close"]
+
+
+async def test_an_async_handler_learns_from_its_pipe_what_broke() -> None:
+    caught: list[BaseException] = []
+    told = Recorder()
+    async with linked("tcp", told) as (upstream, right):
+
+        async def serve(socket: mantou.Socket[Any]) -> None:
+            try:
+                await mantou.pipe(socket, upstream)
+            except OSError as error:
+                caught.append(error)
+
+        client = Recorder(open=serve)
+        async with accepted(client) as (_, left):
+            await left.send(b"hello")
+            assert await right.receive(5) == b"hello"
+            right.reset()
+            await client.until("close")
+            await told.until("close")
+        assert [type(error) for error in caught] == [ConnectionResetError]
+
+
+async def test_nobody_has_to_wait_for_it() -> None:
+    """An error that nobody fetches is one that the `close` handlers were told."""
+    async with ends("tcp", "tcp") as it:
+        it.pipe()
+        it.left.reset()
+        await it.closed()
+
+
+async def test_pause_and_resume_have_no_effect_on_a_piped_socket() -> None:
+    async with ends("tcp", "tcp") as it:
+        piped = it.pipe()
+        it.a.pause()
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        piped.cancel()
+        await it.closed()
+
+
+async def test_what_cannot_be_piped_is_refused() -> None:
+    async with ends("tcp", "tcp") as it, ends("tcp", "tcp") as others:
+        with pytest.raises(ValueError, match="same socket twice"):
+            mantou.pipe(it.a, it.a)
+        with pytest.raises(TypeError, match="two sockets, got 7"):
+            mantou.pipe(it.a, 7)  # type: ignore[arg-type]
+        piped = it.pipe()
+        for pair in ((it.a, others.a), (others.a, it.b), (it.b, it.a)):
+            with pytest.raises(ValueError, match="in another pipe"):
+                mantou.pipe(*pair)
+        with pytest.raises(ConnectionError):
+            it.a.upgrade_tls(tls=True, socket=Recorder())
+        piped.cancel()
+        await it.closed()
+        others.b.end()
+        for pair in ((others.a, it.a), (others.a, others.b)):
+            with pytest.raises(ConnectionError, match="open both ways"):
+                mantou.pipe(*pair)
+        # Nothing has become of the one that was left.
+        await others.left.send(b"hello")
+        assert await others.told_a.until_received(5) == b"hello"
+
+
+async def test_sockets_of_two_loops_are_refused() -> None:
+    async with ends("tcp", "tcp") as it:
+
+        async def try_it() -> None:
+            async with linked("tcp", Recorder()) as (socket, _):
+                with pytest.raises((ValueError, mantou.WrongThreadError)):
+                    mantou.pipe(socket, it.a)
+                socket.terminate()
+
+        await asyncio.to_thread(asyncio.run, try_it())
