@@ -20,6 +20,8 @@ pub enum BinaryType {
     Protocol,
     /// In the buffer that an asyncio `BufferedProtocol` offers.
     Buffered,
+    /// To a stream, which says where it is received.
+    Stream,
 }
 
 type Table<T> = [T; Stage::ALL.len()];
@@ -29,7 +31,7 @@ type Table<T> = [T; Stage::ALL.len()];
 pub struct Handlers {
     table: Table<Option<Py<PyAny>>>,
     pub binary_type: BinaryType,
-    /// The asyncio transport that is told of everything but data.
+    /// The asyncio transport or the stream that is told of everything but data.
     transport: Option<Py<PyAny>>,
     /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
     updated: Option<Py<PyAny>>,
@@ -63,6 +65,17 @@ impl Handlers {
             binary_type,
             transport: Some(transport),
             updated,
+        };
+        Py::new(py, handlers)
+    }
+
+    /// Those of a stream, which is told of all events itself.
+    pub fn of_stream(stream: Py<PyAny>, py: Python<'_>) -> PyResult<Py<Self>> {
+        let handlers = Self {
+            table: Table::default(),
+            binary_type: BinaryType::Stream,
+            transport: Some(stream),
+            updated: None,
         };
         Py::new(py, handlers)
     }
@@ -146,6 +159,7 @@ impl Handlers {
             BinaryType::Memoryview => "memoryview",
             BinaryType::Protocol => "protocol",
             BinaryType::Buffered => "buffered",
+            BinaryType::Stream => "stream",
         }
     }
 

@@ -86,7 +86,7 @@ pub struct Socket {
     /// Who drives its TLS session if the engine does not, and what it failed with.
     driver: Guarded<Option<Py<PyAny>>>,
     driver_error: Guarded<Option<Py<PyAny>>>,
-    /// What is read goes straight into its protocol's buffer.
+    /// What is read goes where its protocol or its stream says.
     reads_into: Guarded<bool>,
     /// The plain socket that it took the connection over from.
     raw: Guarded<Option<Py<Socket>>>,
@@ -154,8 +154,9 @@ impl Socket {
 
     /// Has its own handlers from the next event on.
     pub fn set_handlers(&self, py: Python<'_>, handlers: Py<Handlers>) {
-        let buffered = handlers.get().binary_type == BinaryType::Buffered;
-        self.reads_into.replace(py, buffered);
+        let kind = handlers.get().binary_type;
+        let reads_into = matches!(kind, BinaryType::Buffered | BinaryType::Stream);
+        self.reads_into.replace(py, reads_into);
         drop(self.handlers.replace(py, Some(handlers)));
     }
 
