@@ -11,6 +11,8 @@ A set of handlers is shared by all sockets of a listener::
 """
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if sys.platform != "linux":
     raise ImportError(f"mantou runs on Linux; {sys.platform} is not supported yet")
@@ -53,15 +55,33 @@ from .errors import (
     WrongThreadError,
 )
 
+if TYPE_CHECKING:
+    from ._stream_errors import (
+        BrokenResourceError,
+        BusyResourceError,
+        ClosedResourceError,
+        DelimiterNotFound,
+        EndOfStream,
+        IncompleteRead,
+    )
+    from ._stream_server import StreamServer, serve_streams
+    from ._streams import Stream, connect_stream
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "BrokenResourceError",
+    "BusyResourceError",
+    "ClosedResourceError",
+    "DelimiterNotFound",
+    "EndOfStream",
     "EventLoop",
     "FdSocketListenOptions",
     "FdSocketOptions",
     "HandlerMapping",
     "HandlerObject",
     "HandshakeFailures",
+    "IncompleteRead",
     "ListenerStats",
     "PacketIncomplete",
     "PacketTooLarge",
@@ -78,6 +98,8 @@ __all__ = [
     "SocketHandler",
     "SocketStats",
     "Stats",
+    "Stream",
+    "StreamServer",
     "TCPSocketConnectOptions",
     "TCPSocketListenOptions",
     "TCPSocketListener",
@@ -89,6 +111,7 @@ __all__ = [
     "WrongThreadError",
     "__version__",
     "connect",
+    "connect_stream",
     "extract_from_ssl",
     "inject_into_ssl",
     "install",
@@ -96,6 +119,33 @@ __all__ = [
     "new_event_loop",
     "pipe",
     "run",
+    "serve_streams",
     "stats",
     "uninstall",
 ]
+
+# Streams are loaded when they are first asked for: they import anyio, where that is installed.
+_LAZY = {
+    "_stream_errors": (
+        "BrokenResourceError",
+        "BusyResourceError",
+        "ClosedResourceError",
+        "DelimiterNotFound",
+        "EndOfStream",
+        "IncompleteRead",
+    ),
+    "_stream_server": ("StreamServer", "serve_streams"),
+    "_streams": ("Stream", "connect_stream"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LAZY.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | __all__)

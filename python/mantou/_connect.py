@@ -139,41 +139,56 @@ async def connect(**options: Any) -> Socket[Any]:
     :raises ssl.SSLError: the handshake failed.
     """
     request = parse_connect(options)
-    tls = None if request.tls is None else parse_tls(request.tls, "client")
-    engine = running_engine()
-    # Where there is no hostname to check, it is this machine that is talked to.
-    hostname = (
-        name_of(request.target.host) if isinstance(request.target, TcpTarget) else "localhost"
-    )
-    if tls is not None and tls.server_name is None and not is_server_name(hostname):
-        raise ValueError(
-            f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
-            "give one as 'server_name' of 'tls'"
+    opening = Opening(request)
+    await opening.run()
+    return opening.socket
+
+
+class Opening:
+    """A connection that is to be made, and its socket."""
+
+    def __init__(self, request: ConnectRequest) -> None:
+        tls = None if request.tls is None else parse_tls(request.tls, "client")
+        engine = running_engine()
+        # Where there is no hostname to check, it is this machine that is talked to.
+        hostname = (
+            name_of(request.target.host) if isinstance(request.target, TcpTarget) else "localhost"
         )
-    socket = engine.socket(request.handlers, request.data, hostname)
-    # Whoever connects keeps the loop alive, also before there is a socket to count.
-    engine.hold()
-    try:
-        waiting = await _open(engine, socket, request, tls)
-    except Exception as error:
-        # Not only the system's: a resolver may be anybody's.
-        engine.connect_failed(socket, error)
-        raise
-    finally:
-        engine.unhold()
-    if waiting is not None:
+        if tls is not None and tls.server_name is None and not is_server_name(hostname):
+            raise ValueError(
+                f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
+                "give one as 'server_name' of 'tls'"
+            )
+        self._request = request
+        self._tls = tls
+        self._engine = engine
+        self.socket: Socket[Any] = engine.socket(request.handlers, request.data, hostname)
+
+    async def run(self) -> None:
+        """Returns when the socket can carry application data."""
+        engine, socket = self._engine, self.socket
+        # Whoever connects keeps the loop alive, also before there is a socket to count.
+        engine.hold()
         try:
-            failure = await waiting
-        except asyncio.CancelledError:
-            socket._abandon()
-            await _seen_out(socket)
+            waiting = await _open(engine, socket, self._request, self._tls)
+        except Exception as error:
+            # Not only the system's: a resolver may be anybody's.
+            engine.connect_failed(socket, error)
             raise
-        except OSError as error:
-            locate(error, request.target.where)
-            raise
-        if failure is not None:
-            raise failure
-    return socket
+        finally:
+            engine.unhold()
+        if waiting is not None:
+            try:
+                failure = await waiting
+            except asyncio.CancelledError:
+                socket._abandon()
+                await _seen_out(socket)
+                raise
+            except OSError as error:
+                locate(error, self._request.target.where)
+                raise
+            if failure is not None:
+                raise failure
 
 
 async def _seen_out(socket: Socket[Any]) -> None:

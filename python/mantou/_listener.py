@@ -149,7 +149,11 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     :raises TypeError: an option is unknown, missing or of the wrong type.
     :raises ValueError: an option has a wrong value, or two contradict each other.
     """
-    request = parse_listen(options)
+    return listen_for(parse_listen(options))
+
+
+def listen_for(request: ListenRequest) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
+    """Carries out what was checked."""
     tls = None if request.tls is None else parse_tls(request.tls, "server")
     try:
         listener = _listen(current_engine(), request, tls)

@@ -89,9 +89,12 @@ class StreamOptions(NamedTuple):
 
 
 class ConnectRequest(NamedTuple):
-    """What connect() is to do. `preface` is sent before everything else."""
+    """What connect() is to do; connect_stream() has no handlers.
 
-    handlers: Handlers
+    `preface` is sent before everything else.
+    """
+
+    handlers: Handlers | None
     data: object
     tls: TlsSource | None
     preface: bytes | None
@@ -109,7 +112,7 @@ class ListenRequest(NamedTuple):
     """What listen() is to do. `backlog` is 0 with an fd, which listens already."""
 
     target: Target
-    handlers: Handlers
+    handlers: Handlers | None
     data: object
     data_factory: Callable[[Any], object] | None
     tls: TlsSource | None
@@ -135,7 +138,7 @@ def parse_connect(options: Options) -> ConnectRequest:
         parsed = None
     if parsed is None:
         # So that the error is of an option, not of one that cannot be looked up.
-        parsed = _parse_way(way)
+        parsed = _parse_way(way, _CONNECT)
     if handlers is None:
         _required(options, "socket", _CONNECT)
     return ConnectRequest(
@@ -147,18 +150,26 @@ def parse_connect(options: Options) -> ConnectRequest:
     )
 
 
+def parse_connect_stream(options: Options) -> ConnectRequest:
+    """Checks the options of connect_stream()."""
+    way = {"allow_half_open": True, **options}
+    tls = way.pop("tls", False)
+    parsed = _parse_way(way, _CONNECT_STREAM)
+    return ConnectRequest(None, None, None if tls is False else _tls(options), *parsed)
+
+
 _Way = tuple[Target, bool, bool, bool, AddressLiteral | None, int, float | None, StreamOptions]
 
 
 @functools.lru_cache(maxsize=256, typed=True)
 def _parsed_before(**way: object) -> _Way:
     """The same for the same options: a client often connects to one place, again and again."""
-    return _parse_way(way)
+    return _parse_way(way, _CONNECT)
 
 
-def _parse_way(options: Options) -> _Way:
+def _parse_way(options: Options, function: _Function) -> _Way:
     """How the connection is to come about: the rest of a ConnectRequest."""
-    form = _form_of(options, _CONNECT)
+    form = _form_of(options, function)
     target: Target
     if form == "tcp":
         target = parse_tcp(options, lowest_port=1)
@@ -184,7 +195,22 @@ def _parse_way(options: Options) -> _Way:
 
 def parse_listen(options: Options) -> ListenRequest:
     """Checks the options of listen()."""
-    form = _form_of(options, _LISTEN)
+    handlers = Handlers(options["socket"]) if "socket" in options else None
+    request = _parse_listen(options, _LISTEN)
+    if handlers is None:
+        _required(options, "socket", _LISTEN)
+    return request._replace(
+        handlers=handlers, data=options.get("data"), data_factory=_data_factory(options)
+    )
+
+
+def parse_serve_streams(options: Options) -> ListenRequest:
+    """Checks the options of serve_streams()."""
+    return _parse_listen({"allow_half_open": True, **options}, _SERVE_STREAMS)
+
+
+def _parse_listen(options: Options, function: _Function) -> ListenRequest:
+    form = _form_of(options, function)
     target: Target
     if form == "tcp":
         target = parse_tcp(options, lowest_port=0)
@@ -200,9 +226,9 @@ def parse_listen(options: Options) -> ListenRequest:
         raise wrong_value("tls", "options with a certificate and its key to listen", tls)
     return ListenRequest(
         target=target,
-        handlers=Handlers(_required(options, "socket", _LISTEN)),
-        data=options.get("data"),
-        data_factory=_data_factory(options),
+        handlers=None,
+        data=None,
+        data_factory=None,
         tls=tls,
         exclusive=exclusive,
         reuse_port=reuse_port,
@@ -225,10 +251,16 @@ class _Function(NamedTuple):
     known: frozenset[str]
 
 
-def _function(name: str, tcp: type, unix: type, fd: type) -> _Function:
+# What streams take the place of.
+_OF_HANDLERS = frozenset({"socket", "data", "data_factory"})
+
+
+def _function(
+    name: str, tcp: type, unix: type, fd: type, without: frozenset[str] = frozenset()
+) -> _Function:
     types: dict[Form, type] = {"tcp": tcp, "unix": unix, "fd": fd}
     forms: dict[Form, frozenset[str]] = {
-        form: frozenset[str](options.__required_keys__ | options.__optional_keys__)  # type: ignore[attr-defined]
+        form: frozenset[str](options.__required_keys__ | options.__optional_keys__) - without  # type: ignore[attr-defined]
         for form, options in types.items()
     }
     return _Function(name, forms, frozenset[str]().union(*forms.values()))
@@ -237,6 +269,20 @@ def _function(name: str, tcp: type, unix: type, fd: type) -> _Function:
 _CONNECT = _function("connect()", TCPSocketConnectOptions, UnixSocketOptions, FdSocketOptions)
 _LISTEN = _function(
     "listen()", TCPSocketListenOptions, UnixSocketListenOptions, FdSocketListenOptions
+)
+_CONNECT_STREAM = _function(
+    "connect_stream()",
+    TCPSocketConnectOptions,
+    UnixSocketOptions,
+    FdSocketOptions,
+    without=_OF_HANDLERS,
+)
+_SERVE_STREAMS = _function(
+    "serve_streams()",
+    TCPSocketListenOptions,
+    UnixSocketListenOptions,
+    FdSocketListenOptions,
+    without=_OF_HANDLERS,
 )
 _FORM_TITLES: dict[Form, str] = {"tcp": "'hostname' and 'port'", "unix": "'unix'", "fd": "'fd'"}
 
@@ -282,6 +328,10 @@ def _required(options: Options, name: str, function: _Function) -> object:
 
 
 def _refuse_name(name: str, function: _Function) -> NoReturn:
+    if name in _OF_HANDLERS and function not in (_CONNECT, _LISTEN):
+        raise TypeError(
+            f"{function.name}: option {name!r} is for handlers, whose place the stream takes"
+        )
     other = _LISTEN if function is _CONNECT else _CONNECT
     if name in other.known:
         raise TypeError(f"{function.name}: option {name!r} is only for {other.name}")

@@ -20,6 +20,8 @@ pub enum BinaryType {
     Protocol,
     /// In the buffer that an asyncio `BufferedProtocol` offers.
     Buffered,
+    /// To a stream, which says where it is received.
+    Stream,
 }
 
 type Table<T> = [T; Stage::ALL.len()];
@@ -29,9 +31,9 @@ type Table<T> = [T; Stage::ALL.len()];
 enum Rest {
     /// A user's.
     Own { draining: Option<Py<PyAny>> },
-    /// An asyncio protocol's.
+    /// An asyncio protocol's, or a stream's.
     Protocol {
-        /// The transport that is told of everything but data.
+        /// The transport that is told of everything but data, or the stream.
         transport: Py<PyAny>,
         /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
         updated: Option<Py<PyAny>>,
@@ -73,6 +75,19 @@ impl Handlers {
             table,
             binary_type,
             rest: Rest::Protocol { transport, updated },
+        };
+        Py::new(py, handlers)
+    }
+
+    /// Those of a stream, which is told of all events itself.
+    pub fn of_stream(stream: Py<PyAny>, py: Python<'_>) -> PyResult<Py<Self>> {
+        let handlers = Self {
+            table: [const { None }; Stage::Draining as usize],
+            binary_type: BinaryType::Stream,
+            rest: Rest::Protocol {
+                transport: stream,
+                updated: None,
+            },
         };
         Py::new(py, handlers)
     }
@@ -166,6 +181,7 @@ impl Handlers {
             BinaryType::Memoryview => "memoryview",
             BinaryType::Protocol => "protocol",
             BinaryType::Buffered => "buffered",
+            BinaryType::Stream => "stream",
         }
     }
 

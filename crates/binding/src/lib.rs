@@ -28,6 +28,7 @@ mod socket;
 mod ssl_channel;
 mod ssl_driver;
 mod stage;
+mod streams;
 mod tls;
 mod totals;
 mod transport;
@@ -67,6 +68,8 @@ mod _core {
     #[pymodule_export]
     use crate::ssl_driver::SslPump;
     #[pymodule_export]
+    use crate::streams::Stream;
+    #[pymodule_export]
     use crate::tls::{
         TlsConfig, TlsTicket, is_server_name, key_algorithm, server_end_point, system_trust_size,
     };
@@ -77,6 +80,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::streams::install(module.py());
         crate::scheduler::install(module.py())
     }
 }

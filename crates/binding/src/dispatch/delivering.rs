@@ -3,12 +3,13 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::calls::{conclude, invoke, protocol_raised};
+use super::calls::{conclude, invoke, leaves_the_loop, protocol_raised};
 use crate::buffers::{Draft, Room, release};
 use crate::engine::Engine;
 use crate::handlers::{BinaryType, Handlers};
 use crate::socket::Socket;
 use crate::stage::Stage;
+use crate::streams::{Arrived, Stream};
 use crate::work::Work;
 
 /// Where it was read into.
@@ -18,8 +19,10 @@ pub(super) enum Place<'py> {
     Packets,
     /// What is to become the bytes that the handler gets.
     Draft(Draft<'py>),
-    /// The buffer of a `BufferedProtocol`.
+    /// The buffer of a `BufferedProtocol`, or that of a stream's reader.
     Offered(Room),
+    /// The shared buffer, up to there.
+    Part(usize),
 }
 
 /// Calls `data` with so many bytes of that place.
@@ -37,7 +40,7 @@ pub(super) fn on_data<'py>(
     };
     let handlers = handlers.get();
     let Some(handler) = handlers.of(Stage::Data) else {
-        return;
+        return to_stream(engine, work, place, socket, handlers, n);
     };
     let handler = handler.bind(py);
     let outcome = match handlers.binary_type {
@@ -49,6 +52,8 @@ pub(super) fn on_data<'py>(
             drop(place);
             return on_filled(engine, socket, handlers, n);
         }
+        // It has no handler of data: see above.
+        BinaryType::Stream => return,
         BinaryType::Bytes => received(py, work, place, n)
             .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
         BinaryType::Bytearray => {
@@ -181,6 +186,44 @@ fn on_filled<'py>(
             "buffer_updated",
             &error,
         );
+    }
+}
+
+/// A stream gets what was received, if that is what has no handler of data.
+fn to_stream<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &Work,
+    place: Place<'py>,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    n: usize,
+) {
+    let py = socket.py();
+    let stream = handlers.transport().map(|it| it.bind(py).cast::<Stream>());
+    let Some(Ok(stream)) = stream else {
+        return;
+    };
+    let arrived = match place {
+        Place::Draft(draft) => draft.finish(n).map(Arrived::Bytes),
+        // Its owner may change its size from now on.
+        Place::Offered(_) => Ok(Arrived::Filled(n)),
+        _ => Ok(Arrived::Lent(work.buffer.filled(n))),
+    };
+    let delivered = arrived.and_then(|arrived| stream.get().deliver(engine, arrived));
+    if let Err(error) = delivered {
+        stream_failed(engine, socket, &error);
+    }
+}
+
+/// What a reader's task lets out is to leave the loop.
+#[cold]
+fn stream_failed(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, error: &PyErr) {
+    let py = engine.py();
+    if leaves_the_loop(py, error) {
+        engine.get().set_fatal(py, error.clone_ref(py));
+    } else {
+        let host = &engine.get().host;
+        host.report(py, "a stream failed to deliver", error, Some(socket));
     }
 }
 

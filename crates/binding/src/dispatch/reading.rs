@@ -13,11 +13,13 @@ use super::delivering::{Place, on_data, takes_bytes};
 use super::endings::on_broken;
 use super::packets::{on_packets, on_waiting};
 use super::pumping::pump;
-use crate::buffers::{Draft, Room};
+use crate::buffers::{self, Draft};
 use crate::engine::Engine;
 use crate::errors;
+use crate::handlers::{BinaryType, Handlers};
 use crate::socket::{Intake, Socket};
 use crate::stage::Stage;
+use crate::streams::{Room, Stream};
 use crate::work::{BUFFER_SIZE, Work};
 
 /// Bytes that one socket gets in one turn.
@@ -41,7 +43,7 @@ pub(super) fn read(
     while left > 0 {
         let mut place = match socket.get().intake(engine.py()) {
             Intake::Handler => draft(work, socket, left),
-            Intake::Offered => match offered(engine, socket, token)? {
+            Intake::Offered => match offered(engine, work, socket, token)? {
                 Some(place) => place,
                 None => return Ok(()),
             },
@@ -56,6 +58,10 @@ pub(super) fn read(
                 let room = room.memory();
                 let size = room.len().min(left);
                 &mut room[..size]
+            }
+            Place::Part(size) => {
+                let size = (*size).min(BUFFER_SIZE).min(left);
+                &mut work.buffer.memory()[..size]
             }
         };
         match core.with(|core| core.read(token, buffer))? {
@@ -120,9 +126,11 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Place<'p
     draft.flatten().map_or(Place::Shared, Place::Draft)
 }
 
-/// The buffer that a `BufferedProtocol` offers for what is going to be read; `None` if it failed to.
+/// The buffer that a `BufferedProtocol` or a stream offers for what is going to be read; `None` if it
+/// failed to.
 fn offered<'py>(
     engine: &Bound<'py, Engine>,
+    work: &Work,
     socket: &Bound<'py, Socket>,
     token: Token,
 ) -> PyResult<Option<Place<'py>>> {
@@ -135,6 +143,9 @@ fn offered<'py>(
     let Some(handlers) = socket.get().current_handlers(py) else {
         return Ok(Some(Place::Shared));
     };
+    if handlers.get().binary_type == BinaryType::Stream {
+        return Ok(Some(room_of_stream(work, handlers.get(), py)));
+    }
     let (Some(get_buffer), Some(transport)) =
         (handlers.get().of(Stage::Data), handlers.get().transport())
     else {
@@ -156,7 +167,7 @@ fn offered<'py>(
             return Ok(None);
         }
     };
-    match Room::new(&buffer) {
+    match buffers::Room::new(&buffer) {
         Ok(room) => Ok(Some(Place::Offered(room))),
         Err(error) => {
             let message = "Fatal read error on socket transport";
@@ -164,5 +175,21 @@ fn offered<'py>(
             transport.call_method1(intern!(py, "_fatal_error"), (error, message))?;
             Ok(None)
         }
+    }
+}
+
+fn room_of_stream<'py>(work: &Work, handlers: &Handlers, py: Python<'py>) -> Place<'py> {
+    let stream = handlers.transport().map(|it| it.bind(py).cast::<Stream>());
+    let Some(Ok(stream)) = stream else {
+        return Place::Shared;
+    };
+    match stream.get().room(py) {
+        Room::Offered(memory) => Place::Offered(memory),
+        Room::Shared(most) => Place::Part(most),
+        Room::Draft(most) if DRAFTED.contains(&work.last_read) => {
+            let draft = Draft::new(py, most.min(DRAFT_SIZE));
+            draft.map_or(Place::Part(most), Place::Draft)
+        }
+        Room::Draft(most) => Place::Part(most),
     }
 }

@@ -167,7 +167,7 @@ impl Socket {
     /// Has its own handlers from the next event on.
     pub fn set_handlers(&self, py: Python<'_>, handlers: Py<Handlers>) {
         let intake = match handlers.get().binary_type {
-            BinaryType::Buffered => Intake::Offered,
+            BinaryType::Buffered | BinaryType::Stream => Intake::Offered,
             _ => Intake::Handler,
         };
         self.set_intake(py, intake);

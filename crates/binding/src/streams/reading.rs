@@ -1,0 +1,433 @@
+//! Who reads from a stream, where what arrives goes, and what the reader gets.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::backlog::{Answer, Backlog, LIMIT, Wish};
+use super::operation::AtEnd;
+use super::waiter::Waiter;
+use super::{Side, Stream, not_writable, raised};
+use crate::buffers;
+use crate::engine::Engine;
+
+/// Where the next bytes are to be received.
+pub enum Room {
+    /// In the shared buffer, so many at most.
+    Shared(usize),
+    /// In what becomes the reader's bytes, if they are likely to be many; so many at most.
+    Draft(usize),
+    /// In the reader's own memory.
+    Offered(buffers::Room),
+}
+
+/// What has been received.
+pub enum Arrived<'a, 'py> {
+    Lent(&'a [u8]),
+    Bytes(Bound<'py, PyBytes>),
+    /// So many bytes, in the reader's own memory.
+    Filled(usize),
+}
+
+/// What a reader gets that is about to go on, and what nobody else has.
+enum Handed {
+    Bytes(Py<PyBytes>),
+    Filled(usize),
+}
+
+/// The reading side of a stream.
+#[derive(Default)]
+pub struct Reader {
+    backlog: Backlog,
+    /// Of the reader who waits, and its own memory, if that is to be filled.
+    wish: Option<Wish>,
+    memory: Option<Py<PyAny>>,
+    handed: Option<Handed>,
+    /// The peer sends no more.
+    pub ended: bool,
+    paused: bool,
+    waiter: Option<Py<Waiter>>,
+}
+
+impl Reader {
+    pub fn is_busy(&self) -> bool {
+        self.wish.is_some()
+    }
+
+    pub fn is_at_end(&self) -> bool {
+        self.ended && self.backlog.is_empty() && self.handed.is_none()
+    }
+
+    pub fn waiter(&self, py: Python<'_>) -> Option<Py<Waiter>> {
+        self.wish.as_ref()?;
+        self.waiter.as_ref().map(|waiter| waiter.clone_ref(py))
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.backlog.bytes()
+    }
+
+    pub fn discard(&mut self) {
+        self.backlog = Backlog::default();
+    }
+
+    /// Reading goes on; whether it was paused.
+    pub fn resume(&mut self) -> bool {
+        std::mem::take(&mut self.paused)
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.memory)?;
+        visit.call(&self.waiter)
+    }
+}
+
+impl Stream {
+    /// Where what comes next is to be received: straight to the reader, if one waits for it.
+    pub fn room(&self, py: Python<'_>) -> Room {
+        enum Way {
+            Shared(usize),
+            Draft(usize),
+            Memory(Py<PyAny>),
+        }
+        let way = self.reader.with(py, |reader| {
+            let direct = reader.is_met_directly(py);
+            match &reader.wish {
+                Some(Wish::Some(most)) if direct => Way::Draft(*most),
+                Some(Wish::Fill(_)) if direct => match &reader.memory {
+                    Some(memory) => Way::Memory(memory.clone_ref(py)),
+                    None => Way::Shared(LIMIT),
+                },
+                wish => {
+                    let most = wish.as_ref().map_or(LIMIT, Wish::most);
+                    Way::Shared(most.saturating_sub(reader.backlog.len()).max(1))
+                }
+            }
+        });
+        match way {
+            Way::Shared(most) => Room::Shared(most),
+            Way::Draft(most) => Room::Draft(most),
+            Way::Memory(memory) => match buffers::Room::new(memory.bind(py)) {
+                Ok(room) => Room::Offered(room),
+                // It cannot be written to any more; its reader will find that out.
+                Err(_) => Room::Shared(LIMIT),
+            },
+        }
+    }
+
+    /// Bytes have come: the reader goes on if that is what it waits for, else they are kept.
+    pub fn deliver(
+        &self,
+        engine: &Bound<'_, Engine>,
+        arrived: Arrived<'_, '_>,
+    ) -> PyResult<()> {
+        let py = engine.py();
+        // asyncio's debug mode wants to see each step of a task.
+        let direct = !engine.get().is_debugged(py) && !engine.get().ended.get(py);
+        let waiter = match arrived {
+            Arrived::Filled(n) => self.hand_over(py, Handed::Filled(n)),
+            Arrived::Bytes(bytes) => self.hand_over(py, Handed::Bytes(bytes.unbind())),
+            Arrived::Lent(bytes) => {
+                if self.reader.with(py, |reader| direct && reader.takes(py, bytes.len())) {
+                    let bytes = PyBytes::new(py, bytes).unbind();
+                    self.hand_over(py, Handed::Bytes(bytes))
+                } else {
+                    self.keep(py, bytes)
+                }
+            }
+        };
+        if let Some(waiter) = waiter {
+            let woken = if direct {
+                Waiter::wake_now(waiter.bind(py))
+            } else {
+                Waiter::wake(waiter.bind(py))
+            };
+            self.take_back(py)?;
+            woken?;
+        }
+        self.pause_if_full(py)
+    }
+
+    fn hand_over(&self, py: Python<'_>, handed: Handed) -> Option<Py<Waiter>> {
+        self.reader.with(py, |reader| {
+            debug_assert!(reader.handed.is_none());
+            reader.handed = Some(handed);
+            reader.waiter(py)
+        })
+    }
+
+    fn keep(&self, py: Python<'_>, bytes: &[u8]) -> Option<Py<Waiter>> {
+        self.reader.with(py, |reader| {
+            reader.backlog.push(bytes);
+            let wish = reader.wish.as_ref()?;
+            let answer = reader.backlog.answer(wish);
+            (answer != Answer::NotYet).then(|| reader.waiter(py))?
+        })
+    }
+
+    /// Whoever was to get it has given up, or comes later: it is kept for whoever reads next.
+    fn take_back(&self, py: Python<'_>) -> PyResult<()> {
+        let (handed, memory) = self.reader.with(py, |reader| {
+            let memory = reader.memory.as_ref().map(|memory| memory.clone_ref(py));
+            (reader.handed.take(), memory)
+        });
+        match handed {
+            None => {}
+            Some(Handed::Bytes(bytes)) => {
+                let bytes = bytes.as_bytes(py);
+                self.reader.with(py, |it| it.backlog.push_front(bytes));
+            }
+            Some(Handed::Filled(n)) => {
+                if let Some(memory) = memory {
+                    let mut room = buffers::Room::new(memory.bind(py))?;
+                    let bytes = room.memory();
+                    let bytes = &bytes[..n.min(bytes.len())];
+                    self.reader.with(py, |it| it.backlog.push_front(bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pause_if_full(&self, py: Python<'_>) -> PyResult<()> {
+        let due = self.reader.with(py, |reader| {
+            let most = reader.wish.as_ref().map_or(LIMIT, Wish::most);
+            let due = !reader.paused && reader.backlog.len() >= most;
+            reader.paused |= due;
+            due
+        });
+        if due {
+            self.set_paused(py, true)?;
+        }
+        Ok(())
+    }
+
+    fn set_paused(&self, py: Python<'_>, paused: bool) -> PyResult<()> {
+        let socket = self.socket.get();
+        socket.with(py, |core, token| core.set_paused(token, paused))
+    }
+
+    /// Looks whether what is wished for is there. If not, the wish is kept until it is, or dropped
+    /// by `stop_reading()`.
+    pub(super) fn read(
+        &self,
+        py: Python<'_>,
+        wish: Wish,
+        at_end: AtEnd,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        // Whoever reads beside its loop's thread is told so.
+        self.socket.get().with(py, |_, _| ())?;
+        if self.is_busy(py, Side::Reading) {
+            return Err(self.busy(py, Side::Reading));
+        }
+        self.reader.with(py, |reader| {
+            reader.backlog.search_anew();
+            reader.wish = Some(wish);
+        });
+        self.read_on(py, at_end)
+    }
+
+    /// The same, for what is to be written to the reader's own memory.
+    pub(super) fn read_into(
+        &self,
+        py: Python<'_>,
+        memory: Py<PyAny>,
+        size: usize,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        if !self.is_busy(py, Side::Reading) {
+            let before = self.reader.with(py, |reader| reader.memory.replace(memory));
+            drop(before);
+        }
+        self.read(py, Wish::Fill(size), AtEnd::Raises)
+    }
+
+    /// Looks again.
+    pub(super) fn read_on(&self, py: Python<'_>, at_end: AtEnd) -> PyResult<Option<Py<PyAny>>> {
+        let result = self.answer(py, at_end);
+        if !matches!(result, Ok(None)) {
+            self.stop_reading(py);
+        }
+        result
+    }
+
+    fn answer(&self, py: Python<'_>, at_end: AtEnd) -> PyResult<Option<Py<PyAny>>> {
+        match self.reader.with(py, |reader| reader.handed.take()) {
+            Some(Handed::Bytes(bytes)) => return Ok(Some(bytes.into_any())),
+            Some(Handed::Filled(n)) => return number(py, n).map(Some),
+            None => {}
+        }
+        let (answer, fills) = self.reader.with(py, |reader| {
+            let answer = match &reader.wish {
+                Some(wish) => reader.backlog.answer(wish),
+                None => Answer::NotYet,
+            };
+            let memory = reader.memory.as_ref();
+            (answer, memory.map(|memory| memory.clone_ref(py)))
+        });
+        match answer {
+            Answer::Take { given, gone } => {
+                let result = match fills {
+                    Some(memory) => self.fill(&memory.into_bound(py), given)?,
+                    // Making bytes runs no Python code.
+                    None => self.reader.with(py, |reader| {
+                        PyBytes::new(py, &reader.backlog.bytes()[..given])
+                            .into_any()
+                            .unbind()
+                    }),
+                };
+                self.reader.with(py, |reader| reader.backlog.consume(gone));
+                self.resume_if_empty(py)?;
+                Ok(Some(result))
+            }
+            Answer::TooLong => {
+                let most = self.reader.with(py, |reader| match &reader.wish {
+                    Some(Wish::Until(until)) => until.most,
+                    _ => 0,
+                });
+                Err(raised(py, "not_found", most))
+            }
+            Answer::NotYet => self.at_end(py, at_end),
+        }
+    }
+
+    fn fill(&self, memory: &Bound<'_, PyAny>, count: usize) -> PyResult<Py<PyAny>> {
+        let py = memory.py();
+        let mut room = buffers::Room::new(memory)?;
+        let room = room.memory();
+        if room.len() < count {
+            return Err(PyValueError::new_err("buffer has changed its size"));
+        }
+        self.reader.with(py, |reader| {
+            room[..count].copy_from_slice(&reader.backlog.bytes()[..count]);
+        });
+        number(py, count)
+    }
+
+    /// Nothing more may come.
+    fn at_end(&self, py: Python<'_>, at_end: AtEnd) -> PyResult<Option<Py<PyAny>>> {
+        if let Some(error) = self.closed(py, Side::Reading) {
+            return Err(error);
+        }
+        let wish = self.reader.with(py, |reader| {
+            (reader.ended || self.end.with(py, |end| !matches!(end, super::End::Open)))
+                .then(|| reader.wish.clone())
+                .flatten()
+        });
+        let Some(wish) = wish else {
+            self.resume_if_wanting(py)?;
+            return Ok(None);
+        };
+        let rest = self.reader.with(py, |reader| reader.backlog.take());
+        let rest = PyBytes::new(py, &rest);
+        let is_line = matches!(&wish, Wish::Until(until) if until.form == super::Form::Line);
+        match wish {
+            Wish::All => Ok(Some(rest.into_any().unbind())),
+            _ if is_line && !rest.as_bytes().is_empty() => Ok(Some(rest.into_any().unbind())),
+            Wish::Exactly(_) | Wish::Until(_) if !is_line => Err(raised(py, "incomplete", rest)),
+            _ => at_end.conclude(py),
+        }
+    }
+
+    /// Nobody waits for what is read any more.
+    pub(super) fn give_up_reading(&self, py: Python<'_>) {
+        if let Err(error) = self.take_back(py) {
+            error.write_unraisable(py, None);
+        }
+        self.stop_reading(py);
+    }
+
+    /// The reader has what it wanted, or never will.
+    fn stop_reading(&self, py: Python<'_>) {
+        let before = self.reader.with(py, |reader| {
+            (reader.wish.take(), reader.memory.take())
+        });
+        drop(before);
+    }
+
+    /// What the reader's task is to wait for.
+    pub(super) fn reading_waiter<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Waiter>> {
+        let known = self.reader.with(py, |reader| {
+            reader.waiter.as_ref().map(|waiter| waiter.clone_ref(py))
+        });
+        let (waiter, is_new) = self.fresh(py, known)?;
+        if is_new {
+            let given = waiter.clone().unbind();
+            let before = self.reader.with(py, |reader| reader.waiter.replace(given));
+            drop(before);
+        }
+        Ok(waiter)
+    }
+
+    /// A waiter that nobody waits for yet, and whether it is a new one.
+    pub(super) fn fresh<'py>(
+        &self,
+        py: Python<'py>,
+        known: Option<Py<Waiter>>,
+    ) -> PyResult<(Bound<'py, Waiter>, bool)> {
+        if let Some(known) = known
+            && known.get().renew(py)
+        {
+            return Ok((known.into_bound(py), false));
+        }
+        let made = Bound::new(py, Waiter::new(self.event_loop.clone_ref(py)))?;
+        Ok((made, true))
+    }
+
+    fn resume_if_empty(&self, py: Python<'_>) -> PyResult<()> {
+        let due = self.reader.with(py, |reader| {
+            reader.backlog.len() <= LIMIT / 2 && reader.resume()
+        });
+        if due {
+            self.set_paused(py, false)?;
+        }
+        Ok(())
+    }
+
+    /// Its reader needs more than is usually kept.
+    fn resume_if_wanting(&self, py: Python<'_>) -> PyResult<()> {
+        let due = self.reader.with(py, |reader| {
+            let most = reader.wish.as_ref().map_or(0, Wish::most);
+            reader.backlog.len() < most && reader.resume()
+        });
+        if due {
+            self.set_paused(py, false)?;
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// A task waits for whatever comes, and would go on at once.
+    fn is_met_directly(&self, py: Python<'_>) -> bool {
+        let waits = |waiter: &Py<Waiter>| waiter.get().has_its_task(py);
+        self.backlog.is_empty() && self.waiter.as_ref().is_some_and(waits)
+    }
+
+    /// Whether so many bytes are just what the reader waits for.
+    fn takes(&self, py: Python<'_>, count: usize) -> bool {
+        let fits = match &self.wish {
+            Some(Wish::Some(most)) => count <= *most,
+            Some(Wish::Exactly(exactly)) => count == *exactly,
+            _ => false,
+        };
+        fits && self.is_met_directly(py)
+    }
+}
+
+/// How much room there is in a reader's own memory.
+pub fn room_in(buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let room = buffers::Room::new(buffer);
+    let mut room = match room {
+        Ok(room) => room,
+        Err(_) => return Err(not_writable(&buffer.get_type().name()?.to_string_lossy())),
+    };
+    match room.memory().len() {
+        0 => Err(PyValueError::new_err("buffer has no room")),
+        size => Ok(size),
+    }
+}
+
+fn number(py: Python<'_>, value: usize) -> PyResult<Py<PyAny>> {
+    Ok(PyInt::new(py, value).into_any().unbind())
+}

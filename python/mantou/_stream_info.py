@@ -1,0 +1,74 @@
+"""What a stream tells of itself in anyio's way: `extra()` and `extra_attributes`."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import socket as sockets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_MISSING = object()
+
+
+class AttributeProvider:
+    """anyio's `TypedAttributeProvider`, where that is not installed."""
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {}
+
+    def extra(self, attribute: Any, default: object = _MISSING) -> object:
+        """The value of an attribute.
+
+        :param default: what to return if it is not known.
+        :raises LookupError: it is not known, and there is no default.
+        """
+        find = self.extra_attributes.get(attribute)
+        if find is not None:
+            return find()
+        if default is _MISSING:
+            raise LookupError("Attribute not found")
+        return default
+
+
+def attributes(stream: Any) -> Mapping[Any, Callable[[], Any]]:
+    """What is known of a stream."""
+    try:
+        from anyio.abc import SocketAttribute  # noqa: PLC0415
+    except ImportError:
+        return {}
+    socket = stream.socket
+    if socket.local_family is None:
+        known = {
+            SocketAttribute.family: lambda: sockets.AF_UNIX,
+            SocketAttribute.local_address: lambda: stream._raw_socket.getsockname(),
+            SocketAttribute.remote_address: lambda: stream._raw_socket.getpeername(),
+        }
+    else:
+        families = {"IPv4": sockets.AF_INET, "IPv6": sockets.AF_INET6}
+        known = {
+            SocketAttribute.family: lambda: families[socket.local_family],
+            SocketAttribute.local_address: lambda: (socket.local_address, socket.local_port),
+            SocketAttribute.local_port: lambda: socket.local_port,
+            SocketAttribute.remote_address: lambda: (socket.remote_address, socket.remote_port),
+            SocketAttribute.remote_port: lambda: socket.remote_port,
+        }
+    known[SocketAttribute.raw_socket] = lambda: stream._raw_socket
+    if socket.get_tls_version() is not None:
+        known |= _of_tls(stream)
+    return known
+
+
+def _of_tls(stream: Any) -> dict[Any, Callable[[], Any]]:
+    from anyio.streams.tls import TLSAttribute  # noqa: PLC0415
+
+    socket = stream.socket
+    return {
+        TLSAttribute.alpn_protocol: lambda: socket.alpn_protocol or None,
+        TLSAttribute.peer_certificate: socket.get_peer_certificate,
+        TLSAttribute.peer_certificate_binary: lambda: socket.get_peer_certificate().get("raw"),
+        TLSAttribute.server_side: lambda: stream._starter is not None,
+        TLSAttribute.standard_compatible: lambda: True,
+        TLSAttribute.tls_version: socket.get_tls_version,
+    }
