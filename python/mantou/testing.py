@@ -283,12 +283,14 @@ async def _listening(
     own = dict(options)
     data = own.pop("data", None)
     factory = own.pop("data_factory", lambda _: data)
-    sock = kernel.socket(kernel.AF_UNIX if unix else kernel.AF_INET, kernel.SOCK_STREAM)
-    sock.bind("" if unix else ("127.0.0.1", 0))
-    sock.listen(1)
-    made = _Listening(sock, factory)
-    own |= {"data_factory": made.data_factory, "fd": sock.detach()}
-    listener: Any = _listener.listen(socket=handlers, **own)
+    # It has passed to the listener once that exists.
+    with kernel.socket(kernel.AF_UNIX if unix else kernel.AF_INET, kernel.SOCK_STREAM) as sock:
+        sock.bind("" if unix else ("127.0.0.1", 0))
+        sock.listen(1)
+        made = _Listening(sock, factory)
+        own |= {"data_factory": made.data_factory, "fd": sock.fileno()}
+        listener: Any = _listener.listen(socket=handlers, **own)
+        sock.detach()
     try:
         yield made
     finally:
