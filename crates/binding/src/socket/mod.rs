@@ -17,6 +17,7 @@ use crate::listener::Listener;
 use crate::tls::Start;
 
 mod certificates;
+mod files;
 mod handling;
 mod members;
 mod pipe;
@@ -26,6 +27,7 @@ mod session;
 mod tls;
 mod waiters;
 
+pub use files::FileSend;
 use handling::Coroutines;
 pub use handling::Ending;
 pub use pipe::Pipe;

@@ -8,6 +8,7 @@ use socket2::SockRef;
 
 use super::{Engine, Member};
 use crate::error::{CloseReason, WriteAllError};
+use crate::file::FilePart;
 use crate::state::{Input, ReadyState};
 use crate::stream;
 use crate::stream::{Endpoints, Stream, Written};
@@ -25,6 +26,12 @@ impl Engine {
 
     pub fn write_all(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.write_all(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    /// Sends a part of a file, behind everything that was accepted and ahead of what will be.
+    pub fn send_file(&mut self, token: Token, part: FilePart) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.send_file(part))
             .unwrap_or(Err(WriteAllError::Closed))
     }
 
