@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, 
 from contextlib import AbstractContextManager
 from contextvars import Context
 from traceback import StackSummary
-from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, final
+from typing import IO, Any, Generic, Literal, Self, TypeVar, TypeVarTuple, final
 
 from cryptography.x509 import Certificate
 from typing_extensions import Buffer, disjoint_base
@@ -32,6 +32,7 @@ __all__ = [
     "Attempt",
     "Cork",
     "Engine",
+    "FileSend",
     "Handle",
     "Handlers",
     "Handshake",
@@ -221,6 +222,29 @@ class Socket(Generic[D]):
         :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
         :raises ValueError: a packet is longer than its length in front of it can say.
+        """
+    def send_file(
+        self, file: IO[bytes], offset: int = 0, count: int | None = None
+    ) -> Coroutine[Any, Any, int]:
+        """Sends a file, or a part of it: by sendfile(2) in the clear, and sealed over TLS.
+
+        It goes behind everything that was accepted before, and ahead of what is accepted
+        meanwhile: `write()` takes nothing until it is sent. Read from a slow disk, it keeps the
+        loop waiting. Its position neither counts nor changes. A file that turns out to be shorter
+        ends earlier. Cancelled, it sends no more than is on its way.
+
+        Not in Bun.
+
+        :param file: a binary file that is open for reading and has a descriptor.
+        :param offset: where in the file to begin, in bytes.
+        :param count: how many bytes of it at most; None for all up to its end.
+        :returns: to be awaited: the number of bytes sent, once all of them are in the kernel.
+        :raises BrokenPipeError: closed, or after `end()`.
+        :raises ConnectionError: the connection was over first.
+        :raises OSError: the file cannot be read.
+        :raises TypeError: the file has no descriptor or is in text mode, or an argument is of the
+            wrong type.
+        :raises ValueError: not a regular file, or an argument is negative.
         """
     def drained(self) -> asyncio.Future[None]:
         """To be awaited: returns when everything accepted so far is in the kernel.
@@ -749,6 +773,7 @@ class Socket(Generic[D]):
         """
     def _told_closed(self) -> asyncio.Future[None]: ...
     def _abandon(self) -> None: ...
+    def _send_file(self, fd: int, offset: int, count: int) -> FileSend: ...
     def _pipe(self, other: Socket[Any]) -> asyncio.Future[PipedBytes]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
@@ -760,6 +785,14 @@ class Socket(Generic[D]):
 class Cork(AbstractContextManager[None]):
     def __enter__(self) -> None: ...
     def __exit__(self, *exception: object) -> None: ...
+
+@final
+class FileSend:
+    @property
+    def sent(self) -> int: ...
+    @property
+    def error(self) -> OSError | None: ...
+    def withdraw(self) -> None: ...
 
 @final
 class Pipe:

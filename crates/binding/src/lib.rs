@@ -64,7 +64,7 @@ mod _core {
     #[pymodule_export]
     use crate::scheduler::{Handle, ReadyQueue, Scheduler, TimerHandle};
     #[pymodule_export]
-    use crate::socket::{Cork, Pipe, Socket};
+    use crate::socket::{Cork, FileSend, Pipe, Socket};
     #[pymodule_export]
     use crate::ssl_driver::SslPump;
     #[pymodule_export]

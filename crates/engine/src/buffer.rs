@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use crate::file::FilePart;
+
 /// Small pieces are gathered into blocks of this size instead of queued one by one.
 const BLOCK: usize = 64 * 1024;
 
@@ -53,6 +55,7 @@ enum Block {
     Gathered(Vec<u8>),
     /// Few queues have one, and all have room for a block: so that stays as small as a `Vec`.
     Kept(Box<Kept>),
+    File(Box<FilePart>),
 }
 
 /// All but the first `skipped` bytes.
@@ -66,7 +69,19 @@ impl Block {
         match self {
             Self::Gathered(bytes) => bytes,
             Self::Kept(kept) => &(*kept.owner).as_ref()[kept.skipped..],
+            Self::File(_) => &[],
         }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::File(part) => part.count(),
+            _ => self.bytes().len(),
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
     }
 }
 
@@ -128,13 +143,24 @@ impl SendQueue {
             self.push(rest);
             return;
         };
-        let block = Block::Kept(Box::new(Kept { owner, skipped }));
+        self.push_block(Block::Kept(Box::new(Kept { owner, skipped })));
+    }
+
+    /// Queues a part of a file, which is read when its turn has come.
+    pub fn push_file(&mut self, part: FilePart) {
+        if part.count() > 0 {
+            self.push_block(Block::File(Box::new(part)));
+        }
+    }
+
+    fn push_block(&mut self, block: Block) {
+        let len = block.len();
         if self.is_empty() {
             self.first = block;
         } else {
             self.others.push_back(block);
         }
-        self.len += rest.len();
+        self.len += len;
     }
 
     /// Lets `fill` write behind the last byte, without a copy.
@@ -161,7 +187,7 @@ impl SendQueue {
     fn gathering(&mut self) -> Option<&mut Vec<u8>> {
         match self.others.back_mut().unwrap_or(&mut self.first) {
             Block::Gathered(bytes) => Some(bytes),
-            Block::Kept(_) => None,
+            Block::Kept(_) | Block::File(_) => None,
         }
     }
 
@@ -174,7 +200,7 @@ impl SendQueue {
             return;
         }
         loop {
-            let len = self.first.bytes().len();
+            let len = self.first.len();
             if self.sent < len {
                 return;
             }
@@ -187,7 +213,15 @@ impl SendQueue {
         *self = Self::default();
     }
 
-    /// The head of the queue as slices, ready for one `sendmsg`.
+    /// The file that is at the head of the queue, and how many bytes of its part are gone already.
+    pub fn file(&self) -> Option<(&FilePart, usize)> {
+        match &self.first {
+            Block::File(part) => Some((part, self.sent)),
+            _ => None,
+        }
+    }
+
+    /// The head of the queue as slices, ready for one `sendmsg`; up to the first file.
     pub fn slices(&self) -> ([IoSlice<'_>; VECTORS], usize) {
         let mut slices = [IoSlice::new(&[]); VECTORS];
         if self.is_empty() {
@@ -195,7 +229,8 @@ impl SendQueue {
         }
         slices[0] = IoSlice::new(&self.first.bytes()[self.sent..]);
         let mut n = 1;
-        for (slot, block) in slices[1..].iter_mut().zip(&self.others) {
+        let others = self.others.iter().take_while(|block| !block.is_file());
+        for (slot, block) in slices[1..].iter_mut().zip(others) {
             *slot = IoSlice::new(block.bytes());
             n += 1;
         }

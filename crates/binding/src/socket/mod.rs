@@ -19,6 +19,7 @@ use crate::tls::Start;
 use crate::totals::{self, Fact};
 
 mod certificates;
+mod files;
 mod handling;
 mod members;
 mod packets;
@@ -29,6 +30,7 @@ mod session;
 mod tls;
 mod waiters;
 
+pub use files::FileSend;
 use handling::Coroutines;
 pub use handling::Ending;
 pub use packets::Intake;

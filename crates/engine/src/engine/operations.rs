@@ -9,6 +9,7 @@ use socket2::SockRef;
 use super::{Engine, Member};
 use crate::buffer::Piece;
 use crate::error::{CloseReason, WriteAllError};
+use crate::file::FilePart;
 use crate::state::{Input, ReadyState};
 use crate::stream;
 use crate::stream::{Endpoints, Stream, Written};
@@ -36,6 +37,12 @@ impl Engine {
 
     pub fn send_all(&mut self, token: Token, data: Piece<'_>) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.send_all(data))
+            .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    /// Sends a part of a file, behind everything that was accepted and ahead of what will be.
+    pub fn send_file(&mut self, token: Token, part: FilePart) -> Result<(), WriteAllError> {
+        self.with_stream(token, |stream| stream.send_file(part))
             .unwrap_or(Err(WriteAllError::Closed))
     }
 

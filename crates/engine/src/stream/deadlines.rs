@@ -31,7 +31,8 @@ impl Stream {
         }
         // A cork holds nothing back once the kernel has refused some of it, or our FIN is owed.
         let uncorked = self.corks == 0 || self.refused || self.state.owes_fin();
-        let sending = (!self.queue.is_empty() && uncorked) || self.watches_sends();
+        let sending =
+            (!self.queue.is_empty() && uncorked) || self.watches_sends() || self.waits_for_file();
         Interest {
             readable: self.wants_input(),
             writable: (sending && self.broken.is_none()) || self.awaits_drain(),

@@ -31,6 +31,8 @@ pub use secure::{Driver, Outgoing, Pumped, Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
 const CORK_SIZE: usize = 64 * 1024;
+/// Bytes of files that one connection gets sent in one go, before others have their turn.
+const FILE_BUDGET: usize = 1024 * 1024;
 
 /// What a connection is made with; shared by all connections of a listener.
 #[derive(Clone, Debug)]
@@ -228,13 +230,14 @@ impl Stream {
     }
 
     /// Those of them that have to wait: for the kernel, or for the handshake. What is gathered until
-    /// the turn or the cork ends is as good as sent, unless a foreign driver has not come to it.
+    /// the turn or the cork ends is as good as sent, unless a foreign driver has not come to it, or a
+    /// file goes first.
     pub fn buffered(&self) -> usize {
         if self.refused {
             return self.queued();
         }
         match &self.secure {
-            Some(it) if self.is_handshaking() || it.waits_for_driver() => it.gathered(),
+            Some(it) if self.is_handshaking() || it.waits_for_turn() => it.gathered(),
             _ => 0,
         }
     }

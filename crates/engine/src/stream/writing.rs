@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
 
-use super::{CORK_SIZE, Secure, Stream, Written, would_block};
+use super::{CORK_SIZE, FILE_BUDGET, Secure, Stream, Written, would_block};
 use crate::buffer::{Piece, VECTORS};
 use crate::error::WriteAllError;
+use crate::file::FilePart;
 use crate::packet::Unspeakable;
 use crate::state::Input;
 use crate::sys::net;
@@ -232,15 +233,42 @@ impl Stream {
     pub fn send_queue(&mut self) {
         let may_finish = self.seal();
         self.send_sealed(may_finish);
+        self.go_on_with_file();
+    }
+
+    /// Takes a part of a file: what is accepted from now on is behind it.
+    pub fn send_file(&mut self, part: FilePart) -> Result<(), WriteAllError> {
+        if !self.can_write() {
+            self.note_refused();
+            return Err(WriteAllError::Closed);
+        }
+        match &mut self.secure {
+            Some(secure) => secure.push_file(part),
+            None => self.queue.push_file(part),
+        }
+        self.send_queue();
+        Ok(())
     }
 
     pub(super) fn send_sealed(&mut self, may_finish: bool) {
-        while !self.queue.is_empty() {
+        let mut file_budget = FILE_BUDGET;
+        while !self.queue.is_empty() && file_budget > 0 {
             let Some(fd) = &self.fd else { return };
-            let (slices, n) = self.queue.slices();
-            let result = match &slices[..n] {
-                [only] => net::send(fd.as_fd(), only),
-                several => net::send_vectored(fd.as_fd(), several),
+            let result = if let Some((file, done)) = self.queue.file() {
+                let sent = file.send(fd.as_fd(), done, file_budget);
+                if let Ok(0) = sent {
+                    // There is no more of it than that.
+                    let missing = file.count() - done;
+                    self.queue.consume(missing);
+                    continue;
+                }
+                sent.inspect(|n| file_budget -= n)
+            } else {
+                let (slices, n) = self.queue.slices();
+                match &slices[..n] {
+                    [only] => net::send(fd.as_fd(), only),
+                    several => net::send_vectored(fd.as_fd(), several),
+                }
             };
             match result {
                 Ok(sent) => {

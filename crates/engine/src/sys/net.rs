@@ -55,6 +55,20 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
     SockRef::from(&fd).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)
 }
 
+/// Sends so many bytes of a file at most, from an offset on, as many as the kernel has room for.
+pub fn send_file(
+    fd: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+) -> io::Result<usize> {
+    let mut offset =
+        libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    // SAFETY: the offset lives across the call, and nothing else is pointed to.
+    let n = unsafe { libc::sendfile(fd.as_raw_fd(), file.as_raw_fd(), &raw mut offset, count) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
 /// One connection from the listener's queue, non-blocking, with the peer's address.
 pub fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;

@@ -8,7 +8,10 @@ use crate::engine::Facts;
 use crate::timers::Millis;
 use crate::tls::{Authorization, Session, TlsError};
 
+mod files;
 mod traffic;
+
+use files::Files;
 
 /// Buffers that all connections of an engine share while they read.
 pub struct Scratch {
@@ -99,6 +102,8 @@ pub struct Secure {
     dead: bool,
     /// Accepted and not sealed yet.
     gathered: Vec<u8>,
+    /// Files whose turn comes when that is sealed, and what was accepted behind them.
+    files: Option<Box<Files>>,
     /// Opened and not delivered yet; empty almost always.
     unread: Vec<u8>,
     ending: Option<Ending>,
@@ -128,6 +133,7 @@ impl Secure {
             notified: false,
             dead: false,
             gathered: Vec::new(),
+            files: None,
             unread: Vec::new(),
             ending: None,
             peer_closed: false,
@@ -228,7 +234,7 @@ impl Secure {
 
     fn break_off(&mut self, error: TlsError) {
         self.dead = true;
-        self.gathered = Vec::new();
+        self.forget_gathered();
         self.ending = Some(Ending::Broken(error));
     }
 
@@ -237,16 +243,18 @@ impl Secure {
     }
 
     pub fn gathered(&self) -> usize {
-        self.gathered.len()
+        self.gathered.len() + self.waiting_in_files()
     }
 
-    /// A foreign driver has so much to seal that no more is gathered until it has come to that.
-    pub fn waits_for_driver(&self) -> bool {
-        matches!(self.driver, Driver::Foreign) && self.gathered.len() >= CORK_SIZE
+    /// No more is gathered until a file was sent, or a foreign driver has sealed what there is.
+    pub fn waits_for_turn(&self) -> bool {
+        let is_full = self.gathered.len() >= CORK_SIZE;
+        (matches!(self.driver, Driver::Foreign) && is_full) || self.files.is_some()
     }
 
     pub fn forget_gathered(&mut self) {
         self.gathered = Vec::new();
+        self.files = None;
     }
 
     pub fn wants_flush(&self) -> bool {
@@ -257,14 +265,16 @@ impl Secure {
     /// Whether nothing but data passes, and none of it waits to be sealed.
     pub fn is_settled(&self) -> bool {
         let begins = !self.established || self.news;
-        let waits = self.wants_pump || self.stalled || !self.gathered.is_empty();
+        let waits =
+            self.wants_pump || self.stalled || !self.gathered.is_empty() || self.files.is_some();
         let ends = self.dead || self.wants_notify || self.notified || self.peer_closed;
         !begins && !waits && !ends && self.ending.is_none()
     }
 
     /// Whether so many bytes more are still little, and can be sealed.
     pub fn takes(&self, len: usize) -> bool {
-        self.established && !self.stalled && self.gathered.len() + len < CORK_SIZE
+        let is_next = self.established && !self.stalled && self.files.is_none();
+        is_next && self.gathered.len() + len < CORK_SIZE
     }
 
     /// Gathers what is to be sealed later, by a foreign driver if there is one.

@@ -50,7 +50,7 @@ impl Stream {
     pub fn abort_handshake(&mut self) -> bool {
         if let Some(secure) = &mut self.secure {
             secure.dead = true;
-            secure.gathered = Vec::new();
+            secure.forget_gathered();
         }
         !self.queue.is_empty()
     }
@@ -222,7 +222,7 @@ impl Stream {
             let Some(secure) = &mut self.secure else {
                 return Written::Closed;
             };
-            if !secure.established || !self.queue.is_empty() {
+            if !secure.established || !self.queue.is_empty() || secure.files.is_some() {
                 self.drain_owed = true;
                 break;
             }
@@ -268,7 +268,7 @@ impl Stream {
             let Some(secure) = &mut self.secure else {
                 return;
             };
-            secure.gathered.extend_from_slice(piece);
+            secure.last().extend_from_slice(piece);
             if secure.established && secure.gathered.len() >= CORK_SIZE {
                 self.send_queue();
             }
@@ -282,7 +282,7 @@ impl Stream {
         };
         secure.seal(&mut self.queue);
         secure.note_queued(self.sent + self.queue.len() as u64);
-        if !secure.gathered.is_empty() && !secure.dead {
+        if secure.gathered() > 0 && !secure.dead {
             return false;
         }
         !self.state.owes_fin() || secure.notify(&mut self.queue)

@@ -1,0 +1,87 @@
+//! Sending files. What is checked, and awaited, is in `_send_file.py`.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use mantou_engine::{FilePart, FileProgress};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::Socket;
+use crate::errors;
+
+/// How far a file has come that is being sent.
+#[pyclass(frozen, module = "mantou._core")]
+pub struct FileSend(Arc<FileProgress>);
+
+#[pymethods]
+impl FileSend {
+    #[getter]
+    fn sent(&self) -> u64 {
+        self.0.sent()
+    }
+
+    /// Why it could not be read to its end.
+    #[getter]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let error = self.0.error()?;
+        Some(errors::from_io(&error).into_value(py).into_any())
+    }
+
+    fn withdraw(&self) {
+        self.0.withdraw();
+    }
+}
+
+#[pymethods]
+impl Socket {
+    /// Sends a file, or a part of it: by sendfile(2) in the clear, and sealed over TLS.
+    ///
+    /// It goes behind everything that was accepted before, and ahead of what is accepted
+    /// meanwhile: `write()` takes nothing until it is sent. Read from a slow disk, it keeps the
+    /// loop waiting. Its position neither counts nor changes. A file that turns out to be shorter
+    /// ends earlier. Cancelled, it sends no more than is on its way.
+    ///
+    /// Not in Bun.
+    ///
+    /// :param file: a binary file that is open for reading and has a descriptor.
+    /// :param offset: where in the file to begin, in bytes.
+    /// :param count: how many bytes of it at most; None for all up to its end.
+    /// :returns: to be awaited: the number of bytes sent, once all of them are in the kernel.
+    /// :raises BrokenPipeError: closed, or after `end()`.
+    /// :raises ConnectionError: the connection was over first.
+    /// :raises OSError: the file cannot be read.
+    /// :raises TypeError: the file has no descriptor or is in text mode, or an argument is of the
+    ///     wrong type.
+    /// :raises ValueError: not a regular file, or an argument is negative.
+    #[pyo3(signature = (file, offset=None, count=None), text_signature = "(self, /, file, offset=0, count=None)")]
+    fn send_file<'py>(
+        this: &Bound<'py, Self>,
+        file: &Bound<'py, PyAny>,
+        offset: Option<&Bound<'py, PyAny>>,
+        count: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static SEND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = this.py();
+        let send = SEND.import(py, "mantou._send_file", "send_file")?;
+        match offset {
+            Some(offset) => send.call1((this, file, offset, count)),
+            None => send.call1((this, file, 0, count)),
+        }
+    }
+
+    /// Takes over a descriptor of a file and begins to send from it.
+    fn _send_file(
+        &self,
+        py: Python<'_>,
+        fd: RawFd,
+        offset: u64,
+        count: usize,
+    ) -> PyResult<FileSend> {
+        let part = FilePart::own(fd, offset, count).map_err(|error| errors::from_io(&error))?;
+        let progress = part.progress();
+        self.with(py, |core, token| core.send_file(token, part))?
+            .map_err(|error| errors::from_write_all(&error, count))?;
+        Ok(FileSend(progress))
+    }
+}
