@@ -33,6 +33,8 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "half_open": ("allow_half_open",),
     "limit": ("write_limit",),
     "high_water": ("write_limit",),
+    "maxconn": ("max_connections",),
+    "limit_concurrency": ("max_connections",),
     # Times
     "timeout": ("connect_timeout", "idle_timeout"),
     "read_timeout": ("idle_timeout",),
@@ -41,6 +43,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     # TCP
     "tcp_nodelay": ("no_delay",),
     "tcp_keepalive": ("keep_alive",),
+    "tcp_user_timeout": ("dead_after",),
     # TLS
     "ssl": ("tls",),
     "ssl_context": ("tls",),
