@@ -27,7 +27,7 @@ pub(super) fn accept(
         match this.core.with(|core| core.accept(token))? {
             Accepted::Stream(stream) => accepted(engine, listener, stream)?,
             Accepted::Empty => break,
-            Accepted::Refused(_) => {
+            Accepted::Refused => {
                 at_limit(engine, listener, Fact::Refused, "max_connections_per_host");
             }
             Accepted::AtLimit(limit) => {
@@ -189,7 +189,7 @@ pub fn opened(
     if secure && !has_handler(socket, Stage::Handshake) {
         socket.get().start_handshake(py, token);
     } else {
-        open(engine, socket, token);
+        open(engine, socket, token)?;
     }
     socket.get().forget_tls_start(py);
     if socket.get().owns(py, token) {
@@ -199,14 +199,14 @@ pub fn opened(
 }
 
 /// The connection can be used.
-fn open(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token) {
+fn open(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token) -> PyResult<()> {
     let py = engine.py();
     socket.get().start(py, token);
     call(engine, socket, Stage::Open, (socket,));
-    let listener = socket.get().native_listener(py);
-    if listener.is_some_and(|listener| listener.get().drains(py)) {
+    match socket.get().native_listener(py) {
         // The others were told when that began.
-        call(engine, socket, Stage::Draining, (socket,));
+        Some(listener) if listener.get().drains(py) => draining(engine, socket),
+        _ => Ok(()),
     }
 }
 
@@ -228,7 +228,7 @@ pub(super) fn on_established(
     let py = engine.py();
     socket.get().count(py, Fact::Established);
     if socket.get().is_shaking_hands(py) {
-        open(engine, socket, token);
+        open(engine, socket, token)?;
     } else if has_handler(socket, Stage::Handshake) {
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));
