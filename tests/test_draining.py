@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import re
+import signal
 import socket as kernel
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -371,6 +376,28 @@ async def test_grace_is_a_time(wrong: Any) -> None:
         with pytest.raises((TypeError, ValueError), match="option 'grace' must be"):
             await listener.drain(wrong)
         assert listener.fileno() >= 0
+
+
+def test_the_program_of_the_documentation_drains_on_sigterm() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "serving.md").read_text()
+    (program,) = re.findall(r"```python\n(import asyncio\n.*?)```", text, re.DOTALL)
+    program = program.replace("port=7000", "port=0")
+    program = program.replace("    stop = ", "    print(listener.port, flush=True)\n    stop = ")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        address = ("127.0.0.1", int(process.stdout.readline()))
+        idle, busy = (kernel.create_connection(address, timeout=20) for _ in range(2))
+        busy.sendall(b"first")
+        assert busy.recv(100) == b"first"
+        busy.sendall(b"second")
+        process.send_signal(signal.SIGTERM)
+        assert idle.recv(100) == b""
+        assert busy.recv(100) == b"second"
+        assert busy.recv(100) == b""
+        idle.close()
+        busy.close()
+        assert process.stdout.read() == b"0 connections did not finish\n"
+    assert process.returncode == 0
 
 
 def test_without_a_loop_nothing_is_stopped() -> None:

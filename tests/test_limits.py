@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import socket as kernel
 import time
 from typing import Any
@@ -21,6 +22,7 @@ from tests.support import (
     listen,
     others_had_their_turn,
 )
+from tests.test_fork import Child
 from tests.tls_support import secured
 
 _names = itertools.count()
@@ -370,6 +372,47 @@ async def test_pausing_what_is_stopped_does_nothing() -> None:
     listener.pause()
     listener.resume()
     assert listener.fileno() == -1
+
+
+# Processes that share a listener
+
+
+# Said by Python 3.12 and later of a process with threads. The children here run nothing of theirs.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_each_process_has_the_whole_of_a_limit() -> None:
+    def serve() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        mantou.run()
+
+    recorder = Recorder(data=lambda socket, data: socket.write_all(b"%d" % os.getpid()))
+    with listen(recorder, max_connections=1) as listener:
+        children = [Child(serve) for _ in range(2)]
+        try:
+            address = ("127.0.0.1", listener.port)
+            first, second = (kernel.create_connection(address, timeout=20) for _ in range(2))
+            third = kernel.create_connection(address, timeout=20)
+            third.sendall(b"?")
+            pids = []
+            for sock in (first, second):
+                sock.sendall(b"?")
+                pids.append(int(sock.recv(100)))
+            assert set(pids) == {child.pid for child in children}
+            # Both have had their turn since it came.
+            third.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                third.recv(100)
+            second.close()
+            third.settimeout(20)
+            assert int(third.recv(100)) == pids[1]
+            first.close()
+            third.close()
+        finally:
+            for child in children:
+                os.kill(child.pid, signal.SIGTERM)
+                os.waitpid(child.pid, 0)
+        # The listener is this process's, too, and so is the loop that waits for it.
+        listener.stop()
+        mantou.run()
 
 
 # Options

@@ -248,7 +248,7 @@ def test_listen_takes_tls_with_contents() -> None:
 
 FLAGS = ["allow_half_open", "exclusive", "reuse_port", "ipv6_only", "no_delay"]
 NOT_FLAGS: list[object] = [None, 0, 1, "yes", "", [], 1.0]
-LIMITS = ["connect_timeout", "handshake_timeout", "close_timeout", "keep_alive"]
+LIMITS = ["connect_timeout", "handshake_timeout", "close_timeout", "keep_alive", "dead_after"]
 NOT_SECONDS: list[object] = [True, False, "1", b"1", [], (1,), Decimal(1), 1j]
 NOT_INTS: list[object] = [True, False, 1.0, math.nan, "1", b"1", [], Decimal(1)]
 
@@ -486,6 +486,7 @@ TCP_ONLY = {
     "ipv6_only": False,
     "no_delay": True,
     "keep_alive": None,
+    "dead_after": None,
 }
 CONNECT_TCP_ONLY = {**TCP_ONLY, "local_address": None, "local_port": None}
 
@@ -540,12 +541,20 @@ def test_connect_options_in_listen(name: str) -> None:
         ("sockets", "socket"),
         ("connect_timeuot", "connect_timeout"),
         ("keepalives", "keep_alive"),
+        ("dead_afer", "dead_after"),
+        ("tcp_user_timeout", "dead_after"),
         ("nodelays", "no_delay"),
     ],
 )
 def test_unknown_name_with_suggestion(wrong: str, right: str) -> None:
     options = {**TCP, wrong: 1}
     refused(TypeError, parse_connect, options, repr(wrong), f"did you mean {right!r}")
+
+
+@pytest.mark.parametrize("wrong", ["max_connection", "maxconn", "limit_concurrency"])
+def test_unknown_name_of_a_limit(wrong: str) -> None:
+    options = {**TCP, wrong: 1}
+    refused(TypeError, parse_listen, options, repr(wrong), "did you mean 'max_connections'")
 
 
 @pytest.mark.parametrize("parse", [parse_connect, parse_listen])

@@ -255,8 +255,8 @@ class _Listener(Generic[D]):
         gone; those that were cut get up to a second for their handlers to clean up.
 
         Cancelled, it only stops waiting: the listener stays stopped, nothing is cut, and
-        connections go on. It may be called again, for another `grace`; nobody is told twice. Not in
-        Bun.
+        connections go on. It may be called again, for another `grace`; nobody is told twice.
+        Not in Bun.
 
         :param grace: seconds; 0 cuts at once, None waits for as long as it takes.
         :returns: how many connections were terminated.

@@ -35,6 +35,8 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "high_water": ("write_limit",),
     "framing": ("packet",),
     "max_line_length": ("packet_size",),
+    "maxconn": ("max_connections",),
+    "limit_concurrency": ("max_connections",),
     # Times
     "timeout": ("connect_timeout", "idle_timeout"),
     "read_timeout": ("idle_timeout",),
@@ -43,6 +45,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     # TCP
     "tcp_nodelay": ("no_delay",),
     "tcp_keepalive": ("keep_alive",),
+    "tcp_user_timeout": ("dead_after",),
     # TLS
     "ssl": ("tls",),
     "ssl_context": ("tls",),

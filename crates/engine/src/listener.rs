@@ -59,7 +59,7 @@ impl Acceptor {
 pub enum Accepted {
     Stream(Token),
     /// There were enough of that host: it got a RST.
-    Refused(Option<SocketAddr>),
+    Refused,
     /// A limit is reached. Accepting goes on by itself once it can.
     AtLimit(Limit),
     /// It is to introduce itself first; `Notice::Greeted` follows.

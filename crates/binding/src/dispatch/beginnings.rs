@@ -36,7 +36,7 @@ pub(super) fn accept(
                 this.set_owner(py, greeting, listener);
             }
             Accepted::Empty => break,
-            Accepted::Refused(_) => too_many_of_a_host(engine, listener),
+            Accepted::Refused => too_many_of_a_host(engine, listener),
             Accepted::AtLimit(limit) => {
                 let name = match limit {
                     Limit::Connections => "max_connections",
@@ -216,7 +216,7 @@ pub fn opened(
     if secure && !has_handler(socket, Stage::Handshake) {
         socket.get().start_handshake(py, token);
     } else {
-        open(engine, socket, token);
+        open(engine, socket, token)?;
     }
     socket.get().forget_tls_start(py);
     if socket.get().owns(py, token) {
@@ -226,14 +226,14 @@ pub fn opened(
 }
 
 /// The connection can be used.
-fn open(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token) {
+fn open(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token) -> PyResult<()> {
     let py = engine.py();
     socket.get().start(py, token);
     call(engine, socket, Stage::Open, (socket,));
-    let listener = socket.get().native_listener(py);
-    if listener.is_some_and(|listener| listener.get().drains(py)) {
+    match socket.get().native_listener(py) {
         // The others were told when that began.
-        call(engine, socket, Stage::Draining, (socket,));
+        Some(listener) if listener.get().drains(py) => draining(engine, socket),
+        _ => Ok(()),
     }
 }
 
@@ -255,7 +255,7 @@ pub(super) fn on_established(
     let py = engine.py();
     socket.get().count(py, Fact::Established);
     if socket.get().is_shaking_hands(py) {
-        open(engine, socket, token);
+        open(engine, socket, token)?;
     } else if has_handler(socket, Stage::Handshake) {
         let error = socket.get().authorization_error(py)?;
         call(engine, socket, Stage::Handshake, (socket, true, error));

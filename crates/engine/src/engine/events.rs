@@ -224,7 +224,7 @@ impl Engine {
                 if listener.gate.as_ref().is_some_and(|it| !it.admits(remote)) {
                     // Where it cannot be reset it is just closed.
                     let _ = net::disconnect(fd.as_fd());
-                    return Accepted::Refused(remote);
+                    return Accepted::Refused;
                 }
                 let driver = match tls.as_ref().map(Acceptor::driver).transpose() {
                     Ok(driver) => driver,
