@@ -143,7 +143,7 @@ impl Batch<'_> {
 
     fn into_waiting(self, is_due: bool) -> Waiting {
         let (bytes, start) = match self.bytes {
-            Cow::Owned(bytes) if is_due => (bytes, self.start),
+            Cow::Owned(bytes) if is_due || self.start == 0 => (bytes, self.start),
             // It may have to wait for long, and takes no more memory than it needs.
             bytes => (bytes[self.start..].to_vec(), 0),
         };
