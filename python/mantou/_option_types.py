@@ -234,7 +234,7 @@ class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[
     Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
     `allow_half_open`, `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`,
     `close_timeout`, `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`,
-    `no_delay`, `keep_alive`, `tls`.
+    `no_delay`, `keep_alive`, `tls`, `proxy_header`.
     """
 
     hostname: Required[str]
@@ -255,7 +255,7 @@ class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total
 
     Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
     `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `tls`.
+    `tls`, `proxy_header`.
     """
 
     unix: Required[UnixPath]
@@ -268,7 +268,7 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
 
     Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
     `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `tls`.
+    `tls`, `proxy_header`.
     """
 
     fd: Required[int]
@@ -284,7 +284,7 @@ class TCPSocketListenOptions(
     Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
     `data_factory`, `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`,
     `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
-    `keep_alive`, `tls`.
+    `keep_alive`, `tls`, `proxy_protocol`, `proxy_trusted`.
     """
 
     hostname: Required[str]
@@ -303,7 +303,7 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
 
     Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
     `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`,
-    `close_timeout`, `mode`, `unlink_stale`, `tls`.
+    `close_timeout`, `mode`, `unlink_stale`, `tls`, `proxy_protocol`.
     """
 
     unix: Required[UnixPath]
@@ -327,7 +327,7 @@ class FdSocketListenOptions(
 
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
     `allow_half_open`, `write_limit`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `tls`.
+    `tls`, `proxy_protocol`, `proxy_trusted`.
     """
 
     fd: Required[int]
