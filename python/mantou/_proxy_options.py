@@ -46,8 +46,7 @@ def parse_proxy_header(options: Options) -> bytes | None:
     if isinstance(value, ProxyHeader):
         return bytes(value)
     if isinstance(value, Socket):
-        socket: Socket[Any] = value
-        return bytes(ProxyHeader.of(socket))
+        return bytes(ProxyHeader.of(cast("Socket[object]", value)))
     raise wrong_type("proxy_header", "a bool, a Socket or a ProxyHeader", value)
 
 
