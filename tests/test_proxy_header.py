@@ -14,7 +14,7 @@ import pytest
 import mantou
 from tests.support import Peer, RawListener, Recorder, every_path, listen
 from tests.test_proxy_protocol import FULL, UNIX_HEADER, V1, Echo, door
-from tests.tls_support import CERTIFICATE, CLIENT_OPTIONS, KEY, SERVER_OPTIONS, context, secured
+from tests.tls_support import CERTIFICATE, CLIENT_OPTIONS, KEY, context, secured
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LINE = mantou.ProxyHeader(
@@ -306,9 +306,7 @@ def test_what_is_of_another_type_is_a_type_error(fields: Any) -> None:
 @pytest.mark.parametrize("given", ["yes", 1, b"PROXY UNKNOWN\r\n", {}])
 async def test_misuse_is_named(given: Any) -> None:
     with pytest.raises(TypeError, match="proxy_header"):
-        await mantou.connect(
-            hostname="127.0.0.1", port=1, socket=Recorder(), proxy_header=given
-        )
+        await mantou.connect(hostname="127.0.0.1", port=1, socket=Recorder(), proxy_header=given)
 
 
 def test_text_that_is_no_utf_8_comes_back_as_it_was() -> None:

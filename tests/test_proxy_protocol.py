@@ -24,7 +24,7 @@ from tests.support import (
     listen,
     others_had_their_turn,
 )
-from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, TlsPeer, context, secured
+from tests.tls_support import SERVER_OPTIONS, TlsPeer, context, secured
 
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
 FULL = mantou.ProxyHeader(
@@ -76,8 +76,10 @@ class Door:
         return Peer.connect_at_once(("127.0.0.1", self.listener.port))
 
     async def enter(self, header: bytes) -> Peer:
-        """Connected and, over TLS, through with the handshake. The header and what the link begins
-        with come in one segment."""
+        """Connected and, over TLS, through with the handshake.
+
+        The header and what the link begins with come in one segment.
+        """
         peer = self.dial()
         if self.link in ("tcp", "unix"):
             await peer.send(header)

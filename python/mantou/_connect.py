@@ -124,6 +124,12 @@ async def connect(**options: Any) -> Socket[Any]:
         tls: Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then
             drives the connection. A server needs a certificate. Default: False. Bun: `tls`.
 
+    The PROXY protocol
+
+        proxy_header: Say first, before TLS, for whom we connect, in the PROXY protocol: for the
+            client of a `Socket`, as `ProxyHeader.of()` tells it; a `ProxyHeader` as it is; True
+            for ourselves (version 2, LOCAL). Default: False. Not in Bun.
+
     :raises OSError: the connection failed; of the class that fits its errno
         (`ConnectionRefusedError`, ...), with the address in its text. With several addresses it
         has a note for each attempt. `socket.gaierror` for a name that cannot be resolved. The

@@ -474,7 +474,14 @@ class Socket(Generic[D]):
         """
 
     @property
-    def proxy(self) -> ProxyHeader | None: ...
+    def proxy(self) -> ProxyHeader | None:
+        """How a proxy has introduced this connection: a `ProxyHeader`.
+
+        None without one, as in front of a listener without `proxy_protocol`. An upgraded socket has
+        that of the plain one.
+
+        Not in Bun.
+        """
     @property
     def bytes_read(self) -> int:
         """Bytes received so far, of the application's data.

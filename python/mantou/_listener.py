@@ -144,6 +144,18 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
         tls: Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then
             drives the connection. A server needs a certificate. Default: False. Bun: `tls`.
 
+    The PROXY protocol
+
+        proxy_protocol: Connections begin with a PROXY header of version 1 or 2, before TLS,
+            within `handshake_timeout`: "require" turns others away, "optional" serves them as
+            they are, those of clients that wait for us to speak only after `handshake_timeout`.
+            The socket's `remote_address` and `remote_port` are the client's, its `proxy` has
+            the header. Who is turned away is told to `connect_error`, with a
+            ProxyProtocolError. Default: "off". Not in Bun.
+        proxy_trusted: Whose PROXY headers are believed: networks and addresses (`["10.0.0.0/8",
+            "::1"]`); those of other peers are turned away. Peers of a unix socket are always
+            believed. None for everybody who can connect. Default: None. Not in Bun.
+
     :raises OSError: it cannot be bound, or a file of `tls` cannot be read; with the address or the
         path in its text. EADDRINUSE for a port that is taken.
     :raises TypeError: an option is unknown, missing or of the wrong type.

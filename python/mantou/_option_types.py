@@ -264,7 +264,8 @@ class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[
     Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
     `allow_half_open`, `write_limit`, `packet`, `packet_size`, `connect_timeout`,
     `idle_timeout`, `handshake_timeout`, `close_timeout`, `local_address`, `local_port`,
-    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`.
+    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`,
+    `proxy_header`.
     """
 
     hostname: Required[str]
@@ -285,7 +286,7 @@ class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total
 
     Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
     `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `tls`.
+    `handshake_timeout`, `close_timeout`, `tls`, `proxy_header`.
     """
 
     unix: Required[UnixPath]
@@ -298,7 +299,7 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
 
     Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
     `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `tls`.
+    `handshake_timeout`, `close_timeout`, `tls`, `proxy_header`.
     """
 
     fd: Required[int]
@@ -315,7 +316,8 @@ class TCPSocketListenOptions(
     `data_factory`, `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`,
     `max_connections`, `max_connections_per_host`, `accept_rate`, `max_handshakes`,
     `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`,
-    `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`.
+    `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`, `proxy_protocol`,
+    `proxy_trusted`.
     """
 
     hostname: Required[str]
@@ -335,7 +337,7 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
     `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`, `max_connections`,
     `accept_rate`, `max_handshakes`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `mode`, `unlink_stale`, `tls`.
+    `mode`, `unlink_stale`, `tls`, `proxy_protocol`.
     """
 
     unix: Required[UnixPath]
@@ -360,7 +362,7 @@ class FdSocketListenOptions(
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
     `allow_half_open`, `write_limit`, `packet`, `packet_size`, `max_connections`,
     `max_connections_per_host`, `accept_rate`, `max_handshakes`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `tls`.
+    `handshake_timeout`, `close_timeout`, `tls`, `proxy_protocol`, `proxy_trusted`.
     """
 
     fd: Required[int]

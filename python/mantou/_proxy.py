@@ -123,30 +123,35 @@ class ProxyHeader:
         :param version: the protocol's version.
         """
         own = socket.proxy
-        known = None if own is None or own.family is None else own
+        known = cls() if own is None or own.family is None else own
         ends: dict[str, Any] = {
-            "source_address": socket.remote_address if known is None else known.source_address,
-            "source_port": socket.remote_port if known is None else known.source_port,
-            "destination_address": (
-                socket.local_address if known is None else known.destination_address
-            ),
-            "destination_port": socket.local_port if known is None else known.destination_port,
+            name: getattr(known, name)
+            for name in (
+                "source_address",
+                "source_port",
+                "destination_address",
+                "destination_port",
+                "transport",
+            )
         }
-        if version == 1:
-            return cls(version=1, **({} if known and known.family == "unix" else ends))
-        if known is not None:
+        if known.family is None and socket.remote_address is not None:
             ends |= {
-                "transport": known.transport,
-                "unique_id": known.unique_id,
-                "netns": known.netns,
-                "tlvs": known.tlvs,
-                "crc32c": known.crc32c,
+                "source_address": socket.remote_address,
+                "source_port": socket.remote_port,
+                "destination_address": socket.local_address,
+                "destination_port": socket.local_port,
             }
+        if version == 1:
+            return cls(version=1, **({} if known.family == "unix" else ends))
         return cls(
             **ends,
-            alpn=socket.alpn_protocol or (known and known.alpn),
-            authority=socket.get_servername() or (known and known.authority),
-            ssl=_ssl_of(socket) or (known and known.ssl),
+            alpn=socket.alpn_protocol or known.alpn,
+            authority=socket.get_servername() or known.authority,
+            unique_id=known.unique_id,
+            netns=known.netns,
+            ssl=_ssl_of(socket) or known.ssl,
+            crc32c=known.crc32c,
+            tlvs=known.tlvs,
         )
 
     def __bytes__(self) -> bytes:
@@ -233,7 +238,7 @@ def _fields(others: Mapping[int, bytes], named: dict[int, str | bytes | None]) -
     for kind, value in others.items():
         if kind in named:
             raise ValueError(f"'tlvs' of a ProxyHeader has type {kind:#x}, which has a name")
-        if not isinstance(kind, int) or not 0 <= kind <= 255:  # noqa: PLR2004
+        if kind not in range(256):
             raise ValueError(f"'tlvs' of a ProxyHeader maps types of one byte, got {shown(kind)}")
         given.append((kind, value))
     return [(kind, _octets(value)) for kind, value in given]
@@ -278,7 +283,9 @@ def _received_ends(ends: Ends | None) -> dict[str, Any]:
 
 def _ssl_parts(tls: ProxySSL) -> tuple[int, int, Fields]:
     client = (
-        _CLIENT_SSL * tls.ssl | _CLIENT_CERT_CONN * tls.cert_conn | _CLIENT_CERT_SESS * tls.cert_sess
+        _CLIENT_SSL * tls.ssl
+        | _CLIENT_CERT_CONN * tls.cert_conn
+        | _CLIENT_CERT_SESS * tls.cert_sess
     )
     named: dict[int, str | bytes | None] = {
         _SSL_VERSION: tls.version,

@@ -46,15 +46,16 @@ def parse_proxy_header(options: Options) -> bytes | None:
     if isinstance(value, ProxyHeader):
         return bytes(value)
     if isinstance(value, Socket):
-        return bytes(ProxyHeader.of(cast("Socket[Any]", value)))
+        return bytes(ProxyHeader.of(cast("Socket[object]", value)))
     raise wrong_type("proxy_header", "a bool, a Socket or a ProxyHeader", value)
 
 
 def _networks(value: object) -> list[tuple[Any, int]]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise wrong_type("proxy_trusted", "a list of networks", value)
+    items = cast("Iterable[object]", value)
     networks: list[tuple[Any, int]] = []
-    for item in cast("Iterable[object]", value):
+    for item in items:
         if isinstance(item, int | bytes):
             raise wrong_type("proxy_trusted", "a list of networks as str or of ipaddress", item)
         try:
@@ -63,5 +64,5 @@ def _networks(value: object) -> list[tuple[Any, int]]:
             raise wrong_value("proxy_trusted", f"a list of networks ({error})", item) from None
         networks.append((network.network_address, network.prefixlen))
     if not networks:
-        raise wrong_value("proxy_trusted", "at least one network (None trusts everybody)", value)
+        raise wrong_value("proxy_trusted", "at least one network (None trusts everybody)", items)
     return networks

@@ -98,6 +98,24 @@ def wait_until_it_listens(
     raise AssertionError(f"{process.args!r} does not listen:\n{log.read_text()}")
 
 
+@contextmanager
+def haproxy(folder: Path, configuration: str) -> Iterator[None]:
+    """HAProxy with these sections."""
+    port = free_port()
+    path = folder / "haproxy.cfg"
+    path.write_text(
+        "defaults\n mode tcp\n timeout connect 10s\n timeout client 30s\n timeout server 30s\n"
+        f"frontend ready\n mode http\n bind 127.0.0.1:{port}\n http-request return status 200\n"
+        f"{configuration}\n"
+    )
+    with running([find("haproxy"), "-db", "-f", path], port, folder / "haproxy.log"):
+        # Until it answers, some of its doors may still be missing.
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as probe:
+            probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert probe.recv(1) == b"H"
+        yield
+
+
 class Server:
     """A server with a folder of its own, that is open to whom it runs as."""
 

@@ -90,10 +90,10 @@ class Service:
             # As sd_listen_fds(3) has it; a shell that is replaced knows its number beforehand.
             process = subprocess.Popen(
                 [
-                    "sh",
+                    "bash",
                     "-c",
-                    f'exec 3<&{number} env LISTEN_PID=$$ LISTEN_FDS=1 "$@"',
-                    "sh",
+                    f'exec 3<&{number}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"',
+                    "bash",
                     *self._command,
                 ],
                 stdout=subprocess.PIPE,
@@ -172,6 +172,8 @@ def test_servers_behind_haproxy_are_replaced_without_a_loss(tmp_path: Path) -> N
         ("127.0.0.1:7001", f"127.0.0.1:{one}"),
         ("127.0.0.1:7002", f"127.0.0.1:{two}"),
         ("/run/haproxy/admin.sock", str(admin)),
+        # More than a machine for tests lets a process open.
+        ("maxconn 20000", "maxconn 200"),
     ]:
         assert old in text
         text = text.replace(old, new)
@@ -203,7 +205,7 @@ def test_servers_behind_haproxy_are_replaced_without_a_loss(tmp_path: Path) -> N
 
 def test_the_shown_configuration_is_one(tmp_path: Path) -> None:
     checked = subprocess.run(
-        [find("haproxy"), "-c", "-f", str(DEPLOY / "haproxy.cfg")],
+        [find("haproxy"), "-c", "-f", str(DEPLOY / "haproxy.cfg"), "-n", "200"],
         capture_output=True,
         text=True,
         timeout=LIMIT,

@@ -37,6 +37,7 @@ type Parts = (
 
 /// The bytes of a header. `ValueError` if it cannot be said in its version.
 #[pyfunction]
+#[pyo3(signature = (parts, /))]
 pub fn write_proxy_header(parts: Parts) -> PyResult<Vec<u8>> {
     let header = header_of(parts);
     header
