@@ -148,10 +148,13 @@ class TLSOptions(TypedDict, total=False):
     """Without effect: there is no renegotiation. Default: 0. Bun: `clientRenegotiationWindow`."""
 
 
-class _StreamOptions(TypedDict, Generic[D], total=False):
+class _Handled(TypedDict, Generic[D], total=False):
     socket: Required[Handlers[D]]
     """The handlers: a `SocketHandler`, any object with some of its methods, or a mapping of name to
     callable. Required. Bun: `socket`."""
+
+
+class _StreamOptions(TypedDict, total=False):
     tls: bool | TLSOptions | ssl.SSLContext
     """Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then drives the
     connection. A server needs a certificate. Default: False. Bun: `tls`."""
@@ -174,16 +177,19 @@ class _StreamOptions(TypedDict, Generic[D], total=False):
     reader is not cut off. Default: 30.0. Not in Bun."""
 
 
-class _ConnectOptions(TypedDict, Generic[D], total=False):
+class _ConnectHandled(_Handled[D], Generic[D], total=False):
     data: D
     """What `socket.data` is, before `open` is called: this very object. Default: None.
     Bun: `data`."""
+
+
+class _ConnectOptions(TypedDict, total=False):
     connect_timeout: float | None
     """Seconds for resolving the name and all attempts together, else a TimeoutError (ETIMEDOUT);
     None for no limit of ours. Default: 30.0. Not in Bun."""
 
 
-class _ListenOptions(TypedDict, Generic[D], total=False):
+class _ListenHandled(_Handled[D], Generic[D], total=False):
     data: D
     """What `data` of each accepted socket is: this very object. Default: None. Bun: `data`."""
     data_factory: Callable[[Socket[D]], D] | None
@@ -191,7 +197,7 @@ class _ListenOptions(TypedDict, Generic[D], total=False):
     `data`. Default: None. Not in Bun."""
 
 
-class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
+class _TCPSocketOptions(_StreamOptions, total=False):
     exclusive: bool
     """The local address and port are ours alone: nobody else can bind them, whatever options they
     set. Not together with `reuse_port`. Default: False. Bun: `exclusive`."""
@@ -208,13 +214,13 @@ class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
     Default: None. Not in Bun."""
 
 
-class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[D], total=False):
-    """How to connect to a host and port (Bun: TCPSocketConnectOptions).
+class TCPStreamConnectOptions(_TCPSocketOptions, _ConnectOptions, total=False):
+    """How to connect a stream to a host and port.
 
-    Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
-    `allow_half_open`, `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`,
-    `close_timeout`, `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`,
-    `no_delay`, `keep_alive`, `tls`.
+    Options, described by `help(mantou.connect_stream)`: `hostname`, `port`, `allow_half_open`,
+    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
+    `keep_alive`, `tls`.
     """
 
     hostname: Required[str]
@@ -230,10 +236,20 @@ class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[
     choice. Default: None. Not in Bun."""
 
 
-class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=False):
-    """How to connect to a unix socket (Bun: UnixSocketOptions).
+class TCPSocketConnectOptions(TCPStreamConnectOptions, _ConnectHandled[D], Generic[D], total=False):
+    """How to connect to a host and port (Bun: TCPSocketConnectOptions).
 
-    Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
+    Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
+    `allow_half_open`, `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`,
+    `close_timeout`, `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`,
+    `no_delay`, `keep_alive`, `tls`.
+    """
+
+
+class UnixStreamOptions(_StreamOptions, _ConnectOptions, total=False):
+    """How to connect a stream to a unix socket.
+
+    Options, described by `help(mantou.connect_stream)`: `unix`, `allow_half_open`,
     `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
     `tls`.
     """
@@ -243,12 +259,20 @@ class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total
     namespace. Required. Bun: `unix`."""
 
 
-class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=False):
-    """A connected stream socket to take over (Bun: FdSocketOptions).
+class UnixSocketOptions(UnixStreamOptions, _ConnectHandled[D], Generic[D], total=False):
+    """How to connect to a unix socket (Bun: UnixSocketOptions).
 
-    Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
+    Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
     `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
     `tls`.
+    """
+
+
+class FdStreamOptions(_StreamOptions, _ConnectOptions, total=False):
+    """A connected stream socket to take over as a stream.
+
+    Options, described by `help(mantou.connect_stream)`: `fd`, `allow_half_open`, `write_limit`,
+    `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`, `tls`.
     """
 
     fd: Required[int]
@@ -256,13 +280,21 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
     else is an OSError or a ValueError. Required. Bun: `fd`."""
 
 
-class TCPSocketListenOptions(_TCPSocketOptions[D], _ListenOptions[D], Generic[D], total=False):
-    """How to listen on a host and port (Bun: TCPSocketListenOptions).
+class FdSocketOptions(FdStreamOptions, _ConnectHandled[D], Generic[D], total=False):
+    """A connected stream socket to take over (Bun: FdSocketOptions).
 
-    Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
-    `data_factory`, `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
-    `keep_alive`, `tls`.
+    Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
+    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `tls`.
+    """
+
+
+class TCPStreamListenOptions(_TCPSocketOptions, total=False):
+    """How to serve streams on a host and port.
+
+    Options, described by `help(mantou.serve_streams)`: `hostname`, `port`, `allow_half_open`,
+    `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`,
+    `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `tls`.
     """
 
     hostname: Required[str]
@@ -276,12 +308,22 @@ class TCPSocketListenOptions(_TCPSocketOptions[D], _ListenOptions[D], Generic[D]
     Not in Bun."""
 
 
-class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
-    """How to listen on a unix socket (Bun: UnixSocketOptions).
+class TCPSocketListenOptions(TCPStreamListenOptions, _ListenHandled[D], Generic[D], total=False):
+    """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
-    Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
-    `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`,
-    `close_timeout`, `mode`, `unlink_stale`, `tls`.
+    Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
+    `data_factory`, `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
+    `keep_alive`, `tls`.
+    """
+
+
+class UnixStreamListenOptions(_StreamOptions, total=False):
+    """How to serve streams on a unix socket.
+
+    Options, described by `help(mantou.serve_streams)`: `unix`, `allow_half_open`,
+    `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`, `close_timeout`, `mode`,
+    `unlink_stale`, `tls`.
     """
 
     unix: Required[UnixPath]
@@ -298,14 +340,31 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     Not in Bun."""
 
 
-class FdSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
+class UnixSocketListenOptions(UnixStreamListenOptions, _ListenHandled[D], Generic[D], total=False):
+    """How to listen on a unix socket (Bun: UnixSocketOptions).
+
+    Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
+    `allow_half_open`, `write_limit`, `backlog`, `idle_timeout`, `handshake_timeout`,
+    `close_timeout`, `mode`, `unlink_stale`, `tls`.
+    """
+
+
+class FdStreamListenOptions(_StreamOptions, total=False):
+    """A listening stream socket to take over, and to serve streams on.
+
+    Options, described by `help(mantou.serve_streams)`: `fd`, `allow_half_open`, `write_limit`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `tls`.
+    """
+
+    fd: Required[int]
+    """A listening TCP or unix stream socket, which is mantou's once the call succeeds; anything
+    else is an OSError or a ValueError. Required. Bun: `fd`."""
+
+
+class FdSocketListenOptions(FdStreamListenOptions, _ListenHandled[D], Generic[D], total=False):
     """A listening stream socket to take over (Bun: FdSocketOptions).
 
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
     `allow_half_open`, `write_limit`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
     `tls`.
     """
-
-    fd: Required[int]
-    """A listening TCP or unix stream socket, which is mantou's once the call succeeds; anything
-    else is an OSError or a ValueError. Required. Bun: `fd`."""
