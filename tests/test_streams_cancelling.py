@@ -239,23 +239,22 @@ def test_what_is_cancelled_while_sending_tells_what_was_sent(
 
 async def test_a_task_that_is_cancelled_by_its_waker_takes_no_byte() -> None:
     # The bytes have come and the task is about to go on when it is cancelled.
-    async with streaming("tcp") as (stream, peer):
-        async with streaming("tcp") as (other, other_peer):
-            victim = asyncio.ensure_future(stream.receive())
+    async with streaming("tcp") as (stream, peer), streaming("tcp") as (other, other_peer):
+        victim = asyncio.ensure_future(stream.receive())
 
-            async def cancel() -> None:
-                await other.receive()
-                victim.cancel()
+        async def cancel() -> None:
+            await other.receive()
+            victim.cancel()
 
-            killer = asyncio.ensure_future(cancel())
-            await turns(2)
-            for sender in (other_peer, peer):
-                await sender.send(b"x")
-            await asyncio.wait([victim, killer])
-            if victim.cancelled():
-                assert await stream.receive() == b"x"
-            else:
-                assert victim.result() == b"x"
+        killer = asyncio.ensure_future(cancel())
+        await turns(2)
+        for sender in (other_peer, peer):
+            await sender.send(b"x")
+        await asyncio.wait([victim, killer])
+        if victim.cancelled():
+            assert await stream.receive() == b"x"
+        else:
+            assert victim.result() == b"x"
 
 
 async def test_a_coroutine_that_is_closed_leaves_the_stream_free() -> None:
@@ -268,8 +267,6 @@ async def test_a_coroutine_that_is_closed_leaves_the_stream_free() -> None:
         assert await stream.receive() == b"next"
         with pytest.raises(RuntimeError, match="already awaited"):
             await operation
-
-
 
 
 async def test_timeouts_around_a_receive() -> None:

@@ -153,10 +153,20 @@ class TLSOptions(TypedDict, total=False):
     """Without effect: there is no renegotiation. Default: 0. Bun: `clientRenegotiationWindow`."""
 
 
-class _StreamOptions(TypedDict, Generic[D], total=False):
+class _Handled(TypedDict, Generic[D], total=False):
     socket: Required[Handlers[D]]
     """The handlers: a `SocketHandler`, any object with some of its methods, or a mapping of name to
     callable. Required. Bun: `socket`."""
+    packet: Packet
+    """Cut what comes into packets, and call `data` with one at a time. `"line"`: at each LF or
+    CR LF, which is left out. 1, 2 or 4: by the length that goes before each in so many bytes, big
+    endian; also before what is sent. `"raw"`: not at all. Default: "raw". Not in Bun."""
+    packet_size: int
+    """The longest packet to receive in bytes, without line end or length; one that is longer ends
+    the connection with a PacketTooLarge. Default: 1048576 (1 MiB). Not in Bun."""
+
+
+class _StreamOptions(TypedDict, total=False):
     tls: bool | TLSOptions | ssl.SSLContext
     """Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then drives the
     connection. A server needs a certificate. Default: False. Bun: `tls`."""
@@ -166,13 +176,6 @@ class _StreamOptions(TypedDict, Generic[D], total=False):
     write_limit: int
     """Bytes that may wait in one socket when `write_all()` or `end()` are to add to them; more is a
     BufferError. Default: 16777216 (16 MiB). Not in Bun."""
-    packet: Packet
-    """Cut what comes into packets, and call `data` with one at a time. `"line"`: at each LF or
-    CR LF, which is left out. 1, 2 or 4: by the length that goes before each in so many bytes, big
-    endian; also before what is sent. `"raw"`: not at all. Default: "raw". Not in Bun."""
-    packet_size: int
-    """The longest packet to receive in bytes, without line end or length; one that is longer ends
-    the connection with a PacketTooLarge. Default: 1048576 (1 MiB). Not in Bun."""
     idle_timeout: float | None
     """Seconds in which no byte is read, taken by the kernel or acknowledged by the peer, until the
     `timeout` handler is called and, unless it returns True, the connection closed with a
@@ -186,10 +189,13 @@ class _StreamOptions(TypedDict, Generic[D], total=False):
     reader is not cut off. Default: 30.0. Not in Bun."""
 
 
-class _ConnectOptions(TypedDict, Generic[D], total=False):
+class _ConnectHandled(_Handled[D], Generic[D], total=False):
     data: D
     """What `socket.data` is, before `open` is called: this very object. Default: None.
     Bun: `data`."""
+
+
+class _ConnectOptions(TypedDict, total=False):
     connect_timeout: float | None
     """Seconds for resolving the name and all attempts together, else a TimeoutError (ETIMEDOUT);
     None for no limit of ours. Default: 30.0. Not in Bun."""
@@ -199,12 +205,15 @@ class _ConnectOptions(TypedDict, Generic[D], total=False):
     (version 2, LOCAL). Default: False. Not in Bun."""
 
 
-class _ListenOptions(TypedDict, Generic[D], total=False):
+class _ListenHandled(_Handled[D], Generic[D], total=False):
     data: D
     """What `data` of each accepted socket is: this very object. Default: None. Bun: `data`."""
     data_factory: Callable[[Socket[D]], D] | None
     """Called with each accepted socket; its result is that socket's `data`. Not together with
     `data`. Default: None. Not in Bun."""
+
+
+class _ListenOptions(TypedDict, total=False):
     max_connections: int | None
     """Connections that may be open at once, those included that still finish behind `close`. Then
     accepting pauses: who comes waits in the backlog. Default: None, no limit. Not in Bun."""
@@ -222,7 +231,7 @@ class _ListenOptions(TypedDict, Generic[D], total=False):
     `connect_error`, with a ProxyProtocolError. Default: "off". Not in Bun."""
 
 
-class _TCPSocketOptions(_StreamOptions[D], Generic[D], total=False):
+class _TCPSocketOptions(_StreamOptions, total=False):
     exclusive: bool
     """The local address and port are ours alone: nobody else can bind them, whatever options they
     set. Not together with `reuse_port`. Default: False. Bun: `exclusive`."""
@@ -258,14 +267,13 @@ class _TrustOptions(TypedDict, total=False):
     can connect. Default: None. Not in Bun."""
 
 
-class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[D], total=False):
-    """How to connect to a host and port (Bun: TCPSocketConnectOptions).
+class TCPStreamConnectOptions(_TCPSocketOptions, _ConnectOptions, total=False):
+    """How to connect a stream to a host and port.
 
-    Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
-    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `connect_timeout`,
-    `idle_timeout`, `handshake_timeout`, `close_timeout`, `local_address`, `local_port`,
-    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`,
-    `proxy_header`.
+    Options, described by `help(mantou.connect_stream)`: `hostname`, `port`, `allow_half_open`,
+    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `local_address`, `local_port`, `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`,
+    `keep_alive`, `dead_after`, `tls`, `proxy_header`.
     """
 
     hostname: Required[str]
@@ -281,12 +289,23 @@ class TCPSocketConnectOptions(_TCPSocketOptions[D], _ConnectOptions[D], Generic[
     choice. Default: None. Not in Bun."""
 
 
-class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=False):
-    """How to connect to a unix socket (Bun: UnixSocketOptions).
+class TCPSocketConnectOptions(TCPStreamConnectOptions, _ConnectHandled[D], Generic[D], total=False):
+    """How to connect to a host and port (Bun: TCPSocketConnectOptions).
 
-    Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
-    `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
-    `handshake_timeout`, `close_timeout`, `tls`, `proxy_header`.
+    Options, described by `help(mantou.connect)`: `hostname`, `port`, `socket`, `data`,
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `connect_timeout`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `local_address`, `local_port`,
+    `exclusive`, `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`,
+    `proxy_header`.
+    """
+
+
+class UnixStreamOptions(_StreamOptions, _ConnectOptions, total=False):
+    """How to connect a stream to a unix socket.
+
+    Options, described by `help(mantou.connect_stream)`: `unix`, `allow_half_open`,
+    `write_limit`, `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `tls`, `proxy_header`.
     """
 
     unix: Required[UnixPath]
@@ -294,12 +313,21 @@ class UnixSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total
     namespace. Required. Bun: `unix`."""
 
 
-class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=False):
-    """A connected stream socket to take over (Bun: FdSocketOptions).
+class UnixSocketOptions(UnixStreamOptions, _ConnectHandled[D], Generic[D], total=False):
+    """How to connect to a unix socket (Bun: UnixSocketOptions).
 
-    Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
+    Options, described by `help(mantou.connect)`: `unix`, `socket`, `data`, `allow_half_open`,
     `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
     `handshake_timeout`, `close_timeout`, `tls`, `proxy_header`.
+    """
+
+
+class FdStreamOptions(_StreamOptions, _ConnectOptions, total=False):
+    """A connected stream socket to take over as a stream.
+
+    Options, described by `help(mantou.connect_stream)`: `fd`, `allow_half_open`, `write_limit`,
+    `connect_timeout`, `idle_timeout`, `handshake_timeout`, `close_timeout`, `tls`,
+    `proxy_header`.
     """
 
     fd: Required[int]
@@ -307,16 +335,24 @@ class FdSocketOptions(_StreamOptions[D], _ConnectOptions[D], Generic[D], total=F
     else is an OSError or a ValueError. Required. Bun: `fd`."""
 
 
-class TCPSocketListenOptions(
-    _TCPSocketOptions[D], _HostOptions, _ListenOptions[D], _TrustOptions, Generic[D], total=False
-):
-    """How to listen on a host and port (Bun: TCPSocketListenOptions).
+class FdSocketOptions(FdStreamOptions, _ConnectHandled[D], Generic[D], total=False):
+    """A connected stream socket to take over (Bun: FdSocketOptions).
 
-    Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
-    `data_factory`, `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`,
-    `max_connections`, `max_connections_per_host`, `accept_rate`, `max_handshakes`,
-    `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`,
-    `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`, `proxy_protocol`,
+    Options, described by `help(mantou.connect)`: `fd`, `socket`, `data`, `allow_half_open`,
+    `write_limit`, `packet`, `packet_size`, `connect_timeout`, `idle_timeout`,
+    `handshake_timeout`, `close_timeout`, `tls`, `proxy_header`.
+    """
+
+
+class TCPStreamListenOptions(
+    _TCPSocketOptions, _HostOptions, _ListenOptions, _TrustOptions, total=False
+):
+    """How to serve streams on a host and port.
+
+    Options, described by `help(mantou.serve_streams)`: `hostname`, `port`, `allow_half_open`,
+    `write_limit`, `backlog`, `max_connections`, `max_connections_per_host`, `accept_rate`,
+    `max_handshakes`, `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`,
+    `reuse_port`, `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`, `proxy_protocol`,
     `proxy_trusted`.
     """
 
@@ -331,13 +367,25 @@ class TCPSocketListenOptions(
     Not in Bun."""
 
 
-class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], total=False):
-    """How to listen on a unix socket (Bun: UnixSocketOptions).
+class TCPSocketListenOptions(TCPStreamListenOptions, _ListenHandled[D], Generic[D], total=False):
+    """How to listen on a host and port (Bun: TCPSocketListenOptions).
 
-    Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
-    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`, `max_connections`,
-    `accept_rate`, `max_handshakes`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
-    `mode`, `unlink_stale`, `tls`, `proxy_protocol`.
+    Options, described by `help(mantou.listen)`: `hostname`, `port`, `socket`, `data`,
+    `data_factory`, `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`,
+    `max_connections`, `max_connections_per_host`, `accept_rate`, `max_handshakes`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `exclusive`, `reuse_port`,
+    `ipv6_only`, `no_delay`, `keep_alive`, `dead_after`, `tls`, `proxy_protocol`,
+    `proxy_trusted`.
+    """
+
+
+class UnixStreamListenOptions(_StreamOptions, _ListenOptions, total=False):
+    """How to serve streams on a unix socket.
+
+    Options, described by `help(mantou.serve_streams)`: `unix`, `allow_half_open`,
+    `write_limit`, `backlog`, `max_connections`, `accept_rate`, `max_handshakes`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `mode`, `unlink_stale`, `tls`,
+    `proxy_protocol`.
     """
 
     unix: Required[UnixPath]
@@ -354,9 +402,33 @@ class UnixSocketListenOptions(_StreamOptions[D], _ListenOptions[D], Generic[D], 
     Not in Bun."""
 
 
-class FdSocketListenOptions(
-    _StreamOptions[D], _HostOptions, _ListenOptions[D], _TrustOptions, Generic[D], total=False
+class UnixSocketListenOptions(UnixStreamListenOptions, _ListenHandled[D], Generic[D], total=False):
+    """How to listen on a unix socket (Bun: UnixSocketOptions).
+
+    Options, described by `help(mantou.listen)`: `unix`, `socket`, `data`, `data_factory`,
+    `allow_half_open`, `write_limit`, `packet`, `packet_size`, `backlog`, `max_connections`,
+    `accept_rate`, `max_handshakes`, `idle_timeout`, `handshake_timeout`, `close_timeout`,
+    `mode`, `unlink_stale`, `tls`, `proxy_protocol`.
+    """
+
+
+class FdStreamListenOptions(
+    _StreamOptions, _HostOptions, _ListenOptions, _TrustOptions, total=False
 ):
+    """A listening stream socket to take over, and to serve streams on.
+
+    Options, described by `help(mantou.serve_streams)`: `fd`, `allow_half_open`, `write_limit`,
+    `max_connections`, `max_connections_per_host`, `accept_rate`, `max_handshakes`,
+    `idle_timeout`, `handshake_timeout`, `close_timeout`, `tls`, `proxy_protocol`,
+    `proxy_trusted`.
+    """
+
+    fd: Required[int]
+    """A listening TCP or unix stream socket, which is mantou's once the call succeeds; anything
+    else is an OSError or a ValueError. Required. Bun: `fd`."""
+
+
+class FdSocketListenOptions(FdStreamListenOptions, _ListenHandled[D], Generic[D], total=False):
     """A listening stream socket to take over (Bun: FdSocketOptions).
 
     Options, described by `help(mantou.listen)`: `fd`, `socket`, `data`, `data_factory`,
@@ -364,7 +436,3 @@ class FdSocketListenOptions(
     `max_connections_per_host`, `accept_rate`, `max_handshakes`, `idle_timeout`,
     `handshake_timeout`, `close_timeout`, `tls`, `proxy_protocol`, `proxy_trusted`.
     """
-
-    fd: Required[int]
-    """A listening TCP or unix stream socket, which is mantou's once the call succeeds; anything
-    else is an OSError or a ValueError. Required. Bun: `fd`."""

@@ -21,12 +21,18 @@ from ._names import unknown_name
 from ._option_types import (
     FdSocketListenOptions,
     FdSocketOptions,
+    FdStreamListenOptions,
+    FdStreamOptions,
     Packet,
     TCPSocketConnectOptions,
     TCPSocketListenOptions,
+    TCPStreamConnectOptions,
+    TCPStreamListenOptions,
     TLSOptions,
     UnixSocketListenOptions,
     UnixSocketOptions,
+    UnixStreamListenOptions,
+    UnixStreamOptions,
 )
 from ._proxy_options import ProxyPolicy, parse_proxy_header, parse_proxy_protocol
 from ._targets import (
@@ -153,9 +159,15 @@ def parse_connect(options: Options) -> ConnectRequest:
 def parse_connect_stream(options: Options) -> ConnectRequest:
     """Checks the options of connect_stream()."""
     way = {"allow_half_open": True, **options}
-    tls = way.pop("tls", False)
+    tls, proxied = way.pop("tls", False), way.pop("proxy_header", False)
     parsed = _parse_way(way, _CONNECT_STREAM)
-    return ConnectRequest(None, None, None if tls is False else _tls(options), *parsed)
+    return ConnectRequest(
+        None,
+        None,
+        None if tls is False else _tls(options),
+        None if proxied is False else parse_proxy_header(options),
+        *parsed,
+    )
 
 
 _Way = tuple[Target, bool, bool, bool, AddressLiteral | None, int, float | None, StreamOptions]
@@ -251,16 +263,10 @@ class _Function(NamedTuple):
     known: frozenset[str]
 
 
-# What streams take the place of.
-_OF_HANDLERS = frozenset({"socket", "data", "data_factory"})
-
-
-def _function(
-    name: str, tcp: type, unix: type, fd: type, without: frozenset[str] = frozenset()
-) -> _Function:
+def _function(name: str, tcp: type, unix: type, fd: type) -> _Function:
     types: dict[Form, type] = {"tcp": tcp, "unix": unix, "fd": fd}
     forms: dict[Form, frozenset[str]] = {
-        form: frozenset[str](options.__required_keys__ | options.__optional_keys__) - without  # type: ignore[attr-defined]
+        form: frozenset[str](options.__required_keys__ | options.__optional_keys__)  # type: ignore[attr-defined]
         for form, options in types.items()
     }
     return _Function(name, forms, frozenset[str]().union(*forms.values()))
@@ -271,19 +277,13 @@ _LISTEN = _function(
     "listen()", TCPSocketListenOptions, UnixSocketListenOptions, FdSocketListenOptions
 )
 _CONNECT_STREAM = _function(
-    "connect_stream()",
-    TCPSocketConnectOptions,
-    UnixSocketOptions,
-    FdSocketOptions,
-    without=_OF_HANDLERS,
+    "connect_stream()", TCPStreamConnectOptions, UnixStreamOptions, FdStreamOptions
 )
 _SERVE_STREAMS = _function(
-    "serve_streams()",
-    TCPSocketListenOptions,
-    UnixSocketListenOptions,
-    FdSocketListenOptions,
-    without=_OF_HANDLERS,
+    "serve_streams()", TCPStreamListenOptions, UnixStreamListenOptions, FdStreamListenOptions
 )
+# Whose place a stream takes.
+_OF_HANDLERS = _LISTEN.known - _SERVE_STREAMS.known
 _FORM_TITLES: dict[Form, str] = {"tcp": "'hostname' and 'port'", "unix": "'unix'", "fd": "'fd'"}
 
 
@@ -328,11 +328,16 @@ def _required(options: Options, name: str, function: _Function) -> object:
 
 
 def _refuse_name(name: str, function: _Function) -> NoReturn:
-    if name in _OF_HANDLERS and function not in (_CONNECT, _LISTEN):
+    of_streams = function in (_CONNECT_STREAM, _SERVE_STREAMS)
+    if of_streams and name in _OF_HANDLERS:
         raise TypeError(
             f"{function.name}: option {name!r} is for handlers, whose place the stream takes"
         )
-    other = _LISTEN if function is _CONNECT else _CONNECT
+    connects = function in (_CONNECT, _CONNECT_STREAM)
+    if of_streams:
+        other = _SERVE_STREAMS if connects else _CONNECT_STREAM
+    else:
+        other = _LISTEN if connects else _CONNECT
     if name in other.known:
         raise TypeError(f"{function.name}: option {name!r} is only for {other.name}")
     of_tls = TLSOptions.__required_keys__ | TLSOptions.__optional_keys__

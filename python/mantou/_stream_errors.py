@@ -1,9 +1,9 @@
-"""What streams raise. Where anyio is installed, each is the exception of that name in anyio, too."""
+"""What streams raise. Where anyio is installed, each is anyio's exception of that name, too."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import anyio as _anyio
@@ -12,7 +12,7 @@ else:
         import anyio as _anyio
     except ImportError:
 
-        class _anyio:  # noqa: N801
+        class _anyio:
             """The same tree without anyio."""
 
             class EndOfStream(Exception):
@@ -111,14 +111,15 @@ def closed(reason: str) -> ClosedResourceError:
 
 def broken(cause: BaseException) -> BrokenResourceError:
     """A new one for each that is told: they get tracebacks of their own."""
-    error = _broken_class(type(cause))(*cause.args)
+    kind: Any = type(cause)
+    error = _broken_class(kind)(*cause.args)
     error.__dict__.update(cause.__dict__)
     error.__cause__ = cause
     return error
 
 
 @functools.cache
-def _broken_class(kind: type[BaseException]) -> type[BrokenResourceError]:
+def _broken_class(kind: Any) -> type[BrokenResourceError]:
     """The class of errors that are of this kind as well."""
     if not issubclass(kind, OSError):
         return BrokenResourceError

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket as sockets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,11 +40,12 @@ def attributes(stream: Any) -> Mapping[Any, Callable[[], Any]]:
     except ImportError:
         return {}
     socket = stream.socket
+    known: dict[Any, Callable[[], Any]]
     if socket.local_family is None:
         known = {
             SocketAttribute.family: lambda: sockets.AF_UNIX,
-            SocketAttribute.local_address: lambda: stream._raw_socket.getsockname(),
-            SocketAttribute.remote_address: lambda: stream._raw_socket.getpeername(),
+            SocketAttribute.local_address: functools.partial(_name, stream, "getsockname"),
+            SocketAttribute.remote_address: functools.partial(_name, stream, "getpeername"),
         }
     else:
         families = {"IPv4": sockets.AF_INET, "IPv6": sockets.AF_INET6}
@@ -60,15 +62,21 @@ def attributes(stream: Any) -> Mapping[Any, Callable[[], Any]]:
     return known
 
 
+def _name(stream: Any, of: str) -> Any:
+    return getattr(stream._raw_socket, of)()
+
+
 def _of_tls(stream: Any) -> dict[Any, Callable[[], Any]]:
     from anyio.streams.tls import TLSAttribute  # noqa: PLC0415
 
+    # What its names stand for is told to type checkers as what they are asked for.
+    names: Any = TLSAttribute
     socket = stream.socket
     return {
-        TLSAttribute.alpn_protocol: lambda: socket.alpn_protocol or None,
-        TLSAttribute.peer_certificate: socket.get_peer_certificate,
-        TLSAttribute.peer_certificate_binary: lambda: socket.get_peer_certificate().get("raw"),
-        TLSAttribute.server_side: lambda: stream._starter is not None,
-        TLSAttribute.standard_compatible: lambda: True,
-        TLSAttribute.tls_version: socket.get_tls_version,
+        names.alpn_protocol: lambda: socket.alpn_protocol or None,
+        names.peer_certificate: socket.get_peer_certificate,
+        names.peer_certificate_binary: lambda: socket.get_peer_certificate().get("raw"),
+        names.server_side: lambda: stream._starter is not None,
+        names.standard_compatible: lambda: True,
+        names.tls_version: socket.get_tls_version,
     }

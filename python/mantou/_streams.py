@@ -10,18 +10,23 @@ asked for: where anyio is installed it is imported, and a stream is one of its.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket as sockets
 import ssl
-import stat
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from ._connect import Opening
 from ._core import Socket
 from ._core import Stream as NativeStream
-from ._option_types import TLSOptions
+from ._option_types import (
+    FdStreamOptions,
+    TCPStreamConnectOptions,
+    TLSOptions,
+    UnixStreamOptions,
+)
 from ._options import parse_connect_stream
 from ._stream_errors import (
     BrokenResourceError,
@@ -57,7 +62,8 @@ __all__ = [
 _FILE_PIECE = 256 * 1024
 
 
-class Stream(NativeStream, ByteStream):
+# What is awaited is native, and no `types.CoroutineType`.
+class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A connection with `await`. Made by `connect_stream()`, `serve_streams()`, `upgrade_tls()`.
 
     One task may receive and one may send at a time. What arrives while nobody receives is kept, up
@@ -92,7 +98,7 @@ class Stream(NativeStream, ByteStream):
         all the same. anyio: `AsyncResource.aclose()`.
         """
         self._shut()
-        await self.socket._closed()
+        await self.socket._told_closed()
 
     def _shut(self) -> None:
         if self._close():
@@ -109,7 +115,7 @@ class Stream(NativeStream, ByteStream):
     async def upgrade_tls(
         self,
         *,
-        tls: bool | TLSOptions | ssl.SSLContext,
+        tls: Literal[True] | TLSOptions | ssl.SSLContext,
         server_side: bool | None = None,
         server_name: str | None = None,
     ) -> Stream:
@@ -129,9 +135,13 @@ class Stream(NativeStream, ByteStream):
         """
         if server_side is None:
             server_side = self._starter is not None
-        settings = parse_tls(cast("Any", tls), "server" if server_side else "client")
+        source: object = tls
+        if source is not True and not isinstance(source, Mapping | ssl.SSLContext):
+            kind = type(source).__name__
+            raise TypeError(f"'tls' must be True, a mapping or an ssl.SSLContext, got {kind}")
+        settings = parse_tls(source, "server" if server_side else "client")
         if server_name is not None:
-            settings = settings._replace(server_name=server_name)
+            settings = dataclasses.replace(settings, server_name=server_name)
         secure = type(self)(self._upgrade(settings, server_side), asyncio.get_running_loop())
         secure._starter = self._starter
         opened = secure._opened = asyncio.get_running_loop().create_future()
@@ -230,16 +240,90 @@ class Stream(NativeStream, ByteStream):
         return f"<mantou.Stream of {self.socket!r}>"
 
 
+@overload
+async def connect_stream(**options: Unpack[TCPStreamConnectOptions]) -> Stream: ...
+@overload
+async def connect_stream(**options: Unpack[UnixStreamOptions]) -> Stream: ...
+@overload
+async def connect_stream(**options: Unpack[FdStreamOptions]) -> Stream: ...
 async def connect_stream(**options: Any) -> Stream:
     """Connects to `hostname` and `port`, to a `unix` path, or takes over a connected `fd`.
 
     Returns when the stream can carry data: with TLS, when the handshake is done and the peer
     verified. Cancelling it closes every attempt at once.
 
-    anyio: `connect_tcp()`, `connect_unix()`.
+    `allow_half_open` is True where it is not given: the peer's FIN is the end of what is received,
+    and of nothing else. anyio: `connect_tcp()`, `connect_unix()`.
 
-    Options: those of `connect()`, without `socket` and `data`. `allow_half_open` is True where it
-    is not given: the peer's FIN is the end of what is received, and of nothing else.
+    Options, by kind:
+
+    Where: exactly one of `hostname` and `port`, `unix`, `fd`
+
+        hostname: The host to connect to: a name, or an IPv4 or IPv6 address (`::1`,
+            `fe80::1%eth0`). Several addresses are tried side by side (RFC 8305). Required.
+            Bun: `hostname`.
+        port: The port to connect to, from 1 to 65535; digits in a str, too. Required.
+            Bun: `port`.
+        unix: The path of a unix socket, up to 107 bytes; a leading NUL means a name in the
+            abstract namespace. Required. Bun: `unix`.
+        fd: A connected TCP or unix stream socket, which is mantou's once the call succeeds;
+            anything else is an OSError or a ValueError. Required. Bun: `fd`.
+
+    Flow and limits
+
+        allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
+            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+        write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
+            to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
+
+    Times, in seconds
+
+        connect_timeout: Seconds for resolving the name and all attempts together, else a
+            TimeoutError (ETIMEDOUT); None for no limit of ours. Default: 30.0. Not in Bun.
+        idle_timeout: Seconds in which no byte is read, taken by the kernel or acknowledged by
+            the peer, until the `timeout` handler is called and, unless it returns True, the
+            connection closed with a TimeoutError; None or 0 for no limit. Default: None. Not in
+            Bun.
+        handshake_timeout: Seconds for the TLS handshake, else a HandshakeTimeoutError; None for
+            no limit. Default: 30.0. Not in Bun.
+        close_timeout: Seconds in which a connection that is being closed makes no progress,
+            until it is terminated with a TimeoutError; None for no limit. Progress is what the
+            peer acknowledged or sent: a slow reader is not cut off. Default: 30.0. Not in Bun.
+
+    TCP: only with `hostname` and `port`
+
+        local_address: The IP address to connect from, of the same family as the host.
+            Default: None, the system's choice. Not in Bun.
+        local_port: The port to connect from; an OSError (EADDRINUSE) if it is taken. None or 0
+            for the system's choice. Default: None. Not in Bun.
+        exclusive: The local address and port are ours alone: nobody else can bind them,
+            whatever options they set. Not together with `reuse_port`. Default: False.
+            Bun: `exclusive`.
+        reuse_port: Share the local port with others that ask for this, too. Where the system
+            cannot, an OSError (ENOTSUP). Default: False. Bun: `reusePort`.
+        ipv6_only: Only IPv6, neither IPv4 nor IPv4-mapped addresses; one of these is a
+            ValueError, a name that has nothing else a `socket.gaierror`. Default: False.
+            Bun: `ipv6Only`.
+        no_delay: Set TCP_NODELAY: small writes leave at once. Default: True. Not in Bun, where
+            it is set.
+        keep_alive: Seconds of silence before the first probe of SO_KEEPALIVE; None for no
+            probes. Default: None. Not in Bun.
+        dead_after: Seconds, from 2 to 32767, in which a peer answers nothing until it is given
+            up: `close` gets a TimeoutError (ETIMEDOUT). While nothing is sent the kernel probes
+            it (SO_KEEPALIVE); what is sent has to be acknowledged (TCP_USER_TIMEOUT), and
+            taken: a peer that reads nothing for so long counts as dead as well. Not together
+            with `keep_alive`. Default: None. Not in Bun.
+
+    TLS
+
+        tls: Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then
+            drives the connection. A server needs a certificate. Default: False. Bun: `tls`.
+
+    The PROXY protocol
+
+        proxy_header: Say first, before TLS, for whom we connect, in the PROXY protocol: for the
+            client of a `Socket`, as `ProxyHeader.of()` tells it; a `ProxyHeader` as it is; True
+            for ourselves (version 2, LOCAL). Default: False. Not in Bun.
 
     :raises OSError: as `connect()`.
     :raises RuntimeError: no event loop is running.

@@ -27,6 +27,12 @@ def files() -> dict[Path, Edits]:
         PACKAGE / "_option_types.py": options.edits_of_types,
         PACKAGE / "_connect.py": lambda file: options.edits_of_function(file, "connect", types),
         PACKAGE / "_listener.py": lambda file: options.edits_of_function(file, "listen", types),
+        PACKAGE / "_streams.py": lambda file: options.edits_of_function(
+            file, "connect_stream", types
+        ),
+        PACKAGE / "_stream_server.py": lambda file: options.edits_of_function(
+            file, "serve_streams", types
+        ),
         PACKAGE / "_ready_state.py": options.edits_of_members,
         PACKAGE / "_stats.py": options.edits_of_members,
         PACKAGE / "_tcp_info.py": options.edits_of_members,

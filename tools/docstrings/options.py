@@ -79,6 +79,8 @@ TLS_KINDS: Mapping[str, tuple[str, ...]] = {
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "connect": ("TCPSocketConnectOptions", "UnixSocketOptions", "FdSocketOptions"),
     "listen": ("TCPSocketListenOptions", "UnixSocketListenOptions", "FdSocketListenOptions"),
+    "connect_stream": ("TCPStreamConnectOptions", "UnixStreamOptions", "FdStreamOptions"),
+    "serve_streams": ("TCPStreamListenOptions", "UnixStreamListenOptions", "FdStreamListenOptions"),
 }
 
 

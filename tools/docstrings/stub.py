@@ -13,7 +13,7 @@ from mantou import _core
 from tools.docstrings.edit import Described, Edit
 
 # What users get to see of it.
-PUBLIC = ("Socket", "TlsTicket")
+PUBLIC = ("Socket", "Stream", "TlsTicket")
 
 
 def edits(stub: ast.Module) -> Iterator[Edit]:

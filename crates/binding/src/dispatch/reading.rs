@@ -183,13 +183,15 @@ fn room_of_stream<'py>(work: &Work, handlers: &Handlers, py: Python<'py>) -> Pla
     let Some(Ok(stream)) = stream else {
         return Place::Shared;
     };
-    match stream.get().room(py) {
-        Room::Offered(memory) => Place::Offered(memory),
-        Room::Shared(most) => Place::Part(most),
+    let most = match stream.get().room(py) {
+        Room::Offered(memory) => return Place::Offered(memory),
         Room::Draft(most) if DRAFTED.contains(&work.last_read) => {
-            let draft = Draft::new(py, most.min(DRAFT_SIZE));
-            draft.map_or(Place::Part(most), Place::Draft)
+            if let Some(draft) = Draft::new(py, most.min(DRAFT_SIZE)) {
+                return Place::Draft(draft);
+            }
+            most
         }
-        Room::Draft(most) => Place::Part(most),
-    }
+        Room::Shared(most) | Room::Draft(most) => most,
+    };
+    Place::Part(most)
 }

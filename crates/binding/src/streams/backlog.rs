@@ -43,7 +43,10 @@ pub enum Form {
 pub enum Answer {
     NotYet,
     /// So many bytes are the reader's, and so many are done with.
-    Take { given: usize, gone: usize },
+    Take {
+        given: usize,
+        gone: usize,
+    },
     /// There is no delimiter where one had to be.
     TooLong,
 }

@@ -25,8 +25,8 @@ mod writing;
 use backlog::{Form, Until, Wish};
 use operation::{Act, AtEnd};
 pub use operation::{Operation, install};
-pub use reading::{Arrived, Room};
 use reading::Reader;
+pub use reading::{Arrived, Room};
 pub use waiter::Waiter;
 use writing::Writer;
 
@@ -54,6 +54,7 @@ enum Side {
     Writing,
 }
 
+/// The native half of `mantou.Stream`.
 #[pyclass(frozen, subclass, weakref, module = "mantou._core")]
 pub struct Stream {
     socket: Py<Socket>,
@@ -153,8 +154,9 @@ impl Stream {
         this: &Bound<'py, Self>,
         nbytes: isize,
     ) -> PyResult<Bound<'py, Operation>> {
-        let count = usize::try_from(nbytes)
-            .map_err(|_| PyValueError::new_err(format!("nbytes must be 0 or more, got {nbytes}")))?;
+        let count = usize::try_from(nbytes).map_err(|_| {
+            PyValueError::new_err(format!("nbytes must be 0 or more, got {nbytes}"))
+        })?;
         Operation::of(this, Act::Read(Wish::Exactly(count), AtEnd::Raises))
     }
 
@@ -281,6 +283,12 @@ impl Stream {
 
     /// Ends our side behind everything that was sent.
     fn _finish_sending(&self, py: Python<'_>) -> PyResult<()> {
+        if self.writer.with(py, |writer| writer.ended) {
+            return Ok(());
+        }
+        if self.is_busy(py, Side::Writing) {
+            return Err(self.busy(py, Side::Writing));
+        }
         if let Some(error) = self.closed(py, Side::Writing) {
             return Err(error);
         }
@@ -310,7 +318,9 @@ impl Stream {
         start.initial = stream.reader.with(py, |reader| reader.bytes().to_vec());
         let paused = stream.reader.with(py, Reader::resume);
         if paused {
-            socket.get().with(py, |core, token| core.set_paused(token, false))?;
+            socket
+                .get()
+                .with(py, |core, token| core.set_paused(token, false))?;
         }
         let secure = Socket::upgrade_with(socket, start, None, py.None())?;
         stream.reader.with(py, Reader::discard);
@@ -336,7 +346,12 @@ impl Stream {
         }
     }
 
-    fn _on_close(&self, py: Python<'_>, _socket: &Bound<'_, Socket>, error: Option<Py<PyAny>>) -> PyResult<()> {
+    fn _on_close(
+        &self,
+        py: Python<'_>,
+        _socket: &Bound<'_, Socket>,
+        error: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
         let end = error.map_or(End::Finished, End::Broken);
         self.finish(py, end);
         self.socket.get().forget_handlers(py);
@@ -419,9 +434,7 @@ impl Stream {
         });
         match broken {
             Ok(error) => Some(broken_by(py, error)),
-            Err(closed) if closed => {
-                Some(raised(py, "closed", "the stream is closed"))
-            }
+            Err(closed) if closed => Some(raised(py, "closed", "the stream is closed")),
             Err(_) if side == Side::Writing && self.writer.with(py, |it| it.ended) => Some(raised(
                 py,
                 "closed",
@@ -479,11 +492,11 @@ impl Lines {
 
 /// One of the exceptions of `mantou._stream_errors`, which are anyio's where that is installed.
 fn raised<'py>(py: Python<'py>, make: &str, argument: impl IntoPyObject<'py>) -> PyErr {
-    let made = (|| {
+    let error = (|| {
         let errors = py.import(intern!(py, "mantou._stream_errors"))?;
         errors.getattr(make)?.call1((argument,))
     })();
-    match made {
+    match error {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }

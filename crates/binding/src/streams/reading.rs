@@ -117,11 +117,7 @@ impl Stream {
     }
 
     /// Bytes have come: the reader goes on if that is what it waits for, else they are kept.
-    pub fn deliver(
-        &self,
-        engine: &Bound<'_, Engine>,
-        arrived: Arrived<'_, '_>,
-    ) -> PyResult<()> {
+    pub fn deliver(&self, engine: &Bound<'_, Engine>, arrived: Arrived<'_, '_>) -> PyResult<()> {
         let py = engine.py();
         // asyncio's debug mode wants to see each step of a task.
         let direct = !engine.get().is_debugged(py) && !engine.get().ended.get(py);
@@ -129,7 +125,10 @@ impl Stream {
             Arrived::Filled(n) => self.hand_over(py, Handed::Filled(n)),
             Arrived::Bytes(bytes) => self.hand_over(py, Handed::Bytes(bytes.unbind())),
             Arrived::Lent(bytes) => {
-                if self.reader.with(py, |reader| direct && reader.takes(py, bytes.len())) {
+                if self
+                    .reader
+                    .with(py, |reader| direct && reader.takes(py, bytes.len()))
+                {
                     let bytes = PyBytes::new(py, bytes).unbind();
                     self.hand_over(py, Handed::Bytes(bytes))
                 } else {
@@ -254,7 +253,7 @@ impl Stream {
     fn answer(&self, py: Python<'_>, at_end: AtEnd) -> PyResult<Option<Py<PyAny>>> {
         match self.reader.with(py, |reader| reader.handed.take()) {
             Some(Handed::Bytes(bytes)) => return Ok(Some(bytes.into_any())),
-            Some(Handed::Filled(n)) => return number(py, n).map(Some),
+            Some(Handed::Filled(n)) => return Ok(Some(number(py, n))),
             None => {}
         }
         let (answer, fills) = self.reader.with(py, |reader| {
@@ -301,7 +300,7 @@ impl Stream {
         self.reader.with(py, |reader| {
             room[..count].copy_from_slice(&reader.backlog.bytes()[..count]);
         });
-        number(py, count)
+        Ok(number(py, count))
     }
 
     /// Nothing more may come.
@@ -339,9 +338,9 @@ impl Stream {
 
     /// The reader has what it wanted, or never will.
     fn stop_reading(&self, py: Python<'_>) {
-        let before = self.reader.with(py, |reader| {
-            (reader.wish.take(), reader.memory.take())
-        });
+        let before = self
+            .reader
+            .with(py, |reader| (reader.wish.take(), reader.memory.take()));
         drop(before);
     }
 
@@ -417,10 +416,9 @@ impl Reader {
 
 /// How much room there is in a reader's own memory.
 pub fn room_in(buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let room = buffers::Room::new(buffer);
-    let mut room = match room {
-        Ok(room) => room,
-        Err(_) => return Err(not_writable(&buffer.get_type().name()?.to_string_lossy())),
+    let Ok(mut room) = buffers::Room::new(buffer) else {
+        let class = buffer.get_type();
+        return Err(not_writable(&class.name()?.to_string_lossy()));
     };
     match room.memory().len() {
         0 => Err(PyValueError::new_err("buffer has no room")),
@@ -428,6 +426,6 @@ pub fn room_in(buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
     }
 }
 
-fn number(py: Python<'_>, value: usize) -> PyResult<Py<PyAny>> {
-    Ok(PyInt::new(py, value).into_any().unbind())
+fn number(py: Python<'_>, value: usize) -> Py<PyAny> {
+    PyInt::new(py, value).into_any().unbind()
 }

@@ -75,16 +75,13 @@ impl Waiter {
         let Some((callback, context)) = waiter.calls.with(py, Vec::pop) else {
             return Ok(());
         };
-        match context.enter(py) {
-            Ok(_entered) => {
-                waiter.state.replace(py, State::Delivered);
-                callback.call1(py, (this,)).map(drop)
-            }
-            Err(_) => {
-                // Somebody runs in this context.
-                waiter.state.replace(py, State::Done);
-                waiter.call_soon(this, &callback, &context)
-            }
+        if let Ok(_entered) = context.enter(py) {
+            waiter.state.replace(py, State::Delivered);
+            callback.call1(py, (this,)).map(drop)
+        } else {
+            // Somebody runs in this context.
+            waiter.state.replace(py, State::Done);
+            waiter.call_soon(this, &callback, &context)
         }
     }
 
