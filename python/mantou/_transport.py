@@ -142,6 +142,8 @@ class SocketTransport(Transport):
     def _on_connect_error(self, _socket: Socket[Any], error: BaseException) -> None:
         """The TLS handshake failed."""
         tls = cast("TlsSetup", self._tls)
+        # After start_tls() asyncio tells the protocol of what TLS itself found wrong only.
+        is_told = self._made and isinstance(error, ssl.SSLError)
         if isinstance(error, ssl.SSLEOFError):
             error = ConnectionResetError()
         elif isinstance(error, TimeoutError) and error.errno is not None:
@@ -158,7 +160,7 @@ class SocketTransport(Transport):
         if self._server is not None and self._waiter is None and self._loop.get_debug():
             self._report("Error on transport creation for incoming connection", error)
         self._wake_waiter(error)
-        if self._made:
+        if is_told:
             self._end(error)
         else:
             self._part()
@@ -178,7 +180,7 @@ class SocketTransport(Transport):
         extra = dict(self._extra or {})
         extra["socket"] = trsock.TransportSocket(file)
         secure = SocketTransport(
-            self._upgrade(tls.settings, server_side),
+            self._upgrade(tls.settings, tls.options, server_side),
             True,
             self._loop,
             protocol,
@@ -216,7 +218,7 @@ class SocketTransport(Transport):
         if keep_open and self._secure:
             logger.warning("returning true from eof_received() has no effect when using ssl")
         if self._secure or not keep_open:
-            self.close()
+            self._close_now()
 
     def _on_error(self, socket: Socket[Any], error: BaseException) -> bool:
         """An established TLS session broke."""

@@ -12,10 +12,12 @@ import asyncio
 import os
 import socket as sockets
 import ssl
+import sys
 from asyncio import trsock
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from ._attempts import create_connection
 from ._core import Engine, Listener, Socket
 from ._server import Server, adopt_server
 from ._transport import SocketTransport
@@ -179,6 +181,16 @@ class Transports(_Base):
             ssl_shutdown_timeout=ssl_shutdown_timeout,
             **more,
         )
+
+    if sys.version_info < (3, 12):
+
+        async def create_connection(
+            self, *args: Any, all_errors: bool = False, **options: Any
+        ) -> tuple[Any, Any]:
+            """As asyncio's, with the `all_errors` of Python 3.12."""
+            if all_errors:
+                return await create_connection(self, *args, **options)
+            return await super().create_connection(*args, **options)
 
     async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> Server:
         """As asyncio's: a `Server` with native connections and every method of Python 3.13."""

@@ -7,13 +7,15 @@
 //! | `End`        |                     |                  | Open -> Finishing   |
 //! | `Shutdown`   |                     |                  | Open -> Finishing   |
 //! | `StopReading`|                     | Open -> Discarding |                   |
+//! | `Leave`      |                     | Open -> Discarding | Open -> Finishing |
 //! | `Close`      | Open -> Closing     | Open -> Discarding | Open -> Finishing |
 //! | `FinSent`    | Closing -> Lingering|                  | -> Ended            |
 //! | `Gone`       | -> Closed           | -> Ended         | -> Ended            |
 //!
 //! `Finishing` lasts until everything that was accepted is sent. The connection is over when both
 //! halves have ended. It must end within the close timeout once nobody waits for it any more:
-//! after `Close`, and after `End` or `EndHandled` where half-open connections are not allowed.
+//! after `Leave` and `Close`, and after `End` or `EndHandled` where half-open connections are not
+//! allowed.
 
 /// How far the connection has come, from its owner's view.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +52,8 @@ pub enum Input {
     End,
     Shutdown,
     StopReading,
+    /// As `Close`, but the owner waits for the peer's goodbye.
+    Leave,
     Close,
     /// All that was accepted is in the kernel, followed by our FIN.
     FinSent,
@@ -108,14 +112,11 @@ impl State {
             }
             Input::Shutdown => self.finish_writing(),
             Input::StopReading => self.stop_reading(),
+            Input::Leave => self.leave(),
             Input::Close => {
                 if self.life == Life::Open {
                     self.life = Life::Closing;
-                    self.stop_reading();
-                    self.finish_writing();
-                    self.bounded = true;
-                    self.paused = false;
-                    self.held = false;
+                    self.leave();
                     if self.write == WriteHalf::Ended {
                         self.life = Life::Lingering;
                     }
@@ -139,6 +140,14 @@ impl State {
         if self.read == ReadHalf::Open {
             self.read = ReadHalf::Discarding;
         }
+    }
+
+    fn leave(&mut self) {
+        self.stop_reading();
+        self.finish_writing();
+        self.bounded = true;
+        self.paused = false;
+        self.held = false;
     }
 
     fn finish_writing(&mut self) {
@@ -215,12 +224,13 @@ impl State {
 mod tests {
     use super::*;
 
-    const INPUTS: [Input; 8] = [
+    const INPUTS: [Input; 9] = [
         Input::PeerFin,
         Input::EndHandled,
         Input::End,
         Input::Shutdown,
         Input::StopReading,
+        Input::Leave,
         Input::Close,
         Input::FinSent,
         Input::Gone,
@@ -240,6 +250,15 @@ mod tests {
         assert!(closing.owes_fin() && closing.must_end_soon() && !closing.accepts_writes());
         let half = after(true, &[Input::PeerFin, Input::EndHandled]);
         assert!(half.accepts_writes() && !half.owes_fin() && !half.must_end_soon());
+    }
+
+    #[test]
+    fn who_leaves_is_open_until_the_peer_has_left_too() {
+        let leaving = after(true, &[Input::Leave, Input::FinSent]);
+        assert!(leaving.is_open() && leaving.wants_input() && !leaving.delivers());
+        assert!(leaving.must_end_soon() && !leaving.accepts_writes() && !leaving.is_over());
+        let left = after(true, &[Input::Leave, Input::FinSent, Input::PeerFin]);
+        assert!(left.is_open() && left.is_over());
     }
 
     #[test]

@@ -32,15 +32,20 @@ impl Transport {
     }
 
     /// Closes once everything is sent; the protocol gets nothing any more but
-    /// `connection_lost(None)`.
+    /// `connection_lost(None)`. Over TLS that waits for the peer's goodbye, of which
+    /// `eof_received()` tells.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.set_closing(py) {
             return Ok(());
         }
-        let socket = self.socket.get();
-        let token = socket.token(py);
-        socket.with(py, core::Engine::close_gracefully)?;
-        dispatch::conclude_end(socket.engine().bind(py), token)
+        self.close_by(py, core::Engine::leave)
+    }
+
+    /// The same, without waiting for the peer.
+    #[pyo3(name = "_close_now")]
+    fn close_now(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_closing(py);
+        self.close_by(py, core::Engine::close_gracefully)
     }
 
     /// It is closing from now on; whether it was before.
@@ -61,6 +66,7 @@ impl Transport {
         self.set_closing(py);
         let socket = self.socket.get();
         let token = socket.token(py);
+        dispatch::seal_at_last(socket.engine().bind(py), self.socket.bind(py), token)?;
         socket.abort_for(py, error)?;
         dispatch::conclude_end(socket.engine().bind(py), token)
     }
@@ -76,16 +82,20 @@ impl Transport {
     }
 
     /// Begins TLS with these `TlsSettings`; returns the socket of the transport that takes the
-    /// connection over. This one is told of nothing any more.
+    /// connection over, with options of its own. This one is told of nothing any more.
     fn _upgrade<'py>(
         &self,
         settings: &Bound<'py, PyAny>,
+        options: &Bound<'py, PyAny>,
         server_side: bool,
     ) -> PyResult<Bound<'py, Socket>> {
         let py = settings.py();
         let socket = self.socket.bind(py);
         let start = Start::new(settings, server_side, "")?;
+        let options = socket.get().engine().get().settings.of(options)?;
         let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        let apply = |core: &mut core::Engine, token| core.set_settings(token, options);
+        secure.get().with(py, apply)?;
         socket.get().forget_handlers(py);
         Ok(secure)
     }
@@ -116,6 +126,15 @@ impl Transport {
         self.socket.get().forget_handlers(py);
         let protocol = self.protocol.replace(py, None);
         drop(protocol);
+    }
+}
+
+impl Transport {
+    fn close_by(&self, py: Python<'_>, how: fn(&mut core::Engine, core::Token)) -> PyResult<()> {
+        let socket = self.socket.get();
+        let token = socket.token(py);
+        socket.with(py, how)?;
+        dispatch::conclude_end(socket.engine().bind(py), token)
     }
 }
 

@@ -40,6 +40,11 @@ impl Engine {
         secure.is_some_and(|secure| secure.replace(session))
     }
 
+    /// Whether the owner's driver has something to seal.
+    pub fn awaits_driver(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::awaits_driver)
+    }
+
     /// What the owner's driver is to seal.
     pub fn take_outgoing(&mut self, token: Token) -> Outgoing {
         let secure = self.stream_mut(token).and_then(Stream::secure);

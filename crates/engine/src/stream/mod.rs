@@ -91,7 +91,7 @@ pub struct Stream {
     pub state: State,
     queue: SendQueue,
     secure: Option<Box<Secure>>,
-    settings: Arc<Settings>,
+    pub settings: Arc<Settings>,
     endpoints: Endpoints,
     /// A send found the connection broken. Reading ends with this error, behind what had arrived.
     broken: Option<i32>,

@@ -326,7 +326,8 @@ impl Stream {
     /// had finished, and what did not reach it is the session's own (tickets, our `close_notify`).
     pub fn had_ended(&self) -> bool {
         let parted = self.secure.as_ref().is_some_and(|it| it.peer_closed);
-        parted && !self.lost_bytes && !self.state.accepts_writes()
+        // To asyncio it is a reset all the same.
+        parted && !self.settings.transport && !self.lost_bytes && !self.state.accepts_writes()
     }
 
     /// A send failed: nothing more goes out, and what was queued is lost.
