@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.peers import Peer
-from tests.protocols import Buffered, Plain, raw_pair
+from tests.protocols import Plain, raw_pair
 from tests.tls_support import TlsPeer, context
 
 SIDES = ("client", "server", "upgraded client", "upgraded server")
+"""Who we are."""
 
 
 @dataclass
@@ -95,32 +96,30 @@ class Setting:
     def context(self) -> ssl.SSLContext:
         return context(self.server_side, self.version, self.kind)
 
-    async def begin(self, ours: kernel.socket, protocol: Any) -> None:
+    async def prepare(self, ours: kernel.socket) -> Any:
+        """The transport to be upgraded; None if TLS is there from the start."""
+        if not self.side.startswith("upgraded"):
+            return None
+        plain, _ = await asyncio.get_running_loop().connect_accepted_socket(Plain, ours)
+        return plain
+
+    async def begin(self, ours: kernel.socket, plain: Any, protocol: Any) -> None:
         """Does our part of the handshake over a connected socket."""
         loop = asyncio.get_running_loop()
-        timeouts: dict[str, Any] = {
+        tls = self.context()
+        options: dict[str, Any] = {
             "ssl_handshake_timeout": self.handshake_timeout,
             "ssl_shutdown_timeout": self.shutdown_timeout,
         }
-        name = None if self.server_side else "localhost"
-        if self.side.startswith("upgraded"):
-            plain, _ = await loop.connect_accepted_socket(Plain, ours)
-            protocol.transport = await loop.start_tls(
-                plain,
-                protocol,
-                self.context(),
-                server_side=self.server_side,
-                server_hostname=name,
-                **timeouts,
-            )
+        if not self.server_side:
+            options["server_hostname"] = "localhost"
+        if plain is not None:
+            options["server_side"] = self.server_side
+            protocol.transport = await loop.start_tls(plain, protocol, tls, **options)
         elif self.server_side:
-            await loop.connect_accepted_socket(
-                lambda: protocol, ours, ssl=self.context(), **timeouts
-            )
+            await loop.connect_accepted_socket(lambda: protocol, ours, ssl=tls, **options)
         else:
-            await loop.create_connection(
-                lambda: protocol, sock=ours, ssl=self.context(), server_hostname=name, **timeouts
-            )
+            await loop.create_connection(lambda: protocol, sock=ours, ssl=tls, **options)
 
 
 @contextlib.asynccontextmanager
@@ -129,7 +128,8 @@ async def connection(setting: Setting) -> AsyncIterator[Connection]:
     peer = TlsPeer(theirs, not setting.server_side, setting.version)
     protocol = setting.protocol()
     try:
-        await asyncio.gather(setting.begin(ours, protocol), peer.handshake())
+        plain = await setting.prepare(ours)
+        await asyncio.gather(setting.begin(ours, plain, protocol), peer.handshake())
         if not setting.server_side:
             # Tickets would be unread bytes, of which a RST is made.
             await peer.send(b"hello")
@@ -176,8 +176,11 @@ async def failed(
     ours, theirs = raw_pair()
     peer = TlsPeer(theirs, not setting.server_side, setting.version)
     protocol = setting.protocol()
-    beginning = loop.create_task(setting.begin(ours, protocol))
+    plain = await setting.prepare(ours)
+    beginning = loop.create_task(setting.begin(ours, plain, protocol))
     try:
+        # It begins.
+        await asyncio.sleep(0)
         await failure(peer)
         await asyncio.wait([beginning])
     finally:
@@ -192,7 +195,7 @@ def described(error: BaseException | None) -> tuple[type[BaseException], str] | 
     return type(error), words
 
 
-def on(
+def on_loop(
     make_loop: Callable[[], asyncio.AbstractEventLoop],
     story: Callable[[], Any],
     seconds: float = 20,
@@ -205,16 +208,3 @@ def on(
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         return runner.run(bounded())
-
-
-__all__ = [
-    "SIDES",
-    "Buffered",
-    "Case",
-    "Connection",
-    "Setting",
-    "Story",
-    "connection",
-    "on",
-    "told",
-]

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 import mantou
-from tests.faithful_endings import SIDES, Case, Connection, Setting, failed, on, told
+from tests.faithful_endings import SIDES, Case, Connection, Setting, Story, failed, on_loop, told
 from tests.peers import Peer
 from tests.protocols import Buffered, Plain
 from tests.tls_support import VERSIONS, TlsPeer
@@ -347,7 +347,7 @@ async def close_and_the_peer_never_answers(made: Connection) -> None:
 
 @case(shutdown_timeout=0.05)
 async def close_and_the_peer_never_reads(made: Connection) -> None:
-    made.transport.write(bytes(64 << 20))
+    made.transport.write(bytes(16 << 20))
     made.transport.close()
     await made.protocol.lost
 
@@ -360,6 +360,18 @@ engines = pytest.mark.parametrize(
 )
 
 
+@functools.cache
+def truth_of(name: str, side: str, version: str) -> Story:
+    """The story that asyncio tells, or uvloop."""
+    function, options = CASES[name]
+    setting = Setting(side, version, ssl.SSLContext, **options)
+    truth = on_loop(asyncio.SelectorEventLoop, functools.partial(told, function, setting))
+    if name in UVLOOPS:
+        assert truth.error == (ssl.SSLError, "APPLICATION_DATA_AFTER_CLOSE_NOTIFY")
+        truth = on_loop(uvloop.new_event_loop, functools.partial(told, function, setting))
+    return truth
+
+
 @engines
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("side", SIDES)
@@ -368,15 +380,9 @@ def test_an_ending_is_told_as_asyncio_tells_it(
     name: str, side: str, version: str, kind: type[ssl.SSLContext]
 ) -> None:
     function, options = CASES[name]
-
-    def story(of: type[ssl.SSLContext]) -> Any:
-        return functools.partial(told, function, Setting(side, version, of, **options))
-
-    truth = on(asyncio.SelectorEventLoop, story(ssl.SSLContext))
-    if name in UVLOOPS:
-        assert truth.error == (ssl.SSLError, "APPLICATION_DATA_AFTER_CLOSE_NOTIFY")
-        truth = on(uvloop.new_event_loop, story(ssl.SSLContext))
-    assert on(mantou.EventLoop, story(kind)) == truth
+    setting = Setting(side, version, kind, **options)
+    ours = on_loop(mantou.EventLoop, functools.partial(told, function, setting))
+    assert ours == truth_of(name, side, version)
 
 
 # A handshake that comes to nothing
@@ -438,5 +444,5 @@ def test_a_handshake_fails_as_asyncios_does(
         setting = Setting(side, "TLSv1.3", of, handshake_timeout=limit)
         return functools.partial(failed, failure, setting)
 
-    truth = on(asyncio.SelectorEventLoop, story(ssl.SSLContext))
-    assert on(mantou.EventLoop, story(kind)) == truth
+    truth = on_loop(asyncio.SelectorEventLoop, story(ssl.SSLContext))
+    assert on_loop(mantou.EventLoop, story(kind)) == truth

@@ -143,7 +143,7 @@ class SocketTransport(Transport):
         """The TLS handshake failed."""
         tls = cast("TlsSetup", self._tls)
         # After start_tls() asyncio tells the protocol of what TLS itself found wrong only.
-        is_told = self._made and isinstance(error, ssl.SSLError)
+        from_tls = isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError)
         if isinstance(error, ssl.SSLEOFError):
             error = ConnectionResetError()
         elif isinstance(error, TimeoutError) and error.errno is not None:
@@ -160,7 +160,7 @@ class SocketTransport(Transport):
         if self._server is not None and self._waiter is None and self._loop.get_debug():
             self._report("Error on transport creation for incoming connection", error)
         self._wake_waiter(error)
-        if is_told:
+        if self._made and from_tls:
             self._end(error)
         else:
             self._part()
