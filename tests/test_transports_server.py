@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import socket as kernel
+import sys
 from typing import Any
 
 import pytest
@@ -29,6 +30,34 @@ async def test_a_server_ends_its_connections(link: str, how: str) -> None:
         getattr(server, how)()
         for client in clients:
             await client.lost
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_wait_closed_waits_for_what_it_does_on_this_python(link: str) -> None:
+    loop = asyncio.get_running_loop()
+    accepted: list[Plain] = []
+
+    def accept() -> Plain:
+        accepted.append(Plain())
+        return accepted[-1]
+
+    async with serving(link, accept) as (server, address):
+        early = loop.create_task(server.wait_closed())
+        client = await connect(link, address, Plain)
+        while not accepted:
+            await asyncio.sleep(0)
+        await accepted[0].made
+        server.close()
+        late = loop.create_task(server.wait_closed())
+        await asyncio.sleep(0)
+        # Whoever asked in time waits for the connection as well; so does the other since 3.12.
+        assert not early.done()
+        assert late.done() == (sys.version_info < (3, 12))
+        client.transport.close()
+        await asyncio.gather(early, late)
+        assert accepted[0].lost.done()
+        await client.lost
         await server.wait_closed()
 
 
