@@ -136,14 +136,19 @@ METHODS = {
 }
 
 
+class Failed(BaseException):
+    """As test frameworks have one, which no `except Exception` is to catch."""
+
+
+@pytest.mark.parametrize("raised", [LookupError, Failed, GeneratorExit, asyncio.CancelledError])
 @pytest.mark.parametrize("method", METHODS)
 async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
-    method: str, loop_errors: LoopErrors
+    method: str, raised: type[BaseException], loop_errors: LoopErrors
 ) -> None:
     base, data = METHODS[method]
 
     def fail(*_: object) -> None:
-        raise LookupError("by the protocol")
+        raise raised("by the protocol")
 
     kind = type("Failing", (base,), {method: fail})
     async with paired("tcp", Plain, kind) as (client, server):
@@ -152,7 +157,7 @@ async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
         else:
             client.transport.write_eof()
         await server.lost
-        assert isinstance(server.error, LookupError)
+        assert isinstance(server.error, raised)
         [error] = loop_errors
         loop_errors.clear()
         assert error["message"] == f"Fatal error: protocol.{method}() call failed."

@@ -79,7 +79,7 @@ where
         Ok(result) if result.is(PyBool::new(py, true)) => Verdict::Keep,
         Ok(_) => Verdict::Default,
         Err(error) => {
-            if leaves_the_loop(py, &error) {
+            if errors::ends_the_program(py, &error) {
                 engine.get().set_fatal(py, error);
             } else {
                 let message = format!("a transport failed in {}", stage.hook());
@@ -99,7 +99,7 @@ pub(super) fn protocol_raised(
     error: &PyErr,
 ) {
     let py = engine.py();
-    if leaves_the_loop(py, error) {
+    if errors::ends_the_program(py, error) {
         return engine.get().set_fatal(py, error.clone_ref(py));
     }
     let message = format!("Fatal error: protocol.{method}() call failed.");
