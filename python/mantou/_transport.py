@@ -53,7 +53,9 @@ class SocketTransport(Transport):
         "_file",
         "_loop",
         "_made",
+        "_predecessor",
         "_server",
+        "_successor",
         "_tls",
         "_waiter",
     )
@@ -88,6 +90,10 @@ class SocketTransport(Transport):
         self._established = False
         # connection_made() was called, or is not to be.
         self._made = made
+        # Those that the connection was taken over from, and by: the plain one lives and ends with
+        # the one over TLS.
+        self._predecessor: SocketTransport | None = None
+        self._successor: SocketTransport | None = None
         self.set_protocol(protocol)
         if file is not None and file.family == sockets.AF_UNIX:
             self._learn_names()
@@ -178,7 +184,7 @@ class SocketTransport(Transport):
         extra = dict(self._extra or {})
         extra["socket"] = trsock.TransportSocket(file)
         secure = SocketTransport(
-            self._upgrade(tls.settings, server_side),
+            self._upgrade(tls.settings, tls.options, server_side),
             True,
             self._loop,
             protocol,
@@ -188,6 +194,7 @@ class SocketTransport(Transport):
             tls=tls,
             made=True,
         )
+        self._successor, secure._predecessor = secure, self
         server, self._server = self._server, None
         if server is not None:
             secure._server = server
@@ -241,6 +248,10 @@ class SocketTransport(Transport):
     def _end(self, error: BaseException | None) -> None:
         self._set_closing()
         self._forget_file()
+        predecessor, self._predecessor = self._predecessor, None
+        if predecessor is not None:
+            predecessor._set_closing()
+            predecessor._successor = None
         self._loop.call_soon(self._lose, error, context=self._context)
 
     def _lose(self, error: BaseException | None) -> None:

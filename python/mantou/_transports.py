@@ -270,7 +270,8 @@ class Transports(_Base):
         try:
             await waiter
         except BaseException:
-            secure.close()
+            # And with it the one over TLS.
+            transport.close()
             raise
         return secure
 
