@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import LOOPS, LoopErrors
-from tests.protocols import LINKS, Buffered, Plain, paired, raw_pair
+from tests.protocols import LINKS, Buffered, Events, Plain, paired, raw_pair
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
 
@@ -165,6 +165,36 @@ async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
         assert error["transport"] is server.transport
         assert error["protocol"] is server
         await client.lost
+
+
+async def test_a_protocol_that_cannot_take_data_is_told_when_some_comes(
+    loop_errors: LoopErrors,
+) -> None:
+    class Deaf(Events, asyncio.BaseProtocol):
+        pass
+
+    async with paired("tcp", Plain, Deaf) as (client, server):
+        assert server.calls == ["made"]
+        client.transport.write(b"x")
+        await server.lost
+        assert isinstance(server.error, AttributeError)
+        [error] = loop_errors
+        loop_errors.clear()
+        assert error["message"] == "Fatal error: protocol.data_received() call failed."
+
+
+async def test_a_buffer_that_is_read_only_is_a_fatal_error(loop_errors: LoopErrors) -> None:
+    class ReadOnly(Buffered):
+        def get_buffer(self, sizehint: int) -> Any:
+            return b"bytes"
+
+    async with paired("tcp", Plain, ReadOnly) as (client, server):
+        client.transport.write(b"x")
+        await server.lost
+        [error] = loop_errors
+        loop_errors.clear()
+        assert error["message"] == "Fatal read error on socket transport"
+        assert error["exception"] is server.error
 
 
 async def test_an_empty_buffer_is_a_fatal_error(loop_errors: LoopErrors) -> None:

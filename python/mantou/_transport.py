@@ -15,6 +15,7 @@ import ssl
 import warnings
 from asyncio import constants, transports, trsock
 from asyncio.log import logger
+from collections.abc import Callable
 from typing import Any, cast
 
 from ._core import Socket, Transport
@@ -405,3 +406,8 @@ class SocketTransport(Transport):
             info.append(f"read={'polling' if self.is_reading() else 'idle'}")
             info.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
         return f"<{' '.join(info)}>"
+
+
+def when_data_comes(protocol: Any) -> Callable[[bytes], object]:
+    """For a protocol that cannot take data yet, which asyncio minds only when some has come."""
+    return lambda data: protocol.data_received(data)
