@@ -12,6 +12,7 @@ import pytest
 
 import mantou
 from mantou._transport import SocketTransport
+from tests.conftest import LoopErrors
 from tests.protocols import Buffered, Plain, connect, paired, raw_pair, serving
 from tests.tls import authority, client_context, server_context
 
@@ -138,6 +139,23 @@ async def test_timeouts_must_be_positive(option: str) -> None:
             await asyncio.get_running_loop().create_connection(
                 Plain, sock=ours, ssl=client_context(), server_hostname="localhost", **options
             )
+
+
+@pytest.mark.loops("mantou")
+async def test_a_context_that_no_server_can_use_costs_each_connection(
+    loop_errors: LoopErrors,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving("tls", Plain, ssl=client_context()) as (_, address):
+        with kernel.socket() as peer:
+            peer.setblocking(False)
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_connect(peer, address)
+                await loop.sock_recv(peer, 1)
+    [error] = loop_errors
+    loop_errors.clear()
+    assert error["message"] == "mantou: TLS could not begin"
+    assert isinstance(error["exception"], ssl.SSLError)
 
 
 async def test_a_missing_close_notify_is_an_end_like_any_other() -> None:
