@@ -185,15 +185,15 @@ def _runner(debug: bool | None) -> Generator[tuple[asyncio.Runner, EventLoop]]:
             runner.close()
 
 
-# Private, but what each of Python's own selectors is made of: it keeps the register.
-_Register: Any = cast("Any", selectors)._BaseSelectorImpl
-
-
-class _Descriptors(_Register):  # type: ignore[misc]
+# Private, but what each of Python's own selectors is made of.
+class _Descriptors(selectors._BaseSelectorImpl):  # pyright: ignore[reportPrivateUsage]
     """The descriptors that asyncio's own code watches, registered with their handles.
 
     Nobody selects here: the scheduler's turn finds them ready and calls the handles.
     """
+
+    _fd_to_key: dict[int, selectors.SelectorKey]
+    _fileobj_lookup: Callable[[FileDescriptorLike], int]
 
     def __init__(self, scheduler: Scheduler) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _Descriptors(_Register):  # type: ignore[misc]
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: Any = None
     ) -> selectors.SelectorKey:
-        key: selectors.SelectorKey = super().register(fileobj, events, data)
+        key = super().register(fileobj, events, data)
         try:
             self._scheduler._watch(key.fd, events, data)
         except BaseException:
@@ -214,7 +214,7 @@ class _Descriptors(_Register):  # type: ignore[misc]
         return key
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        key: selectors.SelectorKey = super().unregister(fileobj)
+        key = super().unregister(fileobj)
         self._scheduler._unwatch(key.fd)
         return key
 
