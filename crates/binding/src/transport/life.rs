@@ -97,10 +97,10 @@ impl Transport {
         let socket = self.socket.bind(py);
         let start = Start::new(settings, server_side, "")?;
         let options = socket.get().engine().get().settings.of(options)?;
-        socket
+        let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        secure
             .get()
             .with(py, |core, token| core.set_settings(token, options))?;
-        let secure = Socket::upgrade_with(socket, start, None, py.None())?;
         socket.get().forget_handlers(py);
         Ok(secure)
     }
