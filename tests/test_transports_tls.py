@@ -149,9 +149,13 @@ async def test_a_context_that_no_server_can_use_costs_each_connection(
     async with serving("tls", Plain, ssl=client_context()) as (_, address):
         with kernel.socket() as peer:
             peer.setblocking(False)
-            with pytest.raises(ConnectionResetError):
+
+            async def knock() -> None:
                 await loop.sock_connect(peer, address)
                 await loop.sock_recv(peer, 1)
+
+            with pytest.raises(ConnectionResetError):
+                await knock()
     [error] = loop_errors
     loop_errors.clear()
     assert error["message"] == "mantou: TLS could not begin"
@@ -293,7 +297,8 @@ async def test_the_plain_transport_ends_what_start_tls_took_over(end: str) -> No
             await inner[side].lost
             side.lost = inner[side].lost
         assert inner[client].error is None
-        assert client.transport.is_closing() and server.transport.is_closing()
+        assert client.transport.is_closing()
+        assert server.transport.is_closing()
 
 
 async def test_the_plain_transport_is_closed_where_start_tls_is_given_up() -> None:

@@ -410,4 +410,8 @@ class SocketTransport(Transport):
 
 def when_data_comes(protocol: Any) -> Callable[[bytes], object]:
     """For a protocol that cannot take data yet, which asyncio minds only when some has come."""
-    return lambda data: protocol.data_received(data)
+
+    def deliver(data: bytes) -> None:
+        protocol.data_received(data)
+
+    return deliver
