@@ -243,6 +243,29 @@ async def test_a_file_is_sent_between_writes(
         assert await server.wait_for(len(part) + 8) == b"head" + part + b"tail"
 
 
+@pytest.mark.loops("mantou")  # asyncio's transport refuses writes from then on
+async def test_a_file_that_is_given_up_before_its_turn_leaves_the_transport_as_it_was(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"never sent")
+    async with paired("tcp") as (client, server):
+        server.transport.pause_reading()
+        client.transport.write(b"x" * (16 << 20))
+        loop = asyncio.get_running_loop()
+        with path.open("rb") as file:
+            sending = loop.create_task(loop.sendfile(client.transport, file))
+            while client.transport.is_reading():
+                await asyncio.sleep(0)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+        assert client.transport.is_reading()
+        client.transport.write(b"tail")
+        server.transport.resume_reading()
+        assert (await server.wait_for((16 << 20) + 4))[-5:] == b"xtail"
+
+
 @pytest.mark.loops("mantou")
 async def test_the_loops_end_tells_no_protocol_but_warns() -> None:
     kept: list[Any] = []
