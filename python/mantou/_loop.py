@@ -56,14 +56,16 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
-        self._descriptors.forget_stale(fd)
+        if not self.is_closed():
+            self._descriptors.forget_stale(fd)
         super().add_reader(fd, callback, *args)
 
     def add_writer(
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
-        self._descriptors.forget_stale(fd)
+        if not self.is_closed():
+            self._descriptors.forget_stale(fd)
         super().add_writer(fd, callback, *args)
 
     def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None:
