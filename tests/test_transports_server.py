@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import socket as kernel
@@ -208,17 +209,15 @@ def test_a_server_of_a_loop_that_was_closed_is_gone() -> None:
         late.connect(("127.0.0.1", port))
 
 
-async def test_sockets_that_are_no_streams_of_ours_keep_asyncios_transports() -> None:
-    one, other = raw_pair()
-    with other:
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
-        )
-        transport.close()
-        _, protocol = await loop.create_connection(Plain, sock=one)
-        protocol.transport.close()
-        await protocol.lost
+async def test_a_socket_that_is_not_connected_fails_as_asyncios_own_transport_does() -> None:
+    ours = kernel.socket()
+    ours.setblocking(False)
+    transport, protocol = await asyncio.get_running_loop().create_connection(Plain, sock=ours)
+    assert type(transport).__module__ == "asyncio.selector_events"
+    await protocol.lost
+    assert protocol.calls == ["made", "lost"]
+    assert isinstance(protocol.error, OSError)
+    assert protocol.error.errno == errno.ENOTCONN
 
 
 async def test_a_shortage_of_descriptors_is_told_to_the_exception_handler(

@@ -282,7 +282,8 @@ class Transports(_Base):
         try:
             await waiter
         except BaseException:
-            secure.close()
+            # And with it the one over TLS.
+            transport.close()
             raise
         return secure
 
@@ -292,15 +293,15 @@ class Transports(_Base):
         if not isinstance(transp, SocketTransport):
             send = cast("Any", super())._sendfile_native
             return cast("int", await send(transp, file, offset, count))
+        waiter = transp._make_empty_waiter()
         resume = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        # A number that is not the engine's: for a while the descriptor is asyncio's to watch.
-        twin = sockets.socket(fileno=os.dup(transp._socket.fileno()))
         try:
-            return await self.sock_sendfile(twin, file, offset, count, fallback=False)
+            await waiter
+            # A number that is not the engine's: for a while the descriptor is asyncio's to watch.
+            with sockets.socket(fileno=os.dup(transp._socket.fileno())) as twin:
+                return await self.sock_sendfile(twin, file, offset, count, fallback=False)
         finally:
-            twin.close()
             transp._reset_empty_waiter()
             if resume:
                 transp.resume_reading()

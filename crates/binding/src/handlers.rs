@@ -54,7 +54,10 @@ impl Handlers {
             let data = protocol.getattr(intern!(py, "get_buffer"))?;
             (BinaryType::Buffered, data, Some(updated.unbind()))
         } else {
-            let data = protocol.getattr(intern!(py, "data_received"))?;
+            let data = match protocol.getattr_opt(intern!(py, "data_received"))? {
+                Some(data) => data,
+                None => not_yet(protocol)?,
+            };
             (BinaryType::Protocol, data, None)
         };
         table[Stage::Data as usize] = Some(data.unbind());
@@ -156,6 +159,12 @@ impl Handlers {
         visit.call(&self.transport)?;
         visit.call(&self.updated)
     }
+}
+
+/// For a protocol without `data_received`: it is missed when something comes.
+fn not_yet<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let module = protocol.py().import("mantou._transport")?;
+    module.call_method1("when_data_comes", (protocol,))
 }
 
 /// The handlers that were found, and what `binary_type` is, where it is given.

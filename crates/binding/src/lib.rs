@@ -16,6 +16,7 @@ mod handlers;
 mod handshake;
 mod host;
 mod judging;
+mod lending;
 mod listener;
 mod opening;
 mod pem;

@@ -19,144 +19,116 @@ use crate::context::Context;
 
 /// Puts the functions of this file on the class.
 pub fn install(py: Python<'_>) -> PyResult<()> {
-    add_method(
-        py,
-        c"call_soon",
-        c"call_soon($self, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function in its next turn. As asyncio's.",
-        call_soon,
-    )?;
-    add_method(
-        py,
-        c"call_soon_threadsafe",
+    add::<CallSoon>(py)?;
+    add::<CallSoonThreadsafe>(py)?;
+    add::<CallLater>(py)?;
+    add::<CallAt>(py)
+}
+
+/// One of them.
+trait Method {
+    const NAME: &'static CStr;
+    const DOC: &'static CStr;
+
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: &Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+}
+
+struct CallSoon;
+
+impl Method for CallSoon {
+    const NAME: &'static CStr = c"call_soon";
+    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
+        Has the loop call a function in its next turn. As asyncio's.";
+
+    #[inline]
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: &Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = scheduler.py();
+        let [callback] = given.named(py, "call_soon", ["callback"])?;
+        scheduler.get().check_closed(py)?;
+        if scheduler.get().is_debugged(py) {
+            check_thread(scheduler)?;
+            check_callback(scheduler, &callback, "call_soon")?;
+        }
+        let (call, context) = given.call::<1>(py, &callback)?;
+        Scheduler::soon(scheduler, call, context).map(Bound::into_any)
+    }
+}
+
+struct CallSoonThreadsafe;
+
+impl Method for CallSoonThreadsafe {
+    const NAME: &'static CStr = c"call_soon_threadsafe";
+    const DOC: &'static CStr =
         c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function, brought by any thread. As asyncio's.",
-        call_soon_threadsafe,
-    )?;
-    add_method(
-        py,
-        c"call_later",
-        c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function in so many seconds. As asyncio's.",
-        call_later,
-    )?;
-    add_method(
-        py,
-        c"call_at",
-        c"call_at($self, when, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function at a time of its clock. As asyncio's.",
-        call_at,
-    )
-}
+        Has the loop call a function, brought by any thread. As asyncio's.";
 
-fn add_method(
-    py: Python<'_>,
-    name: &'static CStr,
-    doc: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-) -> PyResult<()> {
-    let class = py.get_type::<Scheduler>();
-    // The class refers to it for as long as the process lives.
-    let definition = Box::leak(Box::new(ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: function,
-        },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: doc.as_ptr(),
-    }));
-    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
-    let method = unsafe {
-        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        Bound::from_owned_ptr_or_err(py, method)?
-    };
-    class.setattr(PyString::new(py, &name.to_string_lossy()), method)
-}
-
-unsafe extern "C" fn call_soon(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [callback] = given.named(py, "call_soon", ["callback"])?;
-            scheduler.get().check_closed(py)?;
-            if scheduler.get().is_debugged(py) {
-                scheduler.call_method0(intern!(py, "_check_thread"))?;
-                check_callback(scheduler, &callback, "call_soon")?;
-            }
-            let (call, context) = given.call::<1>(py, &callback)?;
-            Scheduler::soon(scheduler, call, context).map(Bound::into_any)
-        })
+    #[inline]
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: &Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = scheduler.py();
+        let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
+        scheduler.get().check_closed(py)?;
+        if scheduler.get().is_debugged(py) {
+            check_callback(scheduler, &callback, "call_soon_threadsafe")?;
+        }
+        let (call, context) = given.call::<1>(py, &callback)?;
+        let handle = Scheduler::soon(scheduler, call, context)?;
+        scheduler.get().wake(py)?;
+        Ok(handle.into_any())
     }
 }
 
-unsafe extern "C" fn call_soon_threadsafe(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
-            scheduler.get().check_closed(py)?;
-            if scheduler.get().is_debugged(py) {
-                check_callback(scheduler, &callback, "call_soon_threadsafe")?;
-            }
-            let (call, context) = given.call::<1>(py, &callback)?;
-            let handle = Scheduler::soon(scheduler, call, context)?;
-            scheduler.get().wake(py)?;
-            Ok(handle.into_any())
-        })
+struct CallLater;
+
+impl Method for CallLater {
+    const NAME: &'static CStr = c"call_later";
+    const DOC: &'static CStr = c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+        Has the loop call a function in so many seconds. As asyncio's.";
+
+    #[inline]
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: &Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = scheduler.py();
+        let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
+        if scheduler.get().overridden.get(py).call_at {
+            return given.pass_on(scheduler, when, &callback);
+        }
+        at(scheduler, when, &callback, given)
     }
 }
 
-unsafe extern "C" fn call_later(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
-            if delay.is_none() {
-                return Err(PyTypeError::new_err("delay must not be None"));
-            }
-            let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
-            if scheduler.get().overridden.get(py).call_at {
-                return given.pass_on(scheduler, when, &callback);
-            }
-            at(scheduler, when, &callback, given)
-        })
-    }
-}
+struct CallAt;
 
-unsafe extern "C" fn call_at(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
-            if when.is_none() {
-                return Err(PyTypeError::new_err("when cannot be None"));
-            }
-            at(scheduler, when.extract()?, &callback, given)
-        })
+impl Method for CallAt {
+    const NAME: &'static CStr = c"call_at";
+    const DOC: &'static CStr = c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+        Has the loop call a function at a time of its clock. As asyncio's.";
+
+    #[inline]
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: &Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = scheduler.py();
+        let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        at(scheduler, when.extract()?, &callback, given)
     }
 }
 
@@ -169,7 +141,7 @@ fn at<'py>(
     let py = scheduler.py();
     scheduler.get().check_closed(py)?;
     if scheduler.get().is_debugged(py) {
-        scheduler.call_method0(intern!(py, "_check_thread"))?;
+        check_thread(scheduler)?;
         check_callback(scheduler, callback, "call_at")?;
     }
     let (call, context) = given.call::<2>(py, callback)?;
@@ -177,6 +149,15 @@ fn at<'py>(
 }
 
 /// In debug mode.
+#[cold]
+fn check_thread(scheduler: &Bound<'_, Scheduler>) -> PyResult<()> {
+    scheduler
+        .call_method0(intern!(scheduler.py(), "_check_thread"))
+        .map(drop)
+}
+
+/// In debug mode.
+#[cold]
 fn check_callback(
     scheduler: &Bound<'_, Scheduler>,
     callback: &Bound<'_, PyAny>,
@@ -324,20 +305,34 @@ fn is_context(name: &Bound<'_, PyString>) -> bool {
     name.to_str().is_ok_and(|name| name == "context")
 }
 
-/// Runs the body of a method: with the arguments in their places, and exceptions on their way.
+fn add<M: Method>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<Scheduler>();
+    // The class refers to it for as long as the process lives.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: enter::<M>,
+        },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: M::DOC.as_ptr(),
+    }));
+    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
+    let method = unsafe {
+        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        Bound::from_owned_ptr_or_err(py, method)?
+    };
+    class.setattr(PyString::new(py, &M::NAME.to_string_lossy()), method)
+}
+
+/// What `CPython` calls: puts the arguments in their places, and exceptions on their way.
 ///
 /// # Safety
 /// The arguments are those of a `METH_FASTCALL | METH_KEYWORDS` method of `Scheduler`.
-#[inline]
-unsafe fn enter(
+unsafe extern "C" fn enter<M: Method>(
     this: *mut PyObject,
     arguments: *const *mut PyObject,
     count: Py_ssize_t,
     names: *mut PyObject,
-    body: impl for<'a, 'py> FnOnce(
-        &Bound<'py, Scheduler>,
-        &Given<'a, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut PyObject {
     // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
     // where it is called: that fails while the interpreter ends, when finalizers still get here.
@@ -359,7 +354,7 @@ unsafe fn enter(
         (scheduler.cast_into_unchecked::<Scheduler>(), given)
     };
     // No panic may leave a C function.
-    let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given?)));
+    let result = catch_unwind(AssertUnwindSafe(|| M::call(&scheduler, &given?)));
     let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
     match result {
         Ok(result) => result.into_ptr(),

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -11,7 +10,7 @@ use super::{Engine, Member};
 use crate::error::{CloseReason, WriteAllError};
 use crate::state::{Input, ReadyState};
 use crate::stream;
-use crate::stream::{Endpoints, Settings, Stream, Written};
+use crate::stream::{Endpoints, Stream, Written};
 use crate::token::Token;
 
 impl Engine {
@@ -154,10 +153,6 @@ impl Engine {
         if unread == Some(true) {
             self.remind(token);
         }
-    }
-
-    pub fn set_settings(&mut self, token: Token, settings: Arc<Settings>) {
-        self.with_stream(token, |stream| stream.settings = settings);
     }
 
     pub fn set_idle_timeout(&mut self, token: Token, timeout: Option<Duration>) {

@@ -1,8 +1,10 @@
 //! TLS on connections and listeners, by token.
 
+use std::sync::Arc;
+
 use super::{Engine, Member, Notice};
 use crate::listener::Acceptor;
-use crate::stream::{Driver, Outgoing, Pumped, Secure, Stream};
+use crate::stream::{Driver, Outgoing, Pumped, Secure, Settings, Stream};
 use crate::tls::Session;
 use crate::token::Token;
 
@@ -16,6 +18,11 @@ impl Engine {
             }
         });
         self.remind(token);
+    }
+
+    /// Has other times and limits from now on.
+    pub fn set_settings(&mut self, token: Token, settings: Arc<Settings>) {
+        self.with_stream(token, |stream| stream.set_settings(settings));
     }
 
     /// New connections of a listener speak TLS with this configuration; open ones stay as they are.

@@ -187,6 +187,11 @@ impl Stream {
         }
     }
 
+    /// Its deadlines count from now on.
+    pub fn set_settings(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
     /// The descriptor, as long as the connection is its owner's.
     pub fn raw_fd(&self) -> Option<RawFd> {
         self.fd.as_ref().map(AsRawFd::as_raw_fd)

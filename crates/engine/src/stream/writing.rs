@@ -77,12 +77,15 @@ impl Stream {
                 self.accept_secure(piece.bytes);
             }
         } else {
-            let mut sent = 0;
-            if self.queue.is_empty() && pieces.iter().any(|piece| !piece.bytes.is_empty()) {
-                sent = self.send_together(pieces);
-            }
-            if self.broken.is_none() {
-                self.queue_behind(pieces, sent);
+            for some in pieces.chunks(VECTORS) {
+                let mut sent = 0;
+                if self.queue.is_empty() && some.iter().any(|piece| !piece.bytes.is_empty()) {
+                    sent = self.send_together(some);
+                }
+                if self.broken.is_some() {
+                    break;
+                }
+                self.queue_behind(some, sent);
             }
             self.refused = !self.queue.is_empty();
         }
@@ -107,6 +110,7 @@ impl Stream {
         (free && secure.takes(len)).then_some(secure)
     }
 
+    /// Sends so many pieces as one system call takes.
     fn send_together(&mut self, pieces: &[Piece<'_>]) -> usize {
         if let [only] = pieces {
             return self.send(only.bytes);
@@ -115,7 +119,7 @@ impl Stream {
         for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece.bytes);
         }
-        self.send_pieces(&slices[..pieces.len().min(VECTORS)])
+        self.send_pieces(&slices[..pieces.len()])
     }
 
     /// Queues what follows the first `sent` bytes.
