@@ -25,6 +25,7 @@ mod socket;
 mod ssl_channel;
 mod ssl_driver;
 mod stage;
+mod stream_reader;
 mod tls;
 mod transport;
 mod turns;
