@@ -33,6 +33,7 @@ impl Scheduler {
             watches: Guarded::default(),
             idle_waiter: Guarded::new(None),
             task_factory: Guarded::new(None),
+            future_options: Guarded::new(None),
             stopping: Guarded::new(false),
             closed: Guarded::new(false),
             debugged: Guarded::new(false),
@@ -57,11 +58,8 @@ impl Scheduler {
     fn create_future<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let py = this.py();
-        let options = PyDict::new(py);
-        options.set_item(intern!(py, "loop"), this)?;
-        FUTURE
-            .import(py, "asyncio", "Future")?
-            .call((), Some(&options))
+        let class = FUTURE.import(py, "asyncio", "Future")?;
+        class.call((), Some(&Self::future_options(this)?))
     }
 
     /// Has a task run the coroutine. As asyncio's.
