@@ -394,3 +394,6 @@ class SocketTransport(Transport):
             info.append(f"read={'polling' if self.is_reading() else 'idle'}")
             info.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
         return f"<{' '.join(info)}>"
+
+
+SocketTransport._own_calls()

@@ -17,6 +17,7 @@ mod handshake;
 mod host;
 mod judging;
 mod listener;
+mod methods;
 mod opening;
 mod pem;
 mod scheduler;

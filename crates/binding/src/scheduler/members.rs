@@ -54,14 +54,6 @@ impl Scheduler {
         self.is_debugged(py)
     }
 
-    /// A new `asyncio.Future` of this loop.
-    fn create_future<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let py = this.py();
-        let class = FUTURE.import(py, "asyncio", "Future")?;
-        class.call((), Some(&Self::future_options(this)?))
-    }
-
     /// Has a task run the coroutine. As asyncio's.
     #[pyo3(signature = (coro, **options))]
     fn create_task<'py>(
