@@ -122,6 +122,9 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
             await self._host.end()
 
 
+EventLoop._own_calls()
+
+
 def new_event_loop() -> EventLoop:
     """A new event loop, for `asyncio.Runner(loop_factory=mantou.new_event_loop)`. Not in Bun.
 

@@ -410,6 +410,9 @@ class SocketTransport(Transport):
         return f"<{' '.join(info)}>"
 
 
+SocketTransport._own_calls()
+
+
 def when_data_comes(protocol: Any) -> Callable[[bytes], object]:
     """For a protocol that cannot take data yet, which asyncio minds only when some has come."""
 

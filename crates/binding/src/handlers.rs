@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arity::can_take;
 use crate::stage::Stage;
+use crate::stream_reader;
 
 /// How incoming bytes are handed over.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum BinaryType {
     Protocol,
     /// In the buffer that an asyncio `BufferedProtocol` offers.
     Buffered,
+    /// To an asyncio `StreamReader`, if its protocol may be passed over.
+    StreamReader,
 }
 
 type Table<T> = [T; Stage::ALL.len()];
@@ -31,8 +34,9 @@ pub struct Handlers {
     pub binary_type: BinaryType,
     /// The asyncio transport that is told of everything but data.
     transport: Option<Py<PyAny>>,
-    /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
-    updated: Option<Py<PyAny>>,
+    /// What goes with `data`: `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for
+    /// `data`; a reference to the `StreamReader` that `data` would feed.
+    companion: Option<Py<PyAny>>,
 }
 
 impl Handlers {
@@ -49,23 +53,26 @@ impl Handlers {
     ) -> PyResult<Py<Self>> {
         let py = protocol.py();
         let mut table = Table::default();
-        let (binary_type, data, updated) = if buffered {
+        let (binary_type, data, companion) = if buffered {
             let updated = protocol.getattr(intern!(py, "buffer_updated"))?;
             let data = protocol.getattr(intern!(py, "get_buffer"))?;
-            (BinaryType::Buffered, data, Some(updated.unbind()))
+            (BinaryType::Buffered, data, Some(updated))
         } else {
             let data = match protocol.getattr_opt(intern!(py, "data_received"))? {
                 Some(data) => data,
                 None => not_yet(protocol)?,
             };
-            (BinaryType::Protocol, data, None)
+            match stream_reader::of_protocol(protocol) {
+                Some(reader) => (BinaryType::StreamReader, data, Some(reader)),
+                None => (BinaryType::Protocol, data, None),
+            }
         };
         table[Stage::Data as usize] = Some(data.unbind());
         let handlers = Self {
             table,
             binary_type,
             transport: Some(transport),
-            updated,
+            companion: companion.map(Bound::unbind),
         };
         Py::new(py, handlers)
     }
@@ -75,8 +82,9 @@ impl Handlers {
         self.transport.as_ref()
     }
 
-    pub fn updated(&self) -> Option<&Py<PyAny>> {
-        self.updated.as_ref()
+    #[inline]
+    pub fn companion(&self) -> Option<&Py<PyAny>> {
+        self.companion.as_ref()
     }
 
     #[inline]
@@ -130,7 +138,7 @@ impl Handlers {
             table,
             binary_type,
             transport: None,
-            updated: None,
+            companion: None,
         })
     }
 
@@ -149,6 +157,7 @@ impl Handlers {
             BinaryType::Memoryview => "memoryview",
             BinaryType::Protocol => "protocol",
             BinaryType::Buffered => "buffered",
+            BinaryType::StreamReader => "stream",
         }
     }
 
@@ -157,7 +166,7 @@ impl Handlers {
             visit.call(handler)?;
         }
         visit.call(&self.transport)?;
-        visit.call(&self.updated)
+        visit.call(&self.companion)
     }
 }
 

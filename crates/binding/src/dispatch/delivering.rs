@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::handlers::{BinaryType, Handlers};
 use crate::socket::Socket;
 use crate::stage::Stage;
+use crate::stream_reader;
 use crate::work::Work;
 
 /// Where it was read into.
@@ -47,6 +48,7 @@ pub(super) fn on_data<'py>(
             drop(place);
             return on_filled(engine, socket, handlers, n);
         }
+        BinaryType::StreamReader => return to_stream(engine, work, socket, handlers, n),
         BinaryType::Bytes => received(py, work, place, n)
             .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
         BinaryType::Bytearray => {
@@ -124,6 +126,31 @@ fn to_protocol<'py>(
     }
 }
 
+/// An asyncio stream gets them without its protocol, unless there is more to do than that.
+fn to_stream<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &Work,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    n: usize,
+) {
+    let py = socket.py();
+    let data = work.buffer.filled(n);
+    let fed = match handlers.companion() {
+        Some(reader) if !engine.get().is_debugged(py) => {
+            let entered = socket.get().context().enter(py);
+            entered.and_then(|_entered| stream_reader::feed(reader.bind(py), data))
+        }
+        _ => Ok(false),
+    };
+    let rest = match fed {
+        Ok(true) => return,
+        Ok(false) => Ok(PyBytes::new(py, data)),
+        Err(error) => Err(error),
+    };
+    to_protocol(engine, socket, handlers, rest);
+}
+
 /// So many bytes were received into the buffer of a `BufferedProtocol`.
 fn on_filled<'py>(
     engine: &Bound<'py, Engine>,
@@ -131,7 +158,7 @@ fn on_filled<'py>(
     handlers: &Handlers,
     n: usize,
 ) {
-    let (Some(updated), Some(transport)) = (handlers.updated(), handlers.transport()) else {
+    let (Some(updated), Some(transport)) = (handlers.companion(), handlers.transport()) else {
         return;
     };
     let updated = updated.bind(socket.py());

@@ -4,131 +4,167 @@
 //! For `*args` there would be a tuple in each call, which costs more than the rest of `call_soon()`.
 //! So these are put on the class as C functions.
 
-use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi::{Py_ssize_t, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, intern};
 
 use super::handle::{Arguments, Call};
 use super::state::Scheduler;
 use crate::context::Context;
+use crate::methods::{self, Function, Method};
+
+/// Which of these a subclass has replaced is asked by comparing them: they stay where they are.
+const COMPARED: [Method; 1] = [Method {
+    name: c"call_at",
+    doc: c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+      Has the loop call a function at a time of its clock. As asyncio's.",
+    function: Function::Taking(call_at),
+}];
+
+const METHODS: [Method; 4] = [
+    Method {
+        name: c"call_soon",
+        doc: c"call_soon($self, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function in its next turn. As asyncio's.",
+        function: Function::Taking(call_soon),
+    },
+    Method {
+        name: c"call_soon_threadsafe",
+        doc: c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function, brought by any thread. As asyncio's.",
+        function: Function::Taking(call_soon_threadsafe),
+    },
+    Method {
+        name: c"call_later",
+        doc: c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function in so many seconds. As asyncio's.",
+        function: Function::Taking(call_later),
+    },
+    Method {
+        name: c"create_future",
+        doc: c"create_future($self, /)\n--\n\nA new `asyncio.Future` of this loop.",
+        function: Function::TakingNothing(create_future),
+    },
+];
 
 /// Puts the functions of this file on the class.
 pub fn install(py: Python<'_>) -> PyResult<()> {
-    add::<CallSoon>(py)?;
-    add::<CallSoonThreadsafe>(py)?;
-    add::<CallLater>(py)?;
-    add::<CallAt>(py)
+    let class = py.get_type::<Scheduler>();
+    METHODS
+        .iter()
+        .chain(&COMPARED)
+        .try_for_each(|method| methods::add(&class, method))
 }
 
-/// One of them.
-trait Method {
-    const NAME: &'static CStr;
-    const DOC: &'static CStr;
-
-    fn call<'py>(
-        scheduler: &Bound<'py, Scheduler>,
-        given: &Given<'_, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>>;
-}
-
-struct CallSoon;
-
-impl Method for CallSoon {
-    const NAME: &'static CStr = c"call_soon";
-    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
-        Has the loop call a function in its next turn. As asyncio's.";
-
-    #[inline]
-    fn call<'py>(
-        scheduler: &Bound<'py, Scheduler>,
-        given: &Given<'_, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = scheduler.py();
-        let [callback] = given.named(py, "call_soon", ["callback"])?;
-        scheduler.get().check_closed(py)?;
-        if scheduler.get().is_debugged(py) {
-            check_thread(scheduler)?;
-            check_callback(scheduler, &callback, "call_soon")?;
-        }
-        let (call, context) = given.call::<1>(py, &callback)?;
-        Scheduler::soon(scheduler, call, context).map(Bound::into_any)
+#[pymethods]
+impl Scheduler {
+    /// Has the class itself own the methods that are called most. The interpreter calls a C function
+    /// at once only where the class that has it is the object's very own: an inherited one costs a
+    /// third more.
+    #[classmethod]
+    fn _own_calls(class: &Bound<'_, PyType>) -> PyResult<()> {
+        methods::add_missing(class, &METHODS)
     }
 }
 
-struct CallSoonThreadsafe;
-
-impl Method for CallSoonThreadsafe {
-    const NAME: &'static CStr = c"call_soon_threadsafe";
-    const DOC: &'static CStr =
-        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
-        Has the loop call a function, brought by any thread. As asyncio's.";
-
-    #[inline]
-    fn call<'py>(
-        scheduler: &Bound<'py, Scheduler>,
-        given: &Given<'_, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = scheduler.py();
-        let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
-        scheduler.get().check_closed(py)?;
-        if scheduler.get().is_debugged(py) {
-            check_callback(scheduler, &callback, "call_soon_threadsafe")?;
-        }
-        let (call, context) = given.call::<1>(py, &callback)?;
-        let handle = Scheduler::soon(scheduler, call, context)?;
-        scheduler.get().wake(py)?;
-        Ok(handle.into_any())
+unsafe extern "C" fn call_soon(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [callback] = given.named(py, "call_soon", ["callback"])?;
+            scheduler.get().check_closed(py)?;
+            if scheduler.get().is_debugged(py) {
+                scheduler.call_method0(intern!(py, "_check_thread"))?;
+                check_callback(scheduler, &callback, "call_soon")?;
+            }
+            let (call, context) = given.call::<1>(py, &callback)?;
+            Scheduler::soon(scheduler, call, context).map(Bound::into_any)
+        })
     }
 }
 
-struct CallLater;
-
-impl Method for CallLater {
-    const NAME: &'static CStr = c"call_later";
-    const DOC: &'static CStr = c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
-        Has the loop call a function in so many seconds. As asyncio's.";
-
-    #[inline]
-    fn call<'py>(
-        scheduler: &Bound<'py, Scheduler>,
-        given: &Given<'_, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = scheduler.py();
-        let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
-        if delay.is_none() {
-            return Err(PyTypeError::new_err("delay must not be None"));
-        }
-        let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
-        if scheduler.get().overridden.get(py).call_at {
-            return given.pass_on(scheduler, when, &callback);
-        }
-        at(scheduler, when, &callback, given)
+unsafe extern "C" fn call_soon_threadsafe(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
+            scheduler.get().check_closed(py)?;
+            if scheduler.get().is_debugged(py) {
+                check_callback(scheduler, &callback, "call_soon_threadsafe")?;
+            }
+            let (call, context) = given.call::<1>(py, &callback)?;
+            let handle = Scheduler::soon(scheduler, call, context)?;
+            scheduler.get().wake(py)?;
+            Ok(handle.into_any())
+        })
     }
 }
 
-struct CallAt;
+unsafe extern "C" fn call_later(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
+            if delay.is_none() {
+                return Err(PyTypeError::new_err("delay must not be None"));
+            }
+            let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
+            if scheduler.get().overridden.get(py).call_at {
+                return given.pass_on(scheduler, when, &callback);
+            }
+            at(scheduler, when, &callback, given)
+        })
+    }
+}
 
-impl Method for CallAt {
-    const NAME: &'static CStr = c"call_at";
-    const DOC: &'static CStr = c"call_at($self, when, callback, *args, context=None)\n--\n\n\
-        Has the loop call a function at a time of its clock. As asyncio's.";
+unsafe extern "C" fn call_at(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        enter(this, arguments, count, names, |scheduler, given| {
+            let py = scheduler.py();
+            let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
+            if when.is_none() {
+                return Err(PyTypeError::new_err("when cannot be None"));
+            }
+            at(scheduler, when.extract()?, &callback, given)
+        })
+    }
+}
 
-    #[inline]
-    fn call<'py>(
-        scheduler: &Bound<'py, Scheduler>,
-        given: &Given<'_, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = scheduler.py();
-        let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
-        if when.is_none() {
-            return Err(PyTypeError::new_err("when cannot be None"));
-        }
-        at(scheduler, when.extract()?, &callback, given)
+unsafe extern "C" fn create_future(this: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        methods::enter::<Scheduler>(this, |scheduler| {
+            let class = FUTURE.import(scheduler.py(), "asyncio", "Future")?;
+            class.call((), Some(&Scheduler::future_options(scheduler)?))
+        })
     }
 }
 
@@ -141,7 +177,7 @@ fn at<'py>(
     let py = scheduler.py();
     scheduler.get().check_closed(py)?;
     if scheduler.get().is_debugged(py) {
-        check_thread(scheduler)?;
+        scheduler.call_method0(intern!(py, "_check_thread"))?;
         check_callback(scheduler, callback, "call_at")?;
     }
     let (call, context) = given.call::<2>(py, callback)?;
@@ -149,15 +185,6 @@ fn at<'py>(
 }
 
 /// In debug mode.
-#[cold]
-fn check_thread(scheduler: &Bound<'_, Scheduler>) -> PyResult<()> {
-    scheduler
-        .call_method0(intern!(scheduler.py(), "_check_thread"))
-        .map(drop)
-}
-
-/// In debug mode.
-#[cold]
 fn check_callback(
     scheduler: &Bound<'_, Scheduler>,
     callback: &Bound<'_, PyAny>,
@@ -180,11 +207,12 @@ struct Given<'a, 'py> {
 
 impl<'a, 'py> Given<'a, 'py> {
     #[inline]
-    fn new(
-        positional: &'a [Borrowed<'a, 'py, PyAny>],
-        values: &'a [Borrowed<'a, 'py, PyAny>],
-        names: Option<Borrowed<'a, 'py, PyTuple>>,
-    ) -> PyResult<Self> {
+    fn new(arguments: methods::Arguments<'a, 'py>) -> PyResult<Self> {
+        let methods::Arguments {
+            positional,
+            values,
+            names,
+        } = arguments;
         let mut given = Self {
             positional,
             values,
@@ -305,72 +333,26 @@ fn is_context(name: &Bound<'_, PyString>) -> bool {
     name.to_str().is_ok_and(|name| name == "context")
 }
 
-fn add<M: Method>(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<Scheduler>();
-    // The class refers to it for as long as the process lives.
-    let definition = Box::leak(Box::new(ffi::PyMethodDef {
-        ml_name: M::NAME.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: enter::<M>,
-        },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: M::DOC.as_ptr(),
-    }));
-    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
-    let method = unsafe {
-        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        Bound::from_owned_ptr_or_err(py, method)?
-    };
-    class.setattr(PyString::new(py, &M::NAME.to_string_lossy()), method)
-}
-
-/// What `CPython` calls: puts the arguments in their places, and exceptions on their way.
+/// Runs the body of a method, with the arguments in their places.
 ///
 /// # Safety
 /// The arguments are those of a `METH_FASTCALL | METH_KEYWORDS` method of `Scheduler`.
-unsafe extern "C" fn enter<M: Method>(
+#[inline]
+unsafe fn enter(
     this: *mut PyObject,
     arguments: *const *mut PyObject,
     count: Py_ssize_t,
     names: *mut PyObject,
+    body: impl for<'a, 'py> FnOnce(
+        &Bound<'py, Scheduler>,
+        &Given<'a, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut PyObject {
-    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
-    // where it is called: that fails while the interpreter ends, when finalizers still get here.
-    let py = unsafe { Python::assume_attached() };
-    // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
-    // `count` objects, then as many as there are names; all of them live as long as the call.
-    // `Borrowed` is a pointer to an object, and nothing else.
-    let (scheduler, given) = unsafe {
-        let scheduler = Borrowed::from_ptr(py, this).to_owned();
-        let names = Borrowed::from_ptr_or_opt(py, names);
-        let names = names.map(|names| names.cast_unchecked::<PyTuple>());
-        let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
-        let count = count.unsigned_abs();
-        let values = match names {
-            Some(names) => slice(first.add(count), names.len()),
-            None => &[],
-        };
-        let given = Given::new(slice(first, count), values, names);
-        (scheduler.cast_into_unchecked::<Scheduler>(), given)
-    };
-    // No panic may leave a C function.
-    let result = catch_unwind(AssertUnwindSafe(|| M::call(&scheduler, &given?)));
-    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
-    match result {
-        Ok(result) => result.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    }
-}
-
-/// # Safety
-/// As `std::slice::from_raw_parts`; but where there is nothing it may be null.
-unsafe fn slice<'a, T>(first: *const T, count: usize) -> &'a [T] {
-    if count == 0 {
-        return &[];
-    }
     // SAFETY: the caller's.
-    unsafe { std::slice::from_raw_parts(first, count) }
+    unsafe {
+        methods::enter::<Scheduler>(this, |scheduler| {
+            let arguments = methods::Arguments::new(scheduler.py(), arguments, count, names);
+            body(scheduler, &Given::new(arguments)?)
+        })
+    }
 }

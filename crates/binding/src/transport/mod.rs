@@ -16,6 +16,7 @@ use crate::cell::Guarded;
 use crate::handlers::Handlers;
 use crate::socket::Socket;
 
+mod calls;
 mod flow;
 mod life;
 
