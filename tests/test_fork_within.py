@@ -76,9 +76,14 @@ def test_a_child_that_goes_on_in_the_loop_is_stopped(place: str) -> None:
     assert result.returncode == 3, result.stderr
 
 
+# The child's SystemExit becomes a RuntimeError of asyncio's, and its loop runs on for ever: without
+# a socket of ours as well.
+FORKED_TASKS_FAIL = sys.version_info >= (3, 14)
+
+
 @every_place
 def test_a_child_may_exit_from_within_the_loop(place: str) -> None:
-    if place == "coroutine" and sys.version_info >= (3, 14):
+    if place == "coroutine" and FORKED_TASKS_FAIL:
         pytest.skip("a forked task fails at its own loop, which asyncio says does not run")
     result = run_script(program(place, "sys.exit(7)", "sys.exit(mantou.run(main()))"))
     assert result.returncode == 7, result.stderr
@@ -86,6 +91,7 @@ def test_a_child_may_exit_from_within_the_loop(place: str) -> None:
     assert "belong to the process" not in result.stderr
 
 
+@pytest.mark.skipif(FORKED_TASKS_FAIL, reason="a forked task fails at its own loop")
 @pytest.mark.parametrize("runner", ["asyncio.run", "uvloop.run"])
 def test_a_child_that_exits_from_within_a_foreign_loop_says_nothing(runner: str) -> None:
     result = run_script(f"""

@@ -165,6 +165,33 @@ def test_ctrl_c_raises_keyboard_interrupt() -> None:
         assert done.stdout.split("\n")[:3] == ["ready", "closed None", "interrupted"]
 
 
+def test_ctrl_c_cancels_main_first() -> None:
+    # One loop waits within the kernel, the other one is busy.
+    for wait in ("await asyncio.Event().wait()", "while True: await asyncio.sleep(0)"):
+        done = run_script(
+            f"""
+            import asyncio, mantou
+            async def main():
+                print("ready", flush=True)
+                try:
+                    {wait}
+                except asyncio.CancelledError:
+                    print("cancelled")
+                    await asyncio.sleep(0)
+                    print("cleaned up")
+                    raise
+            try:
+                with asyncio.Runner(loop_factory=mantou.new_event_loop) as runner:
+                    runner.run(main())
+            except KeyboardInterrupt:
+                print("interrupted")
+            """,
+            interrupt=True,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+        assert done.stdout == "ready\ncancelled\ncleaned up\ninterrupted\n"
+
+
 def test_ctrl_c_inside_a_handler_leaves_the_loop() -> None:
     done = run_script(
         """

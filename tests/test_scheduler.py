@@ -134,6 +134,19 @@ def test_cancelling_lets_go_of_the_callback(loop: Any) -> None:
         assert (handle._callback, handle._args) == (None, None)
 
 
+def test_a_closed_loop_is_gone_with_its_last_reference() -> None:
+    gc.disable()
+    try:
+        loop = mantou.new_event_loop()
+        loop.create_future()
+        reference = weakref.ref(loop)
+        loop.close()
+        del loop
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
 def test_a_callback_may_cancel_itself(loop: Any, told: list[dict[str, Any]]) -> None:
     seen: list[object] = []
 

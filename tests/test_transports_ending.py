@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import LOOPS, LoopErrors
-from tests.protocols import LINKS, Buffered, Plain, paired, raw_pair
+from tests.protocols import LINKS, Buffered, Events, Plain, paired, raw_pair
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
 
@@ -136,14 +136,19 @@ METHODS = {
 }
 
 
+class Failed(BaseException):
+    """As test frameworks have one, which no `except Exception` is to catch."""
+
+
+@pytest.mark.parametrize("raised", [LookupError, Failed, GeneratorExit, asyncio.CancelledError])
 @pytest.mark.parametrize("method", METHODS)
 async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
-    method: str, loop_errors: LoopErrors
+    method: str, raised: type[BaseException], loop_errors: LoopErrors
 ) -> None:
     base, data = METHODS[method]
 
     def fail(*_: object) -> None:
-        raise LookupError("by the protocol")
+        raise raised("by the protocol")
 
     kind = type("Failing", (base,), {method: fail})
     async with paired("tcp", Plain, kind) as (client, server):
@@ -152,7 +157,7 @@ async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
         else:
             client.transport.write_eof()
         await server.lost
-        assert isinstance(server.error, LookupError)
+        assert isinstance(server.error, raised)
         [error] = loop_errors
         loop_errors.clear()
         assert error["message"] == f"Fatal error: protocol.{method}() call failed."
@@ -160,6 +165,36 @@ async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
         assert error["transport"] is server.transport
         assert error["protocol"] is server
         await client.lost
+
+
+async def test_a_protocol_that_cannot_take_data_is_told_when_some_comes(
+    loop_errors: LoopErrors,
+) -> None:
+    class Deaf(Events, asyncio.BaseProtocol):
+        pass
+
+    async with paired("tcp", Plain, Deaf) as (client, server):
+        assert server.calls == ["made"]
+        client.transport.write(b"x")
+        await server.lost
+        assert isinstance(server.error, AttributeError)
+        [error] = loop_errors
+        loop_errors.clear()
+        assert error["message"] == "Fatal error: protocol.data_received() call failed."
+
+
+async def test_a_buffer_that_is_read_only_is_a_fatal_error(loop_errors: LoopErrors) -> None:
+    class ReadOnly(Buffered):
+        def get_buffer(self, sizehint: int) -> Any:
+            return b"bytes"
+
+    async with paired("tcp", Plain, ReadOnly) as (client, server):
+        client.transport.write(b"x")
+        await server.lost
+        [error] = loop_errors
+        loop_errors.clear()
+        assert error["message"] == "Fatal read error on socket transport"
+        assert error["exception"] is server.error
 
 
 async def test_an_empty_buffer_is_a_fatal_error(loop_errors: LoopErrors) -> None:
@@ -206,6 +241,29 @@ async def test_a_file_is_sent_between_writes(
             assert file.tell() == offset + sent
         client.transport.write(b"tail")
         assert await server.wait_for(len(part) + 8) == b"head" + part + b"tail"
+
+
+@pytest.mark.loops("mantou")  # asyncio's transport refuses writes from then on
+async def test_a_file_that_is_given_up_before_its_turn_leaves_the_transport_as_it_was(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"never sent")
+    async with paired("tcp") as (client, server):
+        server.transport.pause_reading()
+        client.transport.write(b"x" * (16 << 20))
+        loop = asyncio.get_running_loop()
+        with path.open("rb") as file:
+            sending = loop.create_task(loop.sendfile(client.transport, file))
+            while client.transport.is_reading():
+                await asyncio.sleep(0)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+        assert client.transport.is_reading()
+        client.transport.write(b"tail")
+        server.transport.resume_reading()
+        assert (await server.wait_for((16 << 20) + 4))[-5:] == b"xtail"
 
 
 @pytest.mark.loops("mantou")

@@ -29,6 +29,34 @@ async def test_everything_is_taken_and_arrives_in_order(link: str) -> None:
         assert await server.wait_for(8 * len(BLOCK) + 103) == BLOCK * 8 + b"abc" + b"d" * 100
 
 
+async def test_no_piece_waits_while_the_kernel_takes_more() -> None:
+    pieces = [bytes([number]) * 2000 for number in range(50)]
+    async with paired("tcp") as (client, server):
+        client.transport.writelines(pieces)
+        assert client.transport.get_write_buffer_size() == 0
+        assert await server.wait_for(100_000) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_arguments_may_be_given_by_name(link: str) -> None:
+    async with paired(link) as (client, server):
+        client.transport.write(data=b"one ")
+        client.transport.writelines(list_of_data=[b"two ", b"three"])
+        assert await server.wait_for(13) == b"one two three"
+        for wrong in ({}, {"text": b"x"}, {"data": b"x", "more": 1}):
+            with pytest.raises(TypeError):
+                client.transport.write(**wrong)
+        for wrong in ((), (b"x", b"y")):
+            with pytest.raises(TypeError):
+                client.transport.write(*wrong)
+        with pytest.raises(TypeError):
+            client.transport.write(b"x", data=b"y")
+        with pytest.raises(TypeError):
+            client.transport.is_closing(1)
+        with pytest.raises(TypeError):
+            client.transport.write("text")
+
+
 @pytest.mark.parametrize("link", LINKS)
 async def test_a_protocol_is_paused_and_resumed(link: str) -> None:
     async with paired(link) as (client, server):

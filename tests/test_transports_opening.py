@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import socket as kernel
+import ssl
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from mantou._transport import SocketTransport
 from tests.conftest import LoopErrors
 from tests.protocols import LINKS, Buffered, Plain, connect, paired, raw_pair, serving
+from tests.tls import client_context
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
 
@@ -193,3 +195,77 @@ async def test_a_cancelled_create_connection_leaves_nothing() -> None:
         await protocols[0].lost
         assert protocols[0].calls == ["made", "lost"]
         assert ours.fileno() == -1
+
+
+# Several addresses
+
+
+def resolve_to(patch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    """Has the loop find such addresses for any name."""
+
+    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        kind = (kernel.AF_INET, kernel.SOCK_STREAM, kernel.IPPROTO_TCP, "")
+        return [(*kind, address) for address in addresses]
+
+    patch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+
+def refusing() -> kernel.socket:
+    """A bound socket that does not listen: its port is nobody else's, and refuses."""
+    sock = kernel.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+@pytest.mark.loops("mantou")
+@pytest.mark.parametrize(
+    "options", [{}, {"happy_eyeballs_delay": 0.25}], ids=["one by one", "race"]
+)
+async def test_all_errors_are_told_on_every_python(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    with refusing() as one, refusing() as other:
+        addresses = [one.getsockname(), other.getsockname()]
+        resolve_to(monkeypatch, *addresses)
+        with pytest.raises(ExceptionGroup) as caught:
+            await loop.create_connection(Plain, "bun.test", 1, all_errors=True, **options)
+        errors = caught.value.exceptions
+        assert caught.value.message == "create_connection failed"
+        assert [type(error) for error in errors] == [ConnectionRefusedError] * 2
+        for error, address in zip(errors, addresses, strict=True):
+            assert str(address) in str(error)
+        # Without it they are one error.
+        with pytest.raises(OSError, match="Multiple exceptions: ") as single:
+            await loop.create_connection(Plain, "bun.test", 1, **options)
+        assert all(str(error) in str(single.value) for error in errors)
+
+
+@pytest.mark.loops("mantou")
+async def test_all_errors_of_a_single_address_are_a_group_as_well() -> None:
+    with refusing() as sock, pytest.raises(ExceptionGroup) as caught:
+        await asyncio.get_running_loop().create_connection(
+            Plain, *sock.getsockname(), all_errors=True
+        )
+    assert [type(error) for error in caught.value.exceptions] == [ConnectionRefusedError]
+
+
+@pytest.mark.loops("mantou")
+async def test_all_errors_are_those_of_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving("tls", Plain) as (_, address):
+        with refusing() as sock:
+            resolve_to(monkeypatch, sock.getsockname(), address)
+            # The first attempt failed; the second has got so far that it is about TLS.
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await loop.create_connection(
+                    Plain, "bun.test", 1, ssl=ssl.create_default_context(), all_errors=True
+                )
+            transport, protocol = await loop.create_connection(
+                Plain, "localhost", 1, ssl=client_context(), all_errors=True
+            )
+            transport.close()
+            await protocol.lost
+        resolve_to(monkeypatch)
+        with pytest.raises(OSError, match="returned empty list"):
+            await loop.create_connection(Plain, "bun.test", 1, all_errors=True)

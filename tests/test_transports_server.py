@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import socket as kernel
+import sys
 from typing import Any
 
 import pytest
@@ -29,6 +31,34 @@ async def test_a_server_ends_its_connections(link: str, how: str) -> None:
         getattr(server, how)()
         for client in clients:
             await client.lost
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("link", LINKS)
+async def test_wait_closed_waits_for_what_it_does_on_this_python(link: str) -> None:
+    loop = asyncio.get_running_loop()
+    accepted: list[Plain] = []
+
+    def accept() -> Plain:
+        accepted.append(Plain())
+        return accepted[-1]
+
+    async with serving(link, accept) as (server, address):
+        early = loop.create_task(server.wait_closed())
+        client = await connect(link, address, Plain)
+        while not accepted:
+            await asyncio.sleep(0)
+        await accepted[0].made
+        server.close()
+        late = loop.create_task(server.wait_closed())
+        await asyncio.sleep(0)
+        # Whoever asked in time waits for the connection as well; so does the other since 3.12.
+        assert not early.done()
+        assert late.done() == (sys.version_info < (3, 12))
+        client.transport.close()
+        await asyncio.gather(early, late)
+        assert accepted[0].lost.done()
+        await client.lost
         await server.wait_closed()
 
 
@@ -179,17 +209,15 @@ def test_a_server_of_a_loop_that_was_closed_is_gone() -> None:
         late.connect(("127.0.0.1", port))
 
 
-async def test_sockets_that_are_no_streams_of_ours_keep_asyncios_transports() -> None:
-    one, other = raw_pair()
-    with other:
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
-        )
-        transport.close()
-        _, protocol = await loop.create_connection(Plain, sock=one)
-        protocol.transport.close()
-        await protocol.lost
+async def test_a_socket_that_is_not_connected_fails_as_asyncios_own_transport_does() -> None:
+    ours = kernel.socket()
+    ours.setblocking(False)
+    transport, protocol = await asyncio.get_running_loop().create_connection(Plain, sock=ours)
+    assert type(transport).__module__ == "asyncio.selector_events"
+    await protocol.lost
+    assert protocol.calls == ["made", "lost"]
+    assert isinstance(protocol.error, OSError)
+    assert protocol.error.errno == errno.ENOTCONN
 
 
 async def test_a_shortage_of_descriptors_is_told_to_the_exception_handler(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket as kernel
 import ssl
+import threading
 from typing import Any
 
 import pytest
 
 import mantou
 from mantou._transport import SocketTransport
+from tests.conftest import LoopErrors
 from tests.protocols import Buffered, Plain, connect, paired, raw_pair, serving
 from tests.tls import authority, client_context, server_context
 
@@ -139,6 +141,27 @@ async def test_timeouts_must_be_positive(option: str) -> None:
             )
 
 
+@pytest.mark.loops("mantou")
+async def test_a_context_that_no_server_can_use_costs_each_connection(
+    loop_errors: LoopErrors,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving("tls", Plain, ssl=client_context()) as (_, address):
+        with kernel.socket() as peer:
+            peer.setblocking(False)
+
+            async def knock() -> None:
+                await loop.sock_connect(peer, address)
+                await loop.sock_recv(peer, 1)
+
+            with pytest.raises(ConnectionResetError):
+                await knock()
+    [error] = loop_errors
+    loop_errors.clear()
+    assert error["message"] == "mantou: TLS could not begin"
+    assert isinstance(error["exception"], ssl.SSLError)
+
+
 async def test_a_missing_close_notify_is_an_end_like_any_other() -> None:
     ours, theirs = raw_pair()
     loop = asyncio.get_running_loop()
@@ -212,6 +235,88 @@ async def test_tls_inside_tls_is_asyncios_own() -> None:
         await inner_client.lost
         await inner_server.lost
         client.lost, server.lost = inner_client.lost, inner_server.lost
+
+
+async def test_start_tls_gives_up_a_peer_that_does_not_speak() -> None:
+    ours, theirs = raw_pair()
+    loop = asyncio.get_running_loop()
+    plain, _ = await loop.create_connection(Plain, sock=ours)
+    with theirs, pytest.raises(ConnectionAbortedError, match=r"longer than 0\.01 seconds"):
+        await loop.start_tls(
+            plain,
+            Plain(),
+            client_context(),
+            server_hostname="localhost",
+            ssl_handshake_timeout=0.01,
+        )
+    assert plain.is_closing()
+    assert ours.fileno() == -1
+
+
+async def test_after_start_tls_a_peer_that_does_not_read_is_given_up() -> None:
+    ours, theirs = raw_pair()
+    loop = asyncio.get_running_loop()
+    done = threading.Event()
+
+    def serve() -> None:
+        theirs.settimeout(10)
+        with server_context().wrap_socket(theirs, server_side=True):
+            assert done.wait(10)
+
+    served = loop.run_in_executor(None, serve)
+    plain, _ = await loop.create_connection(Plain, sock=ours)
+    inner = Plain()
+    secure = await loop.start_tls(
+        plain, inner, client_context(), server_hostname="localhost", ssl_shutdown_timeout=0.01
+    )
+    assert secure is not None
+    secure.write(b"x" * (32 << 20))
+    secure.close()
+    await inner.lost
+    assert isinstance(inner.error, TimeoutError)
+    done.set()
+    await served
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_the_plain_transport_ends_what_start_tls_took_over(end: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with paired("tcp") as (client, server):
+        inner = {side: Plain() for side in (client, server)}
+        accepting = loop.create_task(
+            loop.start_tls(server.transport, inner[server], server_context(), server_side=True)
+        )
+        secure = await loop.start_tls(
+            client.transport, inner[client], client_context(), server_hostname="localhost"
+        )
+        await accepting
+        assert secure is not None
+        assert not client.transport.is_closing()
+        getattr(client.transport, end)()
+        for side in (client, server):
+            await inner[side].lost
+            side.lost = inner[side].lost
+        assert inner[client].error is None
+        assert client.transport.is_closing()
+        assert server.transport.is_closing()
+
+
+async def test_the_plain_transport_is_closed_where_start_tls_is_given_up() -> None:
+    ours, theirs = raw_pair()
+    loop = asyncio.get_running_loop()
+    plain, _ = await loop.create_connection(Plain, sock=ours)
+    upgrade = loop.create_task(
+        loop.start_tls(plain, Plain(), client_context(), server_hostname="localhost")
+    )
+    theirs.setblocking(False)
+    with theirs:
+        assert await loop.sock_recv(theirs, 1)
+        upgrade.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upgrade
+        assert plain.is_closing()
+        while await loop.sock_recv(theirs, 1000):
+            pass
 
 
 async def test_start_tls_refuses_what_is_no_context() -> None:

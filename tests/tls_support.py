@@ -28,10 +28,12 @@ _NUMBERS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3
 ALERT, HANDSHAKE, APPLICATION_DATA = 21, 22, 23
 
 
-def context(server_side: bool, version: str | None = None) -> ssl.SSLContext:
+def context(
+    server_side: bool, version: str | None = None, kind: type[ssl.SSLContext] = ssl.SSLContext
+) -> ssl.SSLContext:
     """Python's ssl, set up for one side."""
     protocol = ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT
-    made = ssl.SSLContext(protocol)
+    made = kind(protocol)
     if server_side:
         _ISSUED.configure_cert(made)
     else:
@@ -85,6 +87,16 @@ class TlsPeer(Peer):
             else:
                 await self.flush()
                 return self
+
+    async def first_words(self) -> bytes:
+        """The first flight, not sent: a ClientHello, or what a server answers to one."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.ssl.do_handshake()
+        if self.ssl.server_side:
+            assert await self._fill()
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.ssl.do_handshake()
+        return self.outgoing.read()
 
     async def flush(self) -> None:
         """Sends what OpenSSL has to say."""
@@ -149,6 +161,13 @@ class TlsPeer(Peer):
             self.ssl.unwrap()
         ready = self.outgoing.read()
         assert self.sock.send(ready) == len(ready)
+
+    async def part(self, data: bytes, behind: bytes = b"") -> None:
+        """Sends data, `close_notify` and something that no TLS should look at, in one piece."""
+        sealed = self.seal(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.ssl.unwrap()
+        await Peer.send(self, sealed + self.outgoing.read() + behind)
 
     def finish(self) -> None:
         self.notify()

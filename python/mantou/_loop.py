@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import selectors
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
@@ -56,14 +56,16 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
-        self._descriptors.forget_stale(fd)
+        if not self.is_closed():
+            self._descriptors.forget_stale(fd)
         super().add_reader(fd, callback, *args)
 
     def add_writer(
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """As asyncio's. RuntimeError for a descriptor of one of our sockets."""
-        self._descriptors.forget_stale(fd)
+        if not self.is_closed():
+            self._descriptors.forget_stale(fd)
         super().add_writer(fd, callback, *args)
 
     def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None:
@@ -118,6 +120,9 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         if not self._ended:
             self._ended = True
             await self._host.end()
+
+
+EventLoop._own_calls()
 
 
 def new_event_loop() -> EventLoop:
@@ -185,15 +190,19 @@ def _runner(debug: bool | None) -> Generator[tuple[asyncio.Runner, EventLoop]]:
             runner.close()
 
 
-class _Descriptors(selectors.BaseSelector):
+# Private, but what each of Python's own selectors is made of.
+class _Descriptors(selectors._BaseSelectorImpl):  # pyright: ignore[reportPrivateUsage]
     """The descriptors that asyncio's own code watches, registered with their handles.
 
     Nobody selects here: the scheduler's turn finds them ready and calls the handles.
     """
 
+    _fd_to_key: dict[int, selectors.SelectorKey]
+    _fileobj_lookup: Callable[[FileDescriptorLike], int]
+
     def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
         self._scheduler = scheduler
-        self._keys: dict[int, selectors.SelectorKey] = {}
 
     def select(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - selectors' name
         raise RuntimeError("the descriptors of this loop are waited for by the loop itself")
@@ -201,84 +210,39 @@ class _Descriptors(selectors.BaseSelector):
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: Any = None
     ) -> selectors.SelectorKey:
-        fd = _fileno(fileobj)
-        if fd in self._keys:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
-        self._scheduler._watch(fd, events, data)
-        key = selectors.SelectorKey(fileobj, fd, events, data)
-        self._keys[fd] = key
+        key = super().register(fileobj, events, data)
+        try:
+            self._scheduler._watch(key.fd, events, data)
+        except BaseException:
+            super().unregister(fileobj)
+            raise
         return key
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        key = self._keys.pop(self._fd_of(fileobj))
+        key = super().unregister(fileobj)
         self._scheduler._unwatch(key.fd)
         return key
 
     def modify(
         self, fileobj: FileDescriptorLike, events: int, data: Any = None
     ) -> selectors.SelectorKey:
-        key = self._keys[self._fd_of(fileobj)]
+        key = self.get_key(fileobj)
         try:
             self._scheduler._watch(key.fd, events, data)
-        except OSError:
-            del self._keys[key.fd]
+        except BaseException:
+            super().unregister(fileobj)
             raise
         key = key._replace(events=events, data=data)
-        self._keys[key.fd] = key
+        self._fd_to_key[key.fd] = key
         return key
 
     def forget_stale(self, fileobj: FileDescriptorLike) -> None:
         """Forgets a descriptor that was closed meanwhile, and is one of our sockets' now."""
-        with contextlib.suppress(AttributeError, ValueError):
-            fd = _fileno(fileobj)
+        with contextlib.suppress(ValueError):
+            fd = self._fileobj_lookup(fileobj)
             if self._scheduler._forget_stale(fd):
-                self._keys.pop(fd, None)
-
-    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        return self._keys[self._fd_of(fileobj)]
-
-    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return _KeysByFile(self._keys, self._fd_of)
+                self._fd_to_key.pop(fd, None)
 
     def close(self) -> None:
-        self._keys.clear()
+        super().close()
         del self._scheduler
-
-    def _fd_of(self, fileobj: FileDescriptorLike) -> int:
-        try:
-            fd = _fileno(fileobj)
-        except ValueError:
-            # A closed file object still finds what it was registered as.
-            for key in self._keys.values():
-                if key.fileobj is fileobj:
-                    return key.fd
-            raise
-        if fd not in self._keys:
-            raise KeyError(f"{fileobj!r} is not registered")
-        return fd
-
-
-class _KeysByFile(Mapping["FileDescriptorLike", selectors.SelectorKey]):
-    """What is registered, by descriptor or, as asyncio asks since Python 3.13, by file object."""
-
-    def __init__(
-        self, keys: dict[int, selectors.SelectorKey], fd_of: Callable[[FileDescriptorLike], int]
-    ) -> None:
-        self._keys = keys
-        self._fd_of = fd_of
-
-    def __getitem__(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        return self._keys[self._fd_of(fileobj)]
-
-    def __iter__(self) -> Iterator[FileDescriptorLike]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-
-def _fileno(fileobj: FileDescriptorLike) -> int:
-    fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-    if fd < 0:
-        raise ValueError(f"invalid file descriptor: {fileobj!r}")
-    return fd

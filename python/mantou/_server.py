@@ -14,7 +14,11 @@ _KNOWS_CLIENTS = hasattr(_Base, "close_clients")
 
 
 class Server(_Base):  # type: ignore[misc]
-    """asyncio's `Server`. `wait_closed()` waits for what it waits for on this Python."""
+    """asyncio's `Server`, with `close_clients()` and `abort_clients()` on every Python.
+
+    `wait_closed()` is this Python's own: it waits until the server is closed and its last
+    connection is gone, but on 3.11 not at all if the server is closed already.
+    """
 
     if not _KNOWS_CLIENTS:
 

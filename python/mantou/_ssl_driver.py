@@ -2,7 +2,7 @@
 
 The connection stays the engine's. What differs is who turns ciphertext into plaintext and back:
 OpenSSL here, through memory BIOs, instead of the engine's own sessions. Its records are moved
-natively (`crates/binding/src/ssl_driver.rs`); what is here happens once for a connection, or when
+natively (`crates/binding/src/ssl_driver/`); what is here happens once for a connection, or when
 somebody asks.
 """
 

@@ -15,6 +15,7 @@ import ssl
 import warnings
 from asyncio import constants, transports, trsock
 from asyncio.log import logger
+from collections.abc import Callable
 from typing import Any, cast
 
 from ._core import Socket, Transport
@@ -53,7 +54,9 @@ class SocketTransport(Transport):
         "_file",
         "_loop",
         "_made",
+        "_predecessor",
         "_server",
+        "_successor",
         "_tls",
         "_waiter",
     )
@@ -88,6 +91,10 @@ class SocketTransport(Transport):
         self._established = False
         # connection_made() was called, or is not to be.
         self._made = made
+        # Those that the connection was taken over from, and by: the plain one lives and ends with
+        # the one over TLS.
+        self._predecessor: SocketTransport | None = None
+        self._successor: SocketTransport | None = None
         self.set_protocol(protocol)
         if file is not None and file.family == sockets.AF_UNIX:
             self._learn_names()
@@ -142,6 +149,8 @@ class SocketTransport(Transport):
     def _on_connect_error(self, _socket: Socket[Any], error: BaseException) -> None:
         """The TLS handshake failed."""
         tls = cast("TlsSetup", self._tls)
+        # After start_tls() asyncio tells the protocol of what TLS itself found wrong only.
+        from_tls = isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError)
         if isinstance(error, ssl.SSLEOFError):
             error = ConnectionResetError()
         elif isinstance(error, TimeoutError) and error.errno is not None:
@@ -158,7 +167,7 @@ class SocketTransport(Transport):
         if self._server is not None and self._waiter is None and self._loop.get_debug():
             self._report("Error on transport creation for incoming connection", error)
         self._wake_waiter(error)
-        if self._made:
+        if self._made and from_tls:
             self._end(error)
         else:
             self._part()
@@ -178,7 +187,7 @@ class SocketTransport(Transport):
         extra = dict(self._extra or {})
         extra["socket"] = trsock.TransportSocket(file)
         secure = SocketTransport(
-            self._upgrade(tls.settings, server_side),
+            self._upgrade(tls.settings, tls.options, server_side),
             True,
             self._loop,
             protocol,
@@ -188,6 +197,7 @@ class SocketTransport(Transport):
             tls=tls,
             made=True,
         )
+        self._successor, secure._predecessor = secure, self
         server, self._server = self._server, None
         if server is not None:
             secure._server = server
@@ -216,7 +226,7 @@ class SocketTransport(Transport):
         if keep_open and self._secure:
             logger.warning("returning true from eof_received() has no effect when using ssl")
         if self._secure or not keep_open:
-            self.close()
+            self._close_now()
 
     def _on_error(self, socket: Socket[Any], error: BaseException) -> bool:
         """An established TLS session broke."""
@@ -241,6 +251,10 @@ class SocketTransport(Transport):
     def _end(self, error: BaseException | None) -> None:
         self._set_closing()
         self._forget_file()
+        predecessor, self._predecessor = self._predecessor, None
+        if predecessor is not None:
+            predecessor._set_closing()
+            predecessor._successor = None
         self._loop.call_soon(self._lose, error, context=self._context)
 
     def _lose(self, error: BaseException | None) -> None:
@@ -394,3 +408,15 @@ class SocketTransport(Transport):
             info.append(f"read={'polling' if self.is_reading() else 'idle'}")
             info.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
         return f"<{' '.join(info)}>"
+
+
+SocketTransport._own_calls()
+
+
+def when_data_comes(protocol: Any) -> Callable[[bytes], object]:
+    """For a protocol that cannot take data yet, which asyncio minds only when some has come."""
+
+    def deliver(data: bytes) -> None:
+        protocol.data_received(data)
+
+    return deliver

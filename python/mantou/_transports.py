@@ -12,10 +12,12 @@ import asyncio
 import os
 import socket as sockets
 import ssl
+import sys
 from asyncio import trsock
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from ._attempts import create_connection
 from ._core import Engine, Listener, Socket
 from ._server import Server, adopt_server
 from ._transport import SocketTransport
@@ -180,6 +182,16 @@ class Transports(_Base):
             **more,
         )
 
+    if sys.version_info < (3, 12):
+
+        async def create_connection(
+            self, *args: Any, all_errors: bool = False, **options: Any
+        ) -> tuple[Any, Any]:
+            """As asyncio's, with the `all_errors` of Python 3.12."""
+            if all_errors:
+                return await create_connection(self, *args, **options)
+            return await super().create_connection(*args, **options)
+
     async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> Server:
         """As asyncio's: a `Server` with native connections and every method of Python 3.13."""
         server = await super().create_server(*args, start_serving=False, **options)
@@ -270,7 +282,8 @@ class Transports(_Base):
         try:
             await waiter
         except BaseException:
-            secure.close()
+            # And with it the one over TLS.
+            transport.close()
             raise
         return secure
 
@@ -280,15 +293,15 @@ class Transports(_Base):
         if not isinstance(transp, SocketTransport):
             send = cast("Any", super())._sendfile_native
             return cast("int", await send(transp, file, offset, count))
+        waiter = transp._make_empty_waiter()
         resume = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        # A number that is not the engine's: for a while the descriptor is asyncio's to watch.
-        twin = sockets.socket(fileno=os.dup(transp._socket.fileno()))
         try:
-            return await self.sock_sendfile(twin, file, offset, count, fallback=False)
+            await waiter
+            # A number that is not the engine's: for a while the descriptor is asyncio's to watch.
+            with sockets.socket(fileno=os.dup(transp._socket.fileno())) as twin:
+                return await self.sock_sendfile(twin, file, offset, count, fallback=False)
         finally:
-            twin.close()
             transp._reset_empty_waiter()
             if resume:
                 transp.resume_reading()

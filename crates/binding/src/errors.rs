@@ -6,8 +6,8 @@ use mantou_engine::tls::{TlsError, VerifyError};
 use mantou_engine::{CloseReason, ProxyError, WriteAllError};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{
-    PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError, PyOSError,
-    PyRuntimeError, PyTimeoutError, PyValueError,
+    PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError,
+    PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -130,6 +130,11 @@ fn make<'py>(py: Python<'py>, maker: &str, arguments: impl PyCallArgs<'py>) -> P
     let module = ERRORS.get_or_try_init(py, || py.import("mantou.errors").map(Bound::unbind));
     let made = module.and_then(|module| module.bind(py).call_method1(maker, arguments));
     made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// What asyncio lets pass, whoever raised it; everything else is reported.
+pub fn ends_the_program(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 /// The exception itself, with the traceback that came with it.

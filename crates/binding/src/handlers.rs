@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arity::can_take;
 use crate::stage::Stage;
+use crate::stream_reader;
 
 /// How incoming bytes are handed over.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum BinaryType {
     Buffered,
     /// To a stream, which says where it is received.
     Stream,
+    /// To an asyncio `StreamReader`, if its protocol may be passed over.
+    StreamReader,
 }
 
 type Table<T> = [T; Stage::ALL.len()];
@@ -35,8 +38,9 @@ enum Rest {
     Protocol {
         /// The transport that is told of everything but data, or the stream.
         transport: Py<PyAny>,
-        /// `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands for `data`.
-        updated: Option<Py<PyAny>>,
+        /// What goes with `data`: `buffer_updated` of a `BufferedProtocol`, whose `get_buffer` stands
+        /// for `data`; a reference to the `StreamReader` that `data` would feed.
+        companion: Option<Py<PyAny>>,
     },
 }
 
@@ -61,20 +65,29 @@ impl Handlers {
         buffered: bool,
     ) -> PyResult<Py<Self>> {
         let py = protocol.py();
-        let (binary_type, data, updated) = if buffered {
+        let (binary_type, data, companion) = if buffered {
             let updated = protocol.getattr(intern!(py, "buffer_updated"))?;
             let data = protocol.getattr(intern!(py, "get_buffer"))?;
-            (BinaryType::Buffered, data, Some(updated.unbind()))
+            (BinaryType::Buffered, data, Some(updated))
         } else {
-            let data = protocol.getattr(intern!(py, "data_received"))?;
-            (BinaryType::Protocol, data, None)
+            let data = match protocol.getattr_opt(intern!(py, "data_received"))? {
+                Some(data) => data,
+                None => not_yet(protocol)?,
+            };
+            match stream_reader::of_protocol(protocol) {
+                Some(reader) => (BinaryType::StreamReader, data, Some(reader)),
+                None => (BinaryType::Protocol, data, None),
+            }
         };
         let mut table = [const { None }; Stage::Draining as usize];
         table[Stage::Data as usize] = Some(data.unbind());
         let handlers = Self {
             table,
             binary_type,
-            rest: Rest::Protocol { transport, updated },
+            rest: Rest::Protocol {
+                transport,
+                companion: companion.map(Bound::unbind),
+            },
         };
         Py::new(py, handlers)
     }
@@ -86,7 +99,7 @@ impl Handlers {
             binary_type: BinaryType::Stream,
             rest: Rest::Protocol {
                 transport: stream,
-                updated: None,
+                companion: None,
             },
         };
         Py::new(py, handlers)
@@ -100,9 +113,10 @@ impl Handlers {
         }
     }
 
-    pub fn updated(&self) -> Option<&Py<PyAny>> {
+    #[inline]
+    pub fn companion(&self) -> Option<&Py<PyAny>> {
         match &self.rest {
-            Rest::Protocol { updated, .. } => updated.as_ref(),
+            Rest::Protocol { companion, .. } => companion.as_ref(),
             Rest::Own { .. } => None,
         }
     }
@@ -181,6 +195,7 @@ impl Handlers {
             BinaryType::Memoryview => "memoryview",
             BinaryType::Protocol => "protocol",
             BinaryType::Buffered => "buffered",
+            BinaryType::StreamReader => "stream reader",
             BinaryType::Stream => "stream",
         }
     }
@@ -191,12 +206,21 @@ impl Handlers {
         }
         match &self.rest {
             Rest::Own { draining } => visit.call(draining),
-            Rest::Protocol { transport, updated } => {
+            Rest::Protocol {
+                transport,
+                companion,
+            } => {
                 visit.call(transport)?;
-                visit.call(updated)
+                visit.call(companion)
             }
         }
     }
+}
+
+/// For a protocol without `data_received`: it is missed when something comes.
+fn not_yet<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let module = protocol.py().import("mantou._transport")?;
+    module.call_method1("when_data_comes", (protocol,))
 }
 
 /// The handlers that were found, and what `binary_type` is, where it is given.

@@ -53,22 +53,6 @@ impl Stage {
         }
     }
 
-    /// The method of an asyncio transport that is called in its place.
-    pub fn hook(self) -> &'static str {
-        match self {
-            Stage::Open => "_on_open",
-            Stage::Data => "_on_data",
-            Stage::Drain => "_on_drain",
-            Stage::End => "_on_end",
-            Stage::Close => "_on_close",
-            Stage::Error => "_on_error",
-            Stage::Timeout => "_on_timeout",
-            Stage::ConnectError => "_on_connect_error",
-            Stage::Handshake => "_on_handshake",
-            Stage::Draining => "_on_draining",
-        }
-    }
-
     /// Whether the coroutine of such a handler keeps the socket's other handlers waiting.
     pub fn holds(self) -> bool {
         !matches!(

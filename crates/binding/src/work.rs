@@ -2,7 +2,7 @@
 
 use mantou_engine::Events;
 
-use crate::buffers::{Lender, ReadBuffer};
+use crate::lending::{Lender, ReadBuffer};
 
 /// Bytes per read.
 pub const BUFFER_SIZE: usize = 512 * 1024;

@@ -8,13 +8,15 @@
 //! | `Shutdown`   |                     |                  | Open -> Finishing   |
 //! | `StopReading`|                     | Open -> Discarding |                   |
 //! | `Join`       |                     | Open -> Relayed  |                     |
+//! | `Leave`      |                     | Open -> Discarding | Open -> Finishing |
 //! | `Close`      | Open -> Closing     | Open, Relayed -> Discarding | Open -> Finishing |
 //! | `FinSent`    | Closing -> Lingering|                  | -> Ended            |
 //! | `Gone`       | -> Closed           | -> Ended         | -> Ended            |
 //!
 //! `Finishing` lasts until everything that was accepted is sent. The connection is over when both
 //! halves have ended. It must end within the close timeout once nobody waits for it any more:
-//! after `Close`, and after `End` or `EndHandled` where half-open connections are not allowed.
+//! after `Leave` and `Close`, and after `End` or `EndHandled` where half-open connections are not
+//! allowed.
 
 /// How far the connection has come, from its owner's view.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +56,8 @@ pub enum Input {
     Shutdown,
     StopReading,
     Join,
+    /// As `Close`, but the owner waits for the peer's goodbye.
+    Leave,
     Close,
     /// All that was accepted is in the kernel, followed by our FIN.
     FinSent,
@@ -117,14 +121,11 @@ impl State {
                     self.read = ReadHalf::Relayed;
                 }
             }
+            Input::Leave => self.leave(),
             Input::Close => {
                 if self.life == Life::Open {
                     self.life = Life::Closing;
-                    self.stop_reading();
-                    self.finish_writing();
-                    self.bounded = true;
-                    self.paused = false;
-                    self.held = false;
+                    self.leave();
                     if self.write == WriteHalf::Ended {
                         self.life = Life::Lingering;
                     }
@@ -148,6 +149,14 @@ impl State {
         if self.read != ReadHalf::Ended {
             self.read = ReadHalf::Discarding;
         }
+    }
+
+    fn leave(&mut self) {
+        self.stop_reading();
+        self.finish_writing();
+        self.bounded = true;
+        self.paused = false;
+        self.held = false;
     }
 
     fn finish_writing(&mut self) {
@@ -236,6 +245,7 @@ mod tests {
         Input::Shutdown,
         Input::StopReading,
         Input::Join,
+        Input::Leave,
         Input::Close,
         Input::FinSent,
         Input::Gone,
@@ -255,6 +265,15 @@ mod tests {
         assert!(closing.owes_fin() && closing.must_end_soon() && !closing.accepts_writes());
         let half = after(true, &[Input::PeerFin, Input::EndHandled]);
         assert!(half.accepts_writes() && !half.owes_fin() && !half.must_end_soon());
+    }
+
+    #[test]
+    fn who_leaves_is_open_until_the_peer_has_left_too() {
+        let leaving = after(true, &[Input::Leave, Input::FinSent]);
+        assert!(leaving.is_open() && leaving.wants_input() && !leaving.delivers());
+        assert!(leaving.must_end_soon() && !leaving.accepts_writes() && !leaving.is_over());
+        let left = after(true, &[Input::Leave, Input::FinSent, Input::PeerFin]);
+        assert!(left.is_open() && left.is_over());
     }
 
     #[test]

@@ -120,7 +120,9 @@ pub(super) fn accepted(
     if let Some(settings) = from.tls(py) {
         match tls::server_driver(py, &engine.get().bios, settings.bind(py)) {
             Ok(driver) => socket.get().set_driver(py, driver),
-            Err(error) => return refuse(engine, &socket, token, &error),
+            Err(error) => {
+                return refuse(engine, &socket, token, "TLS could not begin", &error);
+            }
         }
     }
     if let Some(factory) = from.data_factory(py) {
@@ -135,7 +137,10 @@ pub(super) fn accepted(
         });
         match made {
             Ok(data) => socket.get().set_data(py, data.unbind()),
-            Err(error) => return refuse(engine, &socket, token, &error),
+            Err(error) => {
+                let what = "data_factory raised an exception";
+                return refuse(engine, &socket, token, what, &error);
+            }
         }
     }
     opened(engine, &socket, token)?;
@@ -164,10 +169,11 @@ pub(super) fn new_socket<'py>(
 }
 
 /// Lets go of an accepted connection that never opened.
-pub(super) fn refuse(
+fn refuse(
     engine: &Bound<'_, Engine>,
     socket: &Bound<'_, Socket>,
     token: Token,
+    what: &str,
     why: &PyErr,
 ) -> PyResult<()> {
     let py = engine.py();
@@ -190,10 +196,7 @@ pub(super) fn refuse(
         .current_handlers(py)
         .is_some_and(|all| all.get().of(Stage::ConnectError).is_some());
     if !handled {
-        engine
-            .get()
-            .host
-            .report(py, "data_factory raised an exception", why, Some(socket));
+        engine.get().host.report(py, what, why, Some(socket));
     }
     connect_failed(engine, socket, errors::value_of(py, why).as_any());
     Ok(())

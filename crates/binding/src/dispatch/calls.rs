@@ -74,15 +74,16 @@ where
     // It may be told of its end inside a call of its own, and calls nobody then.
     let calls = !matches!(stage, Stage::Close | Stage::ConnectError);
     let entered = calls.then(|| socket.get().context().enter(py)).transpose();
-    let told = entered.and_then(|_entered| transport.call_method1(stage.hook(), arguments));
+    let method = format!("_on_{}", stage.name());
+    let told = entered.and_then(|_entered| transport.call_method1(&*method, arguments));
     match told {
         Ok(result) if result.is(PyBool::new(py, true)) => Verdict::Keep,
         Ok(_) => Verdict::Default,
         Err(error) => {
-            if leaves_the_loop(py, &error) {
+            if errors::ends_the_program(py, &error) {
                 engine.get().set_fatal(py, error);
             } else {
-                let message = format!("a transport failed in {}", stage.hook());
+                let message = format!("a transport failed in {method}");
                 engine.get().host.report(py, &message, &error, Some(socket));
             }
             Verdict::Default
@@ -98,11 +99,22 @@ pub(super) fn protocol_raised(
     method: &str,
     error: &PyErr,
 ) {
+    let message = format!("Fatal error: protocol.{method}() call failed.");
+    broke(engine, transport, &message, error);
+}
+
+/// Ends a transport's connection for a reason that asyncio calls fatal.
+#[cold]
+pub(super) fn broke(
+    engine: &Bound<'_, Engine>,
+    transport: &Bound<'_, PyAny>,
+    message: &str,
+    error: &PyErr,
+) {
     let py = engine.py();
-    if leaves_the_loop(py, error) {
+    if errors::ends_the_program(py, error) {
         return engine.get().set_fatal(py, error.clone_ref(py));
     }
-    let message = format!("Fatal error: protocol.{method}() call failed.");
     let error = errors::value_of(py, error);
     if let Err(error) = transport.call_method1(intern!(py, "_fatal_error"), (error, message)) {
         error.write_unraisable(py, Some(transport));

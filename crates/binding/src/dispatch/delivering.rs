@@ -4,11 +4,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::calls::{conclude, invoke, leaves_the_loop, protocol_raised};
-use crate::buffers::{Draft, Room, release};
+use crate::buffers::{Draft, Room};
 use crate::engine::Engine;
 use crate::handlers::{BinaryType, Handlers};
+use crate::lending::release;
 use crate::socket::Socket;
 use crate::stage::Stage;
+use crate::stream_reader;
 use crate::streams::{Arrived, Stream};
 use crate::work::Work;
 
@@ -54,6 +56,7 @@ pub(super) fn on_data<'py>(
         }
         // It has no handler of data: see above.
         BinaryType::Stream => return,
+        BinaryType::StreamReader => return to_stream_reader(engine, work, socket, handlers, n),
         BinaryType::Bytes => received(py, work, place, n)
             .and_then(|bytes| invoke(engine, socket, Stage::Data, handler, (socket, bytes))),
         BinaryType::Bytearray => {
@@ -168,6 +171,31 @@ fn to_protocol<'py>(
     }
 }
 
+/// An asyncio stream gets them without its protocol, unless there is more to do than that.
+fn to_stream_reader<'py>(
+    engine: &Bound<'py, Engine>,
+    work: &Work,
+    socket: &Bound<'py, Socket>,
+    handlers: &Handlers,
+    n: usize,
+) {
+    let py = socket.py();
+    let data = work.buffer.filled(n);
+    let fed = match handlers.companion() {
+        Some(reader) if !engine.get().is_debugged(py) => {
+            let entered = socket.get().context().enter(py);
+            entered.and_then(|_entered| stream_reader::feed(reader.bind(py), data))
+        }
+        _ => Ok(false),
+    };
+    let rest = match fed {
+        Ok(true) => return,
+        Ok(false) => Ok(PyBytes::new(py, data)),
+        Err(error) => Err(error),
+    };
+    to_protocol(engine, socket, handlers, rest);
+}
+
 /// So many bytes were received into the buffer of a `BufferedProtocol`.
 fn on_filled<'py>(
     engine: &Bound<'py, Engine>,
@@ -175,7 +203,7 @@ fn on_filled<'py>(
     handlers: &Handlers,
     n: usize,
 ) {
-    let (Some(updated), Some(transport)) = (handlers.updated(), handlers.transport()) else {
+    let (Some(updated), Some(transport)) = (handlers.companion(), handlers.transport()) else {
         return;
     };
     let updated = updated.bind(socket.py());

@@ -61,7 +61,11 @@ impl From<PyErr> for Refusal {
 }
 
 /// There are enough of its client's host: no handler hears of it.
-fn refuse(engine: &Bound<'_, Engine>, listener: &Bound<'_, Listener>, token: Token) -> PyResult<()> {
+fn refuse(
+    engine: &Bound<'_, Engine>,
+    listener: &Bound<'_, Listener>,
+    token: Token,
+) -> PyResult<()> {
     let py = engine.py();
     engine.get().core.with(|core| core.turn_away(token))?;
     listener.get().remove_connection(py);

@@ -19,4 +19,4 @@ mod turn;
 
 pub use beginnings::{draining, opened};
 pub use endings::{conclude_end, connect_failed, end_without_waiting, finished};
-pub use turn::{end_all, events, seal, turn};
+pub use turn::{end_all, events, seal, seal_at_last, turn};

@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use mantou_engine::{Read, Token};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::beginnings::on_established;
-use super::calls::{call, invoke, protocol_raised};
+use super::calls::{broke, call, invoke, protocol_raised};
 use super::delivering::{Place, on_data, takes_bytes};
 use super::endings::on_broken;
 use super::packets::{on_packets, on_waiting};
@@ -160,19 +159,18 @@ fn offered<'py>(
         Ok(it)
     });
     let transport = transport.bind(py);
-    let buffer = match buffer {
-        Ok(buffer) => buffer,
+    let room = match buffer {
+        Ok(buffer) => buffers::Room::new(&buffer),
         Err(error) => {
             protocol_raised(engine, transport, "get_buffer", &error);
             return Ok(None);
         }
     };
-    match buffers::Room::new(&buffer) {
+    match room {
         Ok(room) => Ok(Some(Place::Offered(room))),
         Err(error) => {
             let message = "Fatal read error on socket transport";
-            let error = errors::value_of(py, &error);
-            transport.call_method1(intern!(py, "_fatal_error"), (error, message))?;
+            broke(engine, transport, message, &error);
             Ok(None)
         }
     }

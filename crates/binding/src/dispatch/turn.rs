@@ -82,6 +82,19 @@ pub fn seal(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     Ok(())
 }
 
+/// The same for one connection that is about to end.
+pub fn seal_at_last(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<()> {
+    if engine.get().core.with(|core| core.awaits_driver(token))? {
+        // The engine's own may be busy with a turn.
+        pump(engine, &mut Work::default(), socket, token, 0)?;
+    }
+    Ok(())
+}
+
 /// Sends what handlers have written, and tells the kernel what changed.
 #[inline]
 fn conclude_event(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {

@@ -4,73 +4,70 @@
 //! For `*args` there would be a tuple in each call, which costs more than the rest of `call_soon()`.
 //! So these are put on the class as C functions.
 
-use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi::{Py_ssize_t, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, intern};
 
 use super::handle::{Arguments, Call};
 use super::state::Scheduler;
 use crate::context::Context;
+use crate::methods::{self, Function, Method};
+
+/// Which of these a subclass has replaced is asked by comparing them: they stay where they are.
+const COMPARED: [Method; 1] = [Method {
+    name: c"call_at",
+    doc: c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+      Has the loop call a function at a time of its clock. As asyncio's.",
+    function: Function::Taking(call_at),
+}];
+
+const METHODS: [Method; 4] = [
+    Method {
+        name: c"call_soon",
+        doc: c"call_soon($self, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function in its next turn. As asyncio's.",
+        function: Function::Taking(call_soon),
+    },
+    Method {
+        name: c"call_soon_threadsafe",
+        doc: c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function, brought by any thread. As asyncio's.",
+        function: Function::Taking(call_soon_threadsafe),
+    },
+    Method {
+        name: c"call_later",
+        doc: c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+          Has the loop call a function in so many seconds. As asyncio's.",
+        function: Function::Taking(call_later),
+    },
+    Method {
+        name: c"create_future",
+        doc: c"create_future($self, /)\n--\n\nA new `asyncio.Future` of this loop.",
+        function: Function::TakingNothing(create_future),
+    },
+];
 
 /// Puts the functions of this file on the class.
 pub fn install(py: Python<'_>) -> PyResult<()> {
-    add_method(
-        py,
-        c"call_soon",
-        c"call_soon($self, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function in its next turn. As asyncio's.",
-        call_soon,
-    )?;
-    add_method(
-        py,
-        c"call_soon_threadsafe",
-        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function, brought by any thread. As asyncio's.",
-        call_soon_threadsafe,
-    )?;
-    add_method(
-        py,
-        c"call_later",
-        c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function in so many seconds. As asyncio's.",
-        call_later,
-    )?;
-    add_method(
-        py,
-        c"call_at",
-        c"call_at($self, when, callback, *args, context=None)\n--\n\n\
-          Has the loop call a function at a time of its clock. As asyncio's.",
-        call_at,
-    )
+    let class = py.get_type::<Scheduler>();
+    METHODS
+        .iter()
+        .chain(&COMPARED)
+        .try_for_each(|method| methods::add(&class, method))
 }
 
-fn add_method(
-    py: Python<'_>,
-    name: &'static CStr,
-    doc: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-) -> PyResult<()> {
-    let class = py.get_type::<Scheduler>();
-    // The class refers to it for as long as the process lives.
-    let definition = Box::leak(Box::new(ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: function,
-        },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: doc.as_ptr(),
-    }));
-    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
-    let method = unsafe {
-        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        Bound::from_owned_ptr_or_err(py, method)?
-    };
-    class.setattr(PyString::new(py, &name.to_string_lossy()), method)
+#[pymethods]
+impl Scheduler {
+    /// Has the class itself own the methods that are called most. The interpreter calls a C function
+    /// at once only where the class that has it is the object's very own: an inherited one costs a
+    /// third more.
+    #[classmethod]
+    fn _own_calls(class: &Bound<'_, PyType>) -> PyResult<()> {
+        methods::add_missing(class, &METHODS)
+    }
 }
 
 unsafe extern "C" fn call_soon(
@@ -160,6 +157,17 @@ unsafe extern "C" fn call_at(
     }
 }
 
+unsafe extern "C" fn create_future(this: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    // SAFETY: called by CPython as it promises for such functions.
+    unsafe {
+        methods::enter::<Scheduler>(this, |scheduler| {
+            let class = FUTURE.import(scheduler.py(), "asyncio", "Future")?;
+            class.call((), Some(&Scheduler::future_options(scheduler)?))
+        })
+    }
+}
+
 fn at<'py>(
     scheduler: &Bound<'py, Scheduler>,
     when: f64,
@@ -199,11 +207,12 @@ struct Given<'a, 'py> {
 
 impl<'a, 'py> Given<'a, 'py> {
     #[inline]
-    fn new(
-        positional: &'a [Borrowed<'a, 'py, PyAny>],
-        values: &'a [Borrowed<'a, 'py, PyAny>],
-        names: Option<Borrowed<'a, 'py, PyTuple>>,
-    ) -> PyResult<Self> {
+    fn new(arguments: methods::Arguments<'a, 'py>) -> PyResult<Self> {
+        let methods::Arguments {
+            positional,
+            values,
+            names,
+        } = arguments;
         let mut given = Self {
             positional,
             values,
@@ -324,7 +333,7 @@ fn is_context(name: &Bound<'_, PyString>) -> bool {
     name.to_str().is_ok_and(|name| name == "context")
 }
 
-/// Runs the body of a method: with the arguments in their places, and exceptions on their way.
+/// Runs the body of a method, with the arguments in their places.
 ///
 /// # Safety
 /// The arguments are those of a `METH_FASTCALL | METH_KEYWORDS` method of `Scheduler`.
@@ -339,43 +348,11 @@ unsafe fn enter(
         &Given<'a, 'py>,
     ) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut PyObject {
-    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
-    // where it is called: that fails while the interpreter ends, when finalizers still get here.
-    let py = unsafe { Python::assume_attached() };
-    // SAFETY: CPython has checked that it is a method of the object's class. The arguments are
-    // `count` objects, then as many as there are names; all of them live as long as the call.
-    // `Borrowed` is a pointer to an object, and nothing else.
-    let (scheduler, given) = unsafe {
-        let scheduler = Borrowed::from_ptr(py, this).to_owned();
-        let names = Borrowed::from_ptr_or_opt(py, names);
-        let names = names.map(|names| names.cast_unchecked::<PyTuple>());
-        let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
-        let count = count.unsigned_abs();
-        let values = match names {
-            Some(names) => slice(first.add(count), names.len()),
-            None => &[],
-        };
-        let given = Given::new(slice(first, count), values, names);
-        (scheduler.cast_into_unchecked::<Scheduler>(), given)
-    };
-    // No panic may leave a C function.
-    let result = catch_unwind(AssertUnwindSafe(|| body(&scheduler, &given?)));
-    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the scheduler failed")));
-    match result {
-        Ok(result) => result.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    }
-}
-
-/// # Safety
-/// As `std::slice::from_raw_parts`; but where there is nothing it may be null.
-unsafe fn slice<'a, T>(first: *const T, count: usize) -> &'a [T] {
-    if count == 0 {
-        return &[];
-    }
     // SAFETY: the caller's.
-    unsafe { std::slice::from_raw_parts(first, count) }
+    unsafe {
+        methods::enter::<Scheduler>(this, |scheduler| {
+            let arguments = methods::Arguments::new(scheduler.py(), arguments, count, names);
+            body(scheduler, &Given::new(arguments)?)
+        })
+    }
 }

@@ -33,6 +33,7 @@ impl Scheduler {
             watches: Guarded::default(),
             idle_waiter: Guarded::new(None),
             task_factory: Guarded::new(None),
+            future_options: Guarded::new(None),
             stopping: Guarded::new(false),
             closed: Guarded::new(false),
             debugged: Guarded::new(false),
@@ -51,17 +52,6 @@ impl Scheduler {
     /// Whether the loop is in debug mode.
     fn get_debug(&self, py: Python<'_>) -> bool {
         self.is_debugged(py)
-    }
-
-    /// A new `asyncio.Future` of this loop.
-    fn create_future<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let py = this.py();
-        let options = PyDict::new(py);
-        options.set_item(intern!(py, "loop"), this)?;
-        FUTURE
-            .import(py, "asyncio", "Future")?
-            .call((), Some(&options))
     }
 
     /// Has a task run the coroutine. As asyncio's.

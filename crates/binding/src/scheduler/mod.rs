@@ -4,8 +4,8 @@
 //! uses without knowing: `_closed`, `_stopping`, `_debug`, `_thread_id` are kept here. What is not
 //! hot (running and closing a loop, signals, executors, subprocesses, `sock_*`) stays asyncio's.
 //!
-//! Each file knows those above it only: clock, state, descriptors, running, turn, calls, queue,
-//! members. A handle and the state it is part of know each other.
+//! Each file knows those above it only: clock, handle, timers, state, descriptors, running, turn,
+//! calls, queue, members. But a handle knows the state that it is part of.
 
 mod calls;
 mod clock;

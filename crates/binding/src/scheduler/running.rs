@@ -1,6 +1,5 @@
 //! Running a callback: in its context, with asyncio's treatment of what it raises.
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -8,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use super::clock::monotonic;
 use super::handle::Handle;
 use super::state::Scheduler;
+use crate::errors;
 
 /// Runs what was taken from the ready queue.
 #[inline]
@@ -80,7 +80,7 @@ fn run(handle: &Bound<'_, Handle>) -> PyResult<()> {
 fn on_raised(handle: &Bound<'_, Handle>, error: PyErr) -> PyResult<()> {
     static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = handle.py();
-    if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
+    if errors::ends_the_program(py, &error) {
         return Err(error);
     }
     let report = REPORT.import(py, "mantou._handles", "report")?;

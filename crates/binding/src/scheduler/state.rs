@@ -27,6 +27,8 @@ pub struct Scheduler {
     /// A future that waits until nothing keeps the loop alive.
     pub(super) idle_waiter: Guarded<Option<Py<PyAny>>>,
     pub(super) task_factory: Guarded<Option<Py<PyAny>>>,
+    /// `loop=`, as futures are made with: a new dict each time costs a quarter of a future.
+    pub(super) future_options: Guarded<Option<Py<PyDict>>>,
     pub(super) stopping: Guarded<bool>,
     pub(super) closed: Guarded<bool>,
     pub(super) debugged: Guarded<bool>,
@@ -106,6 +108,22 @@ impl Scheduler {
         Ok(monotonic())
     }
 
+    /// What futures of this loop are made with.
+    pub(super) fn future_options<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let (py, scheduler) = (this.py(), this.get());
+        if let Some(options) = scheduler.future_options.cloned(py) {
+            return Ok(options.into_bound(py));
+        }
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "loop"), this)?;
+        // It refers back to the loop, until that is closed.
+        if !scheduler.closed.get(py) {
+            let kept = options.clone().unbind();
+            drop(scheduler.future_options.replace(py, Some(kept)));
+        }
+        Ok(options)
+    }
+
     /// Enters a callback for the next turn.
     #[inline]
     pub(super) fn soon<'py>(
@@ -155,8 +173,9 @@ impl Scheduler {
         woken.map_err(|error| errors::from_io(&error))
     }
 
-    /// Drops everything that waits to be called.
+    /// Drops everything that waits to be called, and what refers back to the loop.
     pub(super) fn forget_callbacks(&self, py: Python<'_>) {
+        drop(self.future_options.replace(py, None));
         drop(self.ready.replace(py, VecDeque::new()));
         drop(self.timers.replace(py, Timers::default()));
     }
@@ -168,6 +187,8 @@ impl Scheduler {
             .traverse(visit, |waiter, visit| visit.call(waiter))?;
         self.task_factory
             .traverse(visit, |factory, visit| visit.call(factory))?;
+        self.future_options
+            .traverse(visit, |options, visit| visit.call(options))?;
         self.ready.traverse(visit, |ready, visit| {
             ready.iter().try_for_each(|handle| visit.call(handle))
         })?;
@@ -184,6 +205,7 @@ impl Scheduler {
         drop(self.engine.take());
         drop(self.idle_waiter.take());
         drop(self.task_factory.take());
+        drop(self.future_options.take());
         drop(self.ready.take());
         drop(self.timers.take());
         drop(self.watches.take());

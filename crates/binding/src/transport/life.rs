@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use mantou_engine as core;
+use mantou_engine::{self as core, Token};
+use pyo3::call::PyCallArgs;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 use super::Transport;
 use crate::dispatch;
@@ -32,15 +34,24 @@ impl Transport {
     }
 
     /// Closes once everything is sent; the protocol gets nothing any more but
-    /// `connection_lost(None)`.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if self.set_closing(py) {
+    /// `connection_lost(None)`. Over TLS that waits for the peer's goodbye, of which
+    /// `eof_received()` tells.
+    fn close(this: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, transport) = (this.py(), this.get());
+        if transport.set_closing(py) {
             return Ok(());
         }
-        let socket = self.socket.get();
-        let token = socket.token(py);
-        socket.with(py, core::Engine::close_gracefully)?;
-        dispatch::conclude_end(socket.engine().bind(py), token)
+        if transport.socket.get().token(py) == Token::NONE {
+            return pass_on(this, intern!(py, "close"), ());
+        }
+        transport.close_by(py, core::Engine::leave)
+    }
+
+    /// The same, without waiting for the peer.
+    #[pyo3(name = "_close_now")]
+    fn close_now(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_closing(py);
+        self.close_by(py, core::Engine::close_gracefully)
     }
 
     /// It is closing from now on; whether it was before.
@@ -51,16 +62,21 @@ impl Transport {
     }
 
     /// Closes at once, whatever waits to be sent.
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        self.force_close(py, None)
+    fn abort(this: &Bound<'_, Self>) -> PyResult<()> {
+        Self::force_close(this, None)
     }
 
     /// The same, with the exception that the protocol's `connection_lost()` is to get.
     #[pyo3(name = "_force_close")]
-    fn force_close(&self, py: Python<'_>, error: Option<Py<PyAny>>) -> PyResult<()> {
-        self.set_closing(py);
-        let socket = self.socket.get();
+    fn force_close(this: &Bound<'_, Self>, error: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, transport) = (this.py(), this.get());
+        transport.set_closing(py);
+        let socket = transport.socket.get();
         let token = socket.token(py);
+        if token == Token::NONE {
+            return pass_on(this, intern!(py, "_force_close"), (error,));
+        }
+        dispatch::seal_at_last(socket.engine().bind(py), transport.socket.bind(py), token)?;
         socket.abort_for(py, error)?;
         dispatch::conclude_end(socket.engine().bind(py), token)
     }
@@ -75,17 +91,21 @@ impl Transport {
         self.socket.get().with(py, core::Engine::shutdown)
     }
 
-    /// Begins TLS with these `TlsSettings`; returns the socket of the transport that takes the
-    /// connection over. This one is told of nothing any more.
+    /// Begins TLS with these `TlsSettings` and `StreamOptions`; returns the socket of the transport
+    /// that takes the connection over. This one is told of nothing any more.
     fn _upgrade<'py>(
         &self,
         settings: &Bound<'py, PyAny>,
+        options: &Bound<'py, PyAny>,
         server_side: bool,
     ) -> PyResult<Bound<'py, Socket>> {
         let py = settings.py();
         let socket = self.socket.bind(py);
         let start = Start::new(settings, server_side, "")?;
+        let options = socket.get().engine().get().settings.of(options)?;
         let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        let apply = |core: &mut core::Engine, token| core.set_settings(token, options);
+        secure.get().with(py, apply)?;
         socket.get().forget_handlers(py);
         Ok(secure)
     }
@@ -117,6 +137,29 @@ impl Transport {
         let protocol = self.protocol.replace(py, None);
         drop(protocol);
     }
+}
+
+impl Transport {
+    fn close_by(&self, py: Python<'_>, how: fn(&mut core::Engine, core::Token)) -> PyResult<()> {
+        let socket = self.socket.get();
+        let token = socket.token(py);
+        socket.with(py, how)?;
+        dispatch::conclude_end(socket.engine().bind(py), token)
+    }
+}
+
+/// The connection is not the transport's any more. If TLS has taken it over, it is for the transport
+/// that has it to end it.
+fn pass_on<'py>(
+    transport: &Bound<'py, Transport>,
+    method: &Bound<'py, PyString>,
+    arguments: impl PyCallArgs<'py>,
+) -> PyResult<()> {
+    let successor = transport.getattr(intern!(transport.py(), "_successor"))?;
+    if !successor.is_none() {
+        successor.call_method1(method, arguments)?;
+    }
+    Ok(())
 }
 
 /// `None` for an address with a zone, whose name the system knows.

@@ -1,6 +1,6 @@
 //! What asyncio programs hold of a connection: asyncio's transport over a native socket. Here is what
 //! is called for each message; what is called once or twice in a connection's life is its subclass
-//! in `python/mantou/_transports.py`.
+//! in `python/mantou/_transport.py`.
 
 // The doc comments of `#[pymethods]` are Python's docstrings: `:param data:` takes no backticks.
 #![allow(clippy::doc_markdown)]
@@ -16,6 +16,7 @@ use crate::cell::Guarded;
 use crate::handlers::Handlers;
 use crate::socket::Socket;
 
+mod calls;
 mod flow;
 mod life;
 
@@ -140,11 +141,12 @@ impl Transport {
         let state = this.get().writable(this.py())?;
         let outgoing = items
             .iter()
-            .map(|item| {
+            .enumerate()
+            .map(|(index, item)| {
                 if is_bytes_like(item) {
                     Outgoing::new(item)
                 } else {
-                    Err(not_joined(item))
+                    Err(not_joined(index, item))
                 }
             })
             .collect::<PyResult<Vec<_>>>()?;
@@ -222,10 +224,10 @@ fn is_bytes_like(data: &Bound<'_, PyAny>) -> bool {
 }
 
 /// As `bytes.join()` says it, which is what asyncio's transports do.
-fn not_joined(item: &Bound<'_, PyAny>) -> PyErr {
+fn not_joined(index: usize, item: &Bound<'_, PyAny>) -> PyErr {
     match item.get_type().name() {
         Ok(class) => PyTypeError::new_err(format!(
-            "sequence item: expected a bytes-like object, {class} found"
+            "sequence item {index}: expected a bytes-like object, {class} found"
         )),
         Err(error) => error,
     }

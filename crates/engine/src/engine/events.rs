@@ -116,6 +116,8 @@ impl Engine {
                 other => return self.on_received(token, other),
             }
         }
+        // What TLS has opened already is not reported by the kernel again.
+        self.remind_if_unread(token);
         self.settle(token);
         Read::Nothing
     }

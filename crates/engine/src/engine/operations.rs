@@ -116,6 +116,21 @@ impl Engine {
         self.with_stream(token, |stream| stream.apply(Input::Close));
     }
 
+    /// As `close_gracefully()`; but over TLS the owner still hears of the peer's goodbye, and it is
+    /// for the owner to close then.
+    pub fn leave(&mut self, token: Token) {
+        if !self.stream(token).is_some_and(Stream::is_established) {
+            return self.close_gracefully(token);
+        }
+        let unread = self.with_stream(token, |stream| {
+            stream.apply(Input::Leave);
+            stream.has_unread()
+        });
+        if unread == Some(true) {
+            self.remind(token);
+        }
+    }
+
     /// Closes a connection that does not move: gracefully if nothing is left to send, else at once.
     pub fn close_stalled(&mut self, token: Token) {
         match self.stream(token).map(Stream::queued) {
@@ -125,8 +140,10 @@ impl Engine {
         }
     }
 
-    /// Closes at once, as close(2) does: what was accepted and not sent is lost.
+    /// Closes at once, as close(2) does: what the kernel has not taken is lost.
     pub fn abort(&mut self, token: Token) {
+        // What was gathered for the end of the turn is as good as sent.
+        self.flush(token);
         self.close(token, false, CloseReason::Clean);
     }
 

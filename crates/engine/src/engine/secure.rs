@@ -1,8 +1,10 @@
 //! TLS on connections and listeners, by token.
 
+use std::sync::Arc;
+
 use super::{Engine, Member, Notice};
 use crate::listener::Acceptor;
-use crate::stream::{Driver, Outgoing, Pumped, Secure, Stream};
+use crate::stream::{Driver, Outgoing, Pumped, Secure, Settings, Stream};
 use crate::tls::Session;
 use crate::token::Token;
 
@@ -21,6 +23,11 @@ impl Engine {
     /// Ciphertext that was read before TLS took over, behind what `secure` was given.
     pub fn open_early(&mut self, token: Token, ciphertext: Vec<u8>) {
         self.with_stream(token, |stream| stream.open_early(ciphertext));
+    }
+
+    /// Has other times and limits from now on.
+    pub fn set_settings(&mut self, token: Token, settings: Arc<Settings>) {
+        self.with_stream(token, |stream| stream.set_settings(settings));
     }
 
     /// New connections of a listener speak TLS with this configuration; open ones stay as they are.
@@ -43,6 +50,11 @@ impl Engine {
     pub fn replace_session(&mut self, token: Token, session: Session) -> bool {
         let secure = self.stream_mut(token).and_then(Stream::secure);
         secure.is_some_and(|secure| secure.replace(session))
+    }
+
+    /// Whether the owner's driver has something to seal.
+    pub fn awaits_driver(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::awaits_driver)
     }
 
     /// What the owner's driver is to seal.

@@ -106,7 +106,7 @@ pub struct Stream {
     queue: SendQueue,
     secure: Option<Box<Secure>>,
     packets: Option<Box<Packets>>,
-    settings: Arc<Settings>,
+    pub settings: Arc<Settings>,
     endpoints: Endpoints,
     /// A send found the connection broken. Reading ends with this error, behind what had arrived.
     broken: Option<i32>,
@@ -201,6 +201,11 @@ impl Stream {
             released: false,
             settings,
         }
+    }
+
+    /// Its deadlines count from now on.
+    pub fn set_settings(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
     }
 
     /// The descriptor, as long as the connection is its owner's.

@@ -103,12 +103,15 @@ impl Stream {
                 self.accept_secure(piece.bytes);
             }
         } else {
-            let mut sent = 0;
-            if self.queue.is_empty() && pieces.iter().any(|piece| !piece.bytes.is_empty()) {
-                sent = self.send_together(pieces);
-            }
-            if self.broken.is_none() {
-                self.queue_behind(pieces, sent);
+            for some in pieces.chunks(VECTORS) {
+                let mut sent = 0;
+                if self.queue.is_empty() && some.iter().any(|piece| !piece.bytes.is_empty()) {
+                    sent = self.send_together(some);
+                }
+                if self.broken.is_some() {
+                    break;
+                }
+                self.queue_behind(some, sent);
             }
             self.refused = !self.queue.is_empty();
         }
@@ -133,6 +136,7 @@ impl Stream {
         (free && secure.takes(len)).then_some(secure)
     }
 
+    /// Sends so many pieces as one system call takes.
     pub(super) fn send_together(&mut self, pieces: &[Piece<'_>]) -> usize {
         if let [only] = pieces {
             return self.send(only.bytes);
@@ -141,7 +145,7 @@ impl Stream {
         for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece.bytes);
         }
-        self.send_pieces(&slices[..pieces.len().min(VECTORS)])
+        self.send_pieces(&slices[..pieces.len()])
     }
 
     /// Queues what follows the first `sent` bytes.
@@ -394,7 +398,8 @@ impl Stream {
     /// had finished, and what did not reach it is the session's own (tickets, our `close_notify`).
     pub fn had_ended(&self) -> bool {
         let parted = self.secure.as_ref().is_some_and(|it| it.peer_closed);
-        parted && !self.lost_bytes && !self.state.accepts_writes()
+        // To asyncio it is a reset all the same.
+        parted && !self.settings.transport && !self.lost_bytes && !self.state.accepts_writes()
     }
 
     /// A send failed: nothing more goes out, and what was queued is lost.

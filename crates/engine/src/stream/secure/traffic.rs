@@ -139,6 +139,17 @@ impl Stream {
             .is_some_and(|secure| !secure.established)
     }
 
+    pub fn awaits_driver(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.wants_pump)
+    }
+
+    /// Its owner knows of a TLS session that stands.
+    pub fn is_established(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_some_and(|secure| !secure.opens_first())
+    }
+
     pub fn has_unread(&self) -> bool {
         let opened = self.secure.as_ref().is_some_and(|it| it.has_unread());
         opened || self.has_due_packets()
@@ -187,7 +198,8 @@ impl Stream {
             Err(error) if would_block(&error) => return Received::Nothing,
             Err(error) => return Received::Failed(error),
         };
-        self.active = true;
+        // Whoever only waits for the peer's goodbye does not wait longer for other input.
+        self.active |= self.state.delivers() || !self.state.must_end_soon();
         let more = n == target.len();
         if foreign {
             return Received::Ciphertext { n, more };

@@ -1,0 +1,152 @@
+//! C functions as methods, for what is called so often that wrappers would be a good part of it. One
+//! of the files with `unsafe`.
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::{Borrowed, PyTypeInfo, intern};
+
+pub struct Method {
+    pub name: &'static CStr,
+    pub doc: &'static CStr,
+    pub function: Function,
+}
+
+/// A function with arguments, or without any.
+#[derive(Clone, Copy)]
+pub enum Function {
+    Taking(ffi::PyCFunctionFastWithKeywords),
+    TakingNothing(ffi::PyCFunction),
+}
+
+/// Puts methods on a class, unless it has its own of that name.
+pub fn add_missing(class: &Bound<'_, PyType>, methods: &[Method]) -> PyResult<()> {
+    let own = class.getattr(intern!(class.py(), "__dict__"))?;
+    for method in methods {
+        if !own.contains(method.name.to_string_lossy())? {
+            add(class, method)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn add(class: &Bound<'_, PyType>, method: &Method) -> PyResult<()> {
+    let py = class.py();
+    let (ml_meth, ml_flags) = definition(method.function);
+    // The class refers to it for as long as the process lives.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: method.name.as_ptr(),
+        ml_meth,
+        ml_flags,
+        ml_doc: method.doc.as_ptr(),
+    }));
+    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
+    let descriptor = unsafe {
+        let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        Bound::from_owned_ptr_or_err(py, descriptor)?
+    };
+    class.setattr(
+        PyString::new(py, &method.name.to_string_lossy()),
+        descriptor,
+    )
+}
+
+fn definition(function: Function) -> (ffi::PyMethodDefPointer, c_int) {
+    match function {
+        Function::Taking(function) => {
+            let pointer = ffi::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: function,
+            };
+            (pointer, ffi::METH_FASTCALL | ffi::METH_KEYWORDS)
+        }
+        Function::TakingNothing(function) => {
+            let pointer = ffi::PyMethodDefPointer {
+                PyCFunction: function,
+            };
+            (pointer, ffi::METH_NOARGS)
+        }
+    }
+}
+
+/// What such a function was given, borrowed from the caller.
+#[derive(Clone, Copy)]
+pub struct Arguments<'a, 'py> {
+    pub positional: &'a [Borrowed<'a, 'py, PyAny>],
+    /// What is given by name, and the names.
+    pub values: &'a [Borrowed<'a, 'py, PyAny>],
+    pub names: Option<Borrowed<'a, 'py, PyTuple>>,
+}
+
+impl<'py> Arguments<'_, 'py> {
+    /// # Safety
+    /// They are those of a `METH_FASTCALL | METH_KEYWORDS` function, and live as long as its call.
+    #[inline]
+    pub unsafe fn new(
+        py: Python<'py>,
+        arguments: *const *mut PyObject,
+        count: Py_ssize_t,
+        names: *mut PyObject,
+    ) -> Self {
+        // SAFETY: `count` objects, then as many as there are names. `Borrowed` is a pointer to an
+        // object, and nothing else.
+        unsafe {
+            let names = Borrowed::from_ptr_or_opt(py, names);
+            let names = names.map(|names| names.cast_unchecked::<PyTuple>());
+            let first = arguments.cast::<Borrowed<'_, '_, PyAny>>();
+            let count = count.unsigned_abs();
+            let values = match names {
+                Some(names) => slice(first.add(count), names.len()),
+                None => &[],
+            };
+            Self {
+                positional: slice(first, count),
+                values,
+                names,
+            }
+        }
+    }
+}
+
+/// Runs the body of such a function, and has what it raises raised.
+///
+/// # Safety
+/// Python calls a method of `T`, of this object.
+#[inline]
+pub unsafe fn enter<T: PyTypeInfo>(
+    this: *mut PyObject,
+    body: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut PyObject {
+    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
+    // where it is called: that fails while the interpreter ends, when finalizers still get here.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: CPython has checked that it is a method of the object's class.
+    let object = unsafe {
+        Borrowed::from_ptr(py, this)
+            .to_owned()
+            .cast_into_unchecked::<T>()
+    };
+    // No panic may leave a C function.
+    let result = catch_unwind(AssertUnwindSafe(|| body(&object)));
+    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a native method failed")));
+    match result {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// # Safety
+/// As `std::slice::from_raw_parts`; but where there is nothing it may be null.
+unsafe fn slice<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's.
+    unsafe { std::slice::from_raw_parts(first, count) }
+}
