@@ -42,6 +42,7 @@ __all__ = [
     "TlsTicket",
     "Transport",
     "can_take",
+    "check_packet",
     "is_server_name",
     "key_algorithm",
     "pem_certificates",

@@ -11,7 +11,7 @@ use super::beginnings::on_established;
 use super::calls::{call, invoke, protocol_raised};
 use super::delivering::{Place, on_data, takes_bytes};
 use super::endings::on_broken;
-use super::packets::{on_packets, on_waiting};
+use super::packets::{is_cut_off, on_packets, on_waiting};
 use super::pumping::pump;
 use crate::buffers::{Draft, Room};
 use crate::engine::Engine;
@@ -39,14 +39,13 @@ pub(super) fn read(
     let core = &engine.get().core;
     let mut left = READ_LIMIT;
     while left > 0 {
-        let mut place = match socket.get().intake(engine.py()) {
-            Intake::Handler => draft(work, socket, left),
-            Intake::Offered => match offered(engine, socket, token)? {
+        let mut place = if socket.get().intake(engine.py()) == Intake::Handler {
+            draft(work, socket, left)
+        } else {
+            match elsewhere(engine, socket, token)? {
                 Some(place) => place,
                 None => return Ok(()),
-            },
-            Intake::Packets if on_waiting(engine, socket, token)? => Place::Packets,
-            Intake::Packets => return Ok(()),
+            }
         };
         let buffer = match &mut place {
             Place::Packets => &mut work.buffer.memory()[..PACKETS_SIZE.min(left)],
@@ -79,12 +78,8 @@ pub(super) fn read(
                 }
             }
             Read::End => {
-                if matches!(place, Place::Packets)
-                    && let Some(part) = core.with(|core| core.take_unfinished(token))?
-                {
-                    let error = errors::packet_incomplete(engine.py(), &part);
-                    let error = error.into_value(engine.py()).into_any();
-                    return socket.get().close_for(engine.py(), error);
+                if matches!(place, Place::Packets) && is_cut_off(engine, socket, token)? {
+                    return Ok(());
                 }
                 call(engine, socket, Stage::End, (socket,));
                 return core.with(|core| core.end_handled(token));
@@ -118,6 +113,20 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Place<'p
     }
     let draft = takes_bytes(socket).then(|| Draft::new(py, DRAFT_SIZE));
     draft.flatten().map_or(Place::Shared, Place::Draft)
+}
+
+/// Where to read to for whoever does not get what comes as it comes; `None` if that is all for now.
+#[inline(never)]
+fn elsewhere<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    token: Token,
+) -> PyResult<Option<Place<'py>>> {
+    match socket.get().intake(engine.py()) {
+        Intake::Offered => offered(engine, socket, token),
+        Intake::Packets => Ok(on_waiting(engine, socket, token)?.then_some(Place::Packets)),
+        Intake::Handler => Ok(Some(Place::Shared)),
+    }
 }
 
 /// The buffer that a `BufferedProtocol` offers for what is going to be read; `None` if it failed to.
