@@ -209,7 +209,7 @@ impl Socket {
         Ok(self.endpoints(py)?.remote.map(family))
     }
 
-    /// Bytes received so far, of the application's data.
+    /// Bytes received so far, of the application's data; of packets with their lengths or line ends.
     ///
     /// Not in Bun.
     #[getter]
@@ -217,7 +217,7 @@ impl Socket {
         Ok(self.counters(py)?.0)
     }
 
-    /// Bytes sent so far, of the application's data.
+    /// Bytes sent so far, of the application's data; of packets with their lengths.
     ///
     /// Bun: `socket.bytesWritten`.
     #[getter]
