@@ -58,6 +58,7 @@ __all__ = [
     "Totals",
     "Transport",
     "can_take",
+    "check_packet",
     "is_server_name",
     "key_algorithm",
     "pem_certificates",
@@ -160,7 +161,8 @@ class Socket(Generic[D]):
 
     `D` is the type of `data`. Attributes keep their last known value after close. Methods may
     be called at any moment, in any order, from every handler, also after close: then they do
-    nothing and return -1, False or None. `with socket:` calls `end()` on leaving.
+    nothing and return -1, False or None. `with socket:` calls `end()` on leaving, and
+    `async with socket:` also waits until it is closed.
 
     TLS members answer None, False or nothing without a TLS session and once closed.
 
@@ -189,6 +191,10 @@ class Socket(Generic[D]):
         that there is room. It is called once after a short write. With TLS the engine takes the
         bytes and seals them; before the handshake is done it takes none.
 
+        Where `packet` is 1, 2 or 4, the data is one packet, which is taken whole or not at all: not
+        while bytes wait. What the kernel leaves of it waits here. An empty one is best sent with
+        `write_all()`: 0 does not tell whether it was taken.
+
         Bun: `socket.write()`.
 
         :param data: a str, sent as UTF-8, or any C-contiguous buffer, which is not copied first.
@@ -196,7 +202,8 @@ class Socket(Generic[D]):
         :param byte_length: how many bytes of it; None for the rest.
         :returns: the number of bytes taken, 0 included; -1 when closed or after `end()`.
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-        :raises ValueError: offset or length are outside the data.
+        :raises ValueError: offset or length are outside the data, or a packet is longer than its
+            length in front of it can say.
         """
 
     def write_all(self, data: str | Buffer) -> None:
@@ -213,6 +220,7 @@ class Socket(Generic[D]):
             `write_limit`; nothing of this call was taken. What finds nothing waiting is always
             taken, whatever its size.
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+        :raises ValueError: a packet is longer than its length in front of it can say.
         """
 
     def send(self, data: str | Buffer) -> asyncio.Future[None]:
@@ -298,7 +306,7 @@ class Socket(Generic[D]):
 
         With TLS `close_notify` goes before the FIN. All of the data is delivered, also if it has
         to wait. Reading goes on until the peer's FIN; where `allow_half_open` is False, a peer
-        that makes no progress is cut off after `close_timeout` seconds.
+        that makes no progress is cut off after `close_timeout` seconds. Empty data is no packet.
 
         Bun: `socket.end()`.
 
@@ -309,7 +317,8 @@ class Socket(Generic[D]):
         :raises BufferError: bytes wait already, and with these there would be more than
             `write_limit`; nothing was sent, nothing is ended.
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-        :raises ValueError: offset or length are outside the data.
+        :raises ValueError: offset or length are outside the data, or a packet is longer than its
+            length in front of it can say.
         """
 
     def shutdown(self, half_close: bool = False) -> None:
@@ -393,7 +402,11 @@ class Socket(Generic[D]):
 
         It is in force for all that follows: within `data`, for what was read together with the
         packet that `data` was called with, and for what is sent from now on. `"raw"` hands on what
-        comes as it comes.
+        comes as it comes. `upgrade_tls()` keeps it.
+
+        What `data` writes for packets that came together leaves together, as within `cork()`.
+        Where the peer's FIN comes within a packet, the connection ends with a
+        `mantou.PacketIncomplete`, and `end` is not called.
 
         Not in Bun.
 
@@ -494,14 +507,14 @@ class Socket(Generic[D]):
         """
     @property
     def bytes_read(self) -> int:
-        """Bytes received so far, of the application's data.
+        """Bytes received so far, of the application's data; of packets with their lengths or line ends.
 
         Not in Bun.
         """
 
     @property
     def bytes_written(self) -> int:
-        """Bytes sent so far, of the application's data.
+        """Bytes sent so far, of the application's data; of packets with their lengths.
 
         Bun: `socket.bytesWritten`.
         """

@@ -28,6 +28,7 @@ pub(super) fn on_waiting(
 }
 
 /// Delivers the packets that so many bytes complete. False if that is all for now.
+#[inline(never)]
 pub(super) fn on_packets(
     engine: &Bound<'_, Engine>,
     work: &Work,
@@ -48,6 +49,24 @@ pub(super) fn on_packets(
         Batch::of(waiting)
     };
     batch.deliver(engine, socket, token)
+}
+
+/// Whether the peer's FIN came within a packet, for which the connection is closed then.
+#[cold]
+pub(super) fn is_cut_off(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    token: Token,
+) -> PyResult<bool> {
+    let py = engine.py();
+    match engine.get().core.with(|core| core.take_unfinished(token))? {
+        Some(part) => {
+            let error = errors::packet_incomplete(py, &part).into_value(py);
+            socket.get().close_for(py, error.into_any())?;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
 }
 
 /// Bytes that are being delivered.

@@ -10,7 +10,7 @@ use super::beginnings::on_established;
 use super::calls::{broke, call, invoke, protocol_raised};
 use super::delivering::{Place, on_data, takes_bytes};
 use super::endings::on_broken;
-use super::packets::{on_packets, on_waiting};
+use super::packets::{is_cut_off, on_packets, on_waiting};
 use super::pumping::pump;
 use crate::buffers::{self, Draft};
 use crate::engine::Engine;
@@ -40,14 +40,19 @@ pub(super) fn read(
     let core = &engine.get().core;
     let mut left = READ_LIMIT;
     while left > 0 {
+<<<<<<< HEAD
         let mut place = match socket.get().intake(engine.py()) {
             Intake::Handler => draft(work, socket, left),
             Intake::Offered => match offered(engine, work, socket, token)? {
+=======
+        let mut place = if socket.get().intake(engine.py()) == Intake::Handler {
+            draft(work, socket, left)
+        } else {
+            match elsewhere(engine, socket, token)? {
+>>>>>>> packet
                 Some(place) => place,
                 None => return Ok(()),
-            },
-            Intake::Packets if on_waiting(engine, socket, token)? => Place::Packets,
-            Intake::Packets => return Ok(()),
+            }
         };
         let buffer = match &mut place {
             Place::Packets => &mut work.buffer.memory()[..PACKETS_SIZE.min(left)],
@@ -84,12 +89,8 @@ pub(super) fn read(
                 }
             }
             Read::End => {
-                if matches!(place, Place::Packets)
-                    && let Some(part) = core.with(|core| core.take_unfinished(token))?
-                {
-                    let error = errors::packet_incomplete(engine.py(), &part);
-                    let error = error.into_value(engine.py()).into_any();
-                    return socket.get().close_for(engine.py(), error);
+                if matches!(place, Place::Packets) && is_cut_off(engine, socket, token)? {
+                    return Ok(());
                 }
                 call(engine, socket, Stage::End, (socket,));
                 return core.with(|core| core.end_handled(token));
@@ -125,8 +126,26 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Place<'p
     draft.flatten().map_or(Place::Shared, Place::Draft)
 }
 
+<<<<<<< HEAD
 /// The buffer that a `BufferedProtocol` or a stream offers for what is going to be read; `None` if it
 /// failed to.
+=======
+/// Where to read to for whoever does not get what comes as it comes; `None` if that is all for now.
+#[inline(never)]
+fn elsewhere<'py>(
+    engine: &Bound<'py, Engine>,
+    socket: &Bound<'py, Socket>,
+    token: Token,
+) -> PyResult<Option<Place<'py>>> {
+    match socket.get().intake(engine.py()) {
+        Intake::Offered => offered(engine, socket, token),
+        Intake::Packets => Ok(on_waiting(engine, socket, token)?.then_some(Place::Packets)),
+        Intake::Handler => Ok(Some(Place::Shared)),
+    }
+}
+
+/// The buffer that a `BufferedProtocol` offers for what is going to be read; `None` if it failed to.
+>>>>>>> packet
 fn offered<'py>(
     engine: &Bound<'py, Engine>,
     work: &Work,

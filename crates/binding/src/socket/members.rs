@@ -211,6 +211,7 @@ impl Socket {
         Ok(self.endpoints(py)?.remote.map(family))
     }
 
+<<<<<<< HEAD
     /// How a proxy has introduced this connection: a `ProxyHeader`.
     ///
     /// None without one, as in front of a listener without `proxy_protocol`. An upgraded socket has
@@ -224,6 +225,9 @@ impl Socket {
     }
 
     /// Bytes received so far, of the application's data.
+=======
+    /// Bytes received so far, of the application's data; of packets with their lengths or line ends.
+>>>>>>> packet
     ///
     /// Not in Bun.
     #[getter]
@@ -231,7 +235,7 @@ impl Socket {
         Ok(self.counters(py)?.0)
     }
 
-    /// Bytes sent so far, of the application's data.
+    /// Bytes sent so far, of the application's data; of packets with their lengths.
     ///
     /// Bun: `socket.bytesWritten`.
     #[getter]

@@ -70,7 +70,8 @@ struct Origin {
 ///
 /// `D` is the type of `data`. Attributes keep their last known value after close. Methods may
 /// be called at any moment, in any order, from every handler, also after close: then they do
-/// nothing and return -1, False or None. `with socket:` calls `end()` on leaving.
+/// nothing and return -1, False or None. `with socket:` calls `end()` on leaving, and
+/// `async with socket:` also waits until it is closed.
 ///
 /// TLS members answer None, False or nothing without a TLS session and once closed.
 ///

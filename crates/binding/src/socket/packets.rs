@@ -48,7 +48,11 @@ impl Socket {
     ///
     /// It is in force for all that follows: within `data`, for what was read together with the
     /// packet that `data` was called with, and for what is sent from now on. `"raw"` hands on what
-    /// comes as it comes.
+    /// comes as it comes. `upgrade_tls()` keeps it.
+    ///
+    /// What `data` writes for packets that came together leaves together, as within `cork()`.
+    /// Where the peer's FIN comes within a packet, the connection ends with a
+    /// `mantou.PacketIncomplete`, and `end` is not called.
     ///
     /// Not in Bun.
     ///

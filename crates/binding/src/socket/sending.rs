@@ -18,6 +18,10 @@ impl Socket {
     /// that there is room. It is called once after a short write. With TLS the engine takes the
     /// bytes and seals them; before the handshake is done it takes none.
     ///
+    /// Where `packet` is 1, 2 or 4, the data is one packet, which is taken whole or not at all: not
+    /// while bytes wait. What the kernel leaves of it waits here. An empty one is best sent with
+    /// `write_all()`: 0 does not tell whether it was taken.
+    ///
     /// Bun: `socket.write()`.
     ///
     /// :param data: a str, sent as UTF-8, or any C-contiguous buffer, which is not copied first.
@@ -25,7 +29,8 @@ impl Socket {
     /// :param byte_length: how many bytes of it; None for the rest.
     /// :returns: the number of bytes taken, 0 included; -1 when closed or after `end()`.
     /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-    /// :raises ValueError: offset or length are outside the data.
+    /// :raises ValueError: offset or length are outside the data, or a packet is longer than its
+    ///     length in front of it can say.
     #[pyo3(signature = (data, byte_offset=0, byte_length=None))]
     fn write(
         &self,
@@ -55,6 +60,7 @@ impl Socket {
     ///     `write_limit`; nothing of this call was taken. What finds nothing waiting is always
     ///     taken, whatever its size.
     /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+    /// :raises ValueError: a packet is longer than its length in front of it can say.
     fn write_all(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let outgoing = Outgoing::new(data)?;
         let bytes = outgoing.as_slice()?;
@@ -143,7 +149,7 @@ impl Socket {
     ///
     /// With TLS `close_notify` goes before the FIN. All of the data is delivered, also if it has
     /// to wait. Reading goes on until the peer's FIN; where `allow_half_open` is False, a peer
-    /// that makes no progress is cut off after `close_timeout` seconds.
+    /// that makes no progress is cut off after `close_timeout` seconds. Empty data is no packet.
     ///
     /// Bun: `socket.end()`.
     ///
@@ -154,7 +160,8 @@ impl Socket {
     /// :raises BufferError: bytes wait already, and with these there would be more than
     ///     `write_limit`; nothing was sent, nothing is ended.
     /// :raises TypeError: the data is neither a str nor a C-contiguous buffer.
-    /// :raises ValueError: offset or length are outside the data.
+    /// :raises ValueError: offset or length are outside the data, or a packet is longer than its
+    ///     length in front of it can say.
     #[pyo3(signature = (data=None, byte_offset=0, byte_length=None))]
     fn end(
         &self,

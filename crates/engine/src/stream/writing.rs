@@ -153,7 +153,9 @@ impl Stream {
         for piece in pieces {
             let gone = sent.min(piece.bytes.len());
             sent -= gone;
-            self.queue.push_rest(piece, gone);
+            if gone < piece.bytes.len() {
+                self.queue.push_rest(piece, gone);
+            }
         }
     }
 
