@@ -7,6 +7,7 @@ import contextlib
 import errno
 import ipaddress
 import socket as kernel
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.conftest import LOOPS
 from tests.support import (
     Peer,
     Recorder,
+    accepted,
     every_path,
     every_stream,
     listen,
@@ -163,6 +165,69 @@ async def test_a_header_may_be_cut_anywhere(
             peer.close()
     assert {socket.remote_address for socket in recorder.sockets} == {address}
     assert len(recorder.sockets) == len(peers)
+
+
+@every_path
+async def test_all_may_have_been_said_when_it_is_heard(link: str, tmp_path: Path) -> None:
+    recorder = Recorder()
+    async with door(recorder, link, tmp_path, allow_half_open=True) as entrance:
+        peer = await entrance.enter(V1)
+        await peer.send(b"all")
+        peer.finish()
+        await recorder.until("end")
+        assert recorder.received == b"all"
+        recorder.sockets[0].end(b"answer")
+        assert await peer.receive(6) == b"answer"
+        await recorder.until("close")
+        peer.close()
+    assert recorder.errors == [None]
+
+
+async def test_a_reset_behind_the_header_is_that_of_a_connection() -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp") as entrance:
+        peer = await entrance.enter(V1 + b"last words")
+        peer.reset()
+        await recorder.until("close")
+    assert recorder.names == ["open", "data", "close"]
+    assert bytes(recorder.received) == b"last words"
+    assert isinstance(recorder.errors[0], ConnectionResetError)
+
+
+async def test_what_open_does_holds_for_what_came_with_the_header() -> None:
+    recorder = Recorder(open=lambda socket: socket.pause())
+    async with door(recorder, "tcp") as entrance:
+        peer = await entrance.enter(V1 + b"later")
+        await recorder.until("open")
+        await others_had_their_turn()
+        assert recorder.names == ["open"]
+        entrance.listener.reload(successor := Recorder())
+        recorder.sockets[0].resume()
+        assert await successor.until_received(5) == b"later"
+        peer.close()
+
+
+async def test_a_turn_that_is_too_short_for_all_forgets_nobody() -> None:
+    """An arrival is reported once: a turn that leaves it to the next has to see to that one."""
+
+    def take_long(socket: mantou.Socket[Any], data: bytes) -> None:
+        end = time.perf_counter() + 0.003
+        while time.perf_counter() < end:
+            pass
+
+    slow, recorder = Recorder(data=take_long), Recorder()
+    async with accepted(slow) as (_, busy), door(recorder, "tcp") as entrance:
+        peers = [entrance.dial() for _ in range(3)]
+        await others_had_their_turn()
+        assert entrance.listener.connections == 3
+        # All at once, and the slow one first.
+        busy.sock.send(b"?")
+        for peer in peers:
+            peer.sock.send(V1)
+        async with asyncio.timeout(5):
+            await recorder.until("open", 3)
+        for peer in peers:
+            peer.close()
 
 
 async def test_a_header_of_single_bytes_is_heard() -> None:

@@ -21,8 +21,10 @@ pub(super) fn greeted(
         return Ok(());
     };
     drop(engine.get().take_owner(py, token));
-    let ended = engine.get().ended.get(py);
-    let outcome = outcome.and_then(|()| ended.then_some(Err(ProxyError::Cancelled)).unwrap_or(Ok(())));
+    let outcome = match outcome {
+        Ok(()) if engine.get().ended.get(py) => Err(ProxyError::Cancelled),
+        heard => heard,
+    };
     let let_in = || -> PyResult<_> {
         outcome.map_err(|error| errors::from_proxy(py, &error))?;
         let tls = listener.get().tls(py);
