@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import inspect
 import pydoc
 import re
@@ -31,6 +32,8 @@ CLASSES = [
     mantou.SocketHandler,
     mantou.HandlerMapping,
     mantou.EventLoop,
+    mantou.ProxyHeader,
+    mantou.ProxySSL,
     mantou.ReadyState,
     mantou.SSLContext,
     mantou.Stats,
@@ -42,8 +45,13 @@ CLASSES = [
     mantou.PeerCredentials,
     mantou.WrongThreadError,
     errors.HandshakeTimeoutError,
+<<<<<<< HEAD
     errors.PacketIncomplete,
     errors.PacketTooLarge,
+=======
+    errors.ProxyProtocolError,
+    errors.ProxyTimeoutError,
+>>>>>>> proxyp
 ]
 FUNCTIONS = [
     mantou.connect,
@@ -191,6 +199,12 @@ def test_help_groups_options_by_kind() -> None:
 def test_every_state_is_described() -> None:
     for state in mantou.ReadyState:
         assert f"    {state.name}: " in text_of(mantou.ReadyState)
+
+
+@pytest.mark.parametrize("described", [mantou.ProxyHeader, mantou.ProxySSL])
+def test_every_field_is_described(described: Any) -> None:
+    for field in dataclasses.fields(described):
+        assert f"\n        {field.name}: " in text_of(described)
 
 
 # What is said is so

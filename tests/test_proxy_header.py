@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import mantou
+from tests.proxies import FULL, UNIX_HEADER, V1, Echo, door
 from tests.support import Peer, RawListener, Recorder, every_path, listen
-from tests.test_proxy_protocol import FULL, UNIX_HEADER, V1, Echo, door
 from tests.tls_support import CERTIFICATE, CLIENT_OPTIONS, KEY, context, secured
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

@@ -1,110 +1,34 @@
-"""PROXY headers in front of a listener: who is let in, as whom, and that no byte is lost by it."""
+"""PROXY headers in front of a listener: whom they introduce, and that no byte is lost by it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import ipaddress
 import socket as kernel
-from collections.abc import AsyncIterator
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mantou
-from mantou.errors import ProxyProtocolError, ProxyTimeoutError
+from mantou.errors import ProxyTimeoutError
 from tests.conftest import LOOPS
+from tests.proxies import FULL, UNIX_HEADER, V1, Echo, door
 from tests.support import (
     Peer,
     Recorder,
+    accepted,
     every_path,
-    every_stream,
     listen,
     others_had_their_turn,
 )
-from tests.tls_support import SERVER_OPTIONS, TlsPeer, context, secured
+from tests.tls_support import SERVER_OPTIONS, context, secured
 
-V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
-FULL = mantou.ProxyHeader(
-    source_address="2001:db8::1",
-    source_port=40000,
-    destination_address="2001:db8::2",
-    destination_port=443,
-    alpn="h2",
-    authority="bücher.example",
-    unique_id=b"\0\xff id",
-    netns="blue",
-    ssl=mantou.ProxySSL(
-        cert_sess=True,
-        version="TLSv1.3",
-        cn="client",
-        cipher="TLS_AES_128_GCM_SHA256",
-        sig_alg="SHA256",
-        key_alg="RSA2048",
-        tlvs={0x26: b"X25519"},
-    ),
-    crc32c=True,
-    tlvs={0xE0: b"own", 0xEA: b""},
-)
 # Each with the client's address and port.
 HEADERS = [
     pytest.param(V1, "192.0.2.1", 56324, id="v1"),
     pytest.param(bytes(FULL), "2001:db8::1", 40000, id="v2"),
 ]
-
-UNIX_HEADER = mantou.ProxyHeader(source_address="/run/client", destination_address="\0abstract")
-
-
-class Echo(Recorder):
-    def __init__(self) -> None:
-        super().__init__(data=lambda socket, data: socket.write_all(data))
-
-
-class Door:
-    """A listener over any link, and the way to it."""
-
-    def __init__(self, link: str, listener: Any) -> None:
-        self.link = link
-        self.listener = listener
-
-    def dial(self) -> Peer:
-        """Connected, and nothing said."""
-        if self.link == "unix":
-            return Peer.connect_at_once(self.listener.unix, kernel.AF_UNIX)
-        return Peer.connect_at_once(("127.0.0.1", self.listener.port))
-
-    async def enter(self, header: bytes) -> Peer:
-        """Connected and, over TLS, through with the handshake.
-
-        The header and what the link begins with come in one segment.
-        """
-        peer = self.dial()
-        if self.link in ("tcp", "unix"):
-            await peer.send(header)
-            return peer
-        peer = TlsPeer(peer.sock, server_side=False)
-        peer.outgoing.write(header)
-        return await peer.handshake()
-
-
-@contextlib.asynccontextmanager
-async def door(
-    recorder: Any, link: str, folder: Path | None = None, **options: Any
-) -> AsyncIterator[Door]:
-    options.setdefault("proxy_protocol", "require")
-    if link == "unix":
-        assert folder is not None
-        listener: Any = mantou.listen(unix=folder / "door", socket=recorder, **options)
-    else:
-        listener = listen(recorder, link, **options)
-    try:
-        yield Door(link, listener)
-    finally:
-        listener.stop(True)
-        await listener.closed()
-
 
 # Let in
 
@@ -163,6 +87,69 @@ async def test_a_header_may_be_cut_anywhere(
             peer.close()
     assert {socket.remote_address for socket in recorder.sockets} == {address}
     assert len(recorder.sockets) == len(peers)
+
+
+@every_path
+async def test_all_may_have_been_said_when_it_is_heard(link: str, tmp_path: Path) -> None:
+    recorder = Recorder()
+    async with door(recorder, link, tmp_path, allow_half_open=True) as entrance:
+        peer = await entrance.enter(V1)
+        await peer.send(b"all")
+        peer.finish()
+        await recorder.until("end")
+        assert recorder.received == b"all"
+        recorder.sockets[0].end(b"answer")
+        assert await peer.receive(6) == b"answer"
+        await recorder.until("close")
+        peer.close()
+    assert recorder.errors == [None]
+
+
+async def test_a_reset_behind_the_header_is_that_of_a_connection() -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp") as entrance:
+        peer = await entrance.enter(V1 + b"last words")
+        peer.reset()
+        await recorder.until("close")
+    assert recorder.names == ["open", "data", "close"]
+    assert bytes(recorder.received) == b"last words"
+    assert isinstance(recorder.errors[0], ConnectionResetError)
+
+
+async def test_what_open_does_holds_for_what_came_with_the_header() -> None:
+    recorder = Recorder(open=lambda socket: socket.pause())
+    async with door(recorder, "tcp") as entrance:
+        peer = await entrance.enter(V1 + b"later")
+        await recorder.until("open")
+        await others_had_their_turn()
+        assert recorder.names == ["open"]
+        entrance.listener.reload(successor := Recorder())
+        recorder.sockets[0].resume()
+        assert await successor.until_received(5) == b"later"
+        peer.close()
+
+
+async def test_a_turn_that_is_too_short_for_all_forgets_nobody() -> None:
+    """An arrival is reported once: a turn that leaves it to the next has to see to that one."""
+
+    def take_long(socket: mantou.Socket[Any], data: bytes) -> None:
+        end = time.perf_counter() + 0.003
+        while time.perf_counter() < end:
+            pass
+
+    slow, recorder = Recorder(data=take_long), Recorder()
+    async with accepted(slow) as (_, busy), door(recorder, "tcp") as entrance:
+        peers = [entrance.dial() for _ in range(3)]
+        await others_had_their_turn()
+        assert entrance.listener.connections == 3
+        # All at once, and the slow one first.
+        busy.sock.send(b"?")
+        for peer in peers:
+            peer.sock.send(V1)
+        async with asyncio.timeout(5):
+            await recorder.until("open", 3)
+        for peer in peers:
+            peer.close()
 
 
 async def test_a_header_of_single_bytes_is_heard() -> None:
@@ -300,9 +287,8 @@ async def test_optional_serves_both_kinds(link: str, tmp_path: Path) -> None:
             peer.close()
 
 
-@every_stream
 @pytest.mark.parametrize("begin", [b"P", b"PROXY", b"\r\n\r\n\0\r\nQUIT"])
-async def test_what_only_begins_like_a_header_is_data(link: str, begin: bytes) -> None:
+async def test_what_only_begins_like_a_header_is_data(begin: bytes) -> None:
     recorder = Recorder()
     async with door(recorder, "tcp", proxy_protocol="optional") as entrance:
         peer = entrance.dial()
@@ -336,195 +322,6 @@ async def test_optional_speaks_first_to_who_says_nothing_in_time() -> None:
         _, error = await recorder.until("connect_error")
         assert isinstance(error, ProxyTimeoutError)
         peer.close()
-
-
-# Turned away
-
-MALFORMED = [
-    pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="none"),
-    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", id="ClientHello"),
-    pytest.param(b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n", id="v1"),
-    pytest.param(b"PROXY " + b"x" * 200, id="v1 without end"),
-    pytest.param(bytes(FULL)[:12] + b"\x11", id="version"),
-    pytest.param(bytes(FULL)[:-1] + b"\0", id="checksum"),
-    pytest.param(bytes(FULL)[:14] + b"\xff\xff", id="too long"),
-]
-
-
-@every_path
-@pytest.mark.parametrize("wrong", MALFORMED)
-async def test_what_is_malformed_is_turned_away_and_nothing_else_happens(
-    link: str, wrong: bytes, tmp_path: Path
-) -> None:
-    recorder = Echo()
-    async with door(recorder, link, tmp_path) as entrance:
-        other = await entrance.enter(V1)
-        peer = entrance.dial()
-        await peer.send(wrong)
-        _, error = await recorder.until("connect_error")
-        assert isinstance(error, ProxyProtocolError)
-        assert error.errno == errno.EPROTO
-        with contextlib.suppress(ConnectionResetError):
-            assert await peer.receive_some() == b""
-        turned_away = recorder.sockets[-1]
-        assert turned_away.ready_state == mantou.ReadyState.DETACHED
-        assert turned_away.proxy is None
-        if link != "unix":
-            assert turned_away.remote_port == peer.sock.getsockname()[1]
-        await other.send(b"well")
-        assert await other.receive(4) == b"well"
-        assert entrance.listener.connections == 1
-        other.close()
-        peer.close()
-    assert recorder.names.count("connect_error") == 1
-    assert recorder.names.count("open") == recorder.names.count("close") == 1
-
-
-@pytest.mark.parametrize("mode", ["require", "optional"])
-async def test_a_signed_header_that_is_wrong_is_never_data(mode: str) -> None:
-    recorder = Recorder()
-    async with door(recorder, "tcp", proxy_protocol=mode) as entrance:
-        for wrong in (b"PROXY TCP9\r\n", bytes(FULL)[:12] + b"\x99"):
-            peer = await entrance.enter(wrong)
-            with pytest.raises(ConnectionResetError):
-                await peer.receive_some()
-            peer.close()
-        for cut_off in (b"PROXY TCP4 192.0.2.1", bytes(FULL)[:-1]):
-            peer = await entrance.enter(cut_off)
-            peer.finish()
-            with pytest.raises(ConnectionResetError):
-                await peer.receive_some()
-            peer.close()
-        await recorder.until("connect_error", 4)
-    assert recorder.names == ["connect_error"] * 4
-
-
-@every_path
-@pytest.mark.parametrize("begin", [b"", b"PROX", V1[:-1], bytes(FULL)[:20]])
-async def test_a_header_has_to_come_in_time(link: str, begin: bytes, tmp_path: Path) -> None:
-    recorder = Recorder()
-    async with door(recorder, link, tmp_path, handshake_timeout=0.05) as entrance:
-        peer = entrance.dial()
-        await peer.send(begin)
-        _, error = await recorder.until("connect_error")
-        assert isinstance(error, ProxyTimeoutError)
-        assert isinstance(error, TimeoutError)
-        assert error.errno == errno.ETIMEDOUT
-        assert entrance.listener.connections == 0
-        with contextlib.suppress(ConnectionResetError):
-            assert await peer.receive_some() == b""
-        peer.close()
-    assert recorder.names == ["connect_error"]
-
-
-@pytest.mark.parametrize("begin", [b"", b"PROXY", V1[:-2]])
-async def test_who_leaves_within_the_header_is_told_as_cut_off(begin: bytes) -> None:
-    recorder = Recorder()
-    async with door(recorder, "tcp") as entrance:
-        peer = entrance.dial()
-        await peer.send(begin)
-        peer.finish()
-        _, error = await recorder.until("connect_error")
-        assert isinstance(error, ProxyProtocolError)
-        assert "ended before" in str(error)
-        peer.close()
-        peer = entrance.dial()
-        await peer.send(begin)
-        await others_had_their_turn()
-        peer.reset()
-        _, error = await recorder.until("connect_error", 2)
-        assert isinstance(error, ConnectionError)
-    assert recorder.names == ["connect_error"] * 2
-
-
-async def test_without_connect_error_nobody_is_told() -> None:
-    opened = asyncio.Event()
-
-    class Quiet(mantou.SocketHandler[None]):
-        def open(self, socket: mantou.Socket[None]) -> None:
-            opened.set()
-
-    async with door(Quiet(), "tcp") as entrance:
-        peer = await entrance.enter(b"nonsense")
-        with pytest.raises(ConnectionResetError):
-            await peer.receive_some()
-        other = await entrance.enter(V1)
-        await opened.wait()
-        peer.close()
-        other.close()
-
-
-# Trust
-
-
-@pytest.mark.parametrize(
-    "networks",
-    [
-        ["127.0.0.0/8"],
-        ["127.0.0.1"],
-        ["::/0", "127.0.0.0/24"],
-        ["0.0.0.0/0"],
-        (ipaddress.ip_network("127.0.0.0/31"), ipaddress.ip_address("::1")),
-    ],
-)
-async def test_headers_of_trusted_networks_are_believed(networks: Any) -> None:
-    recorder = Echo()
-    async with door(recorder, "tcp", proxy_trusted=networks) as entrance:
-        peer = await entrance.enter(V1)
-        await recorder.until("open")
-        assert recorder.sockets[0].remote_address == "192.0.2.1"
-        peer.close()
-
-
-@pytest.mark.parametrize("networks", [["10.0.0.0/8"], ["127.0.0.2", "::/0"], ["126.0.0.0/8"]])
-@pytest.mark.parametrize("begin", [V1, b"", b"hello"])
-async def test_require_turns_away_whom_nobody_trusts(networks: list[str], begin: bytes) -> None:
-    recorder = Recorder()
-    async with door(recorder, "tcp", proxy_trusted=networks) as entrance:
-        peer = entrance.dial()
-        with contextlib.suppress(ConnectionError):
-            await peer.send(begin)
-        _, error = await recorder.until("connect_error")
-        assert isinstance(error, ProxyProtocolError)
-        assert error.errno == errno.EACCES
-        with pytest.raises(ConnectionResetError):
-            await peer.receive_some()
-        peer.close()
-        assert entrance.listener.connections == 0
-    assert recorder.names == ["connect_error"]
-
-
-async def test_optional_serves_whom_nobody_trusts_without_a_header_only() -> None:
-    recorder = Echo()
-    options: Any = {"proxy_protocol": "optional", "proxy_trusted": ["10.0.0.0/8"]}
-    async with door(recorder, "tcp", **options) as entrance:
-        peer = await entrance.enter(b"hello")
-        assert await peer.receive(5) == b"hello"
-        peer.close()
-        peer = await entrance.enter(V1)
-        _, error = await recorder.until("connect_error")
-        assert error.errno == errno.EACCES
-        peer.close()
-
-
-async def test_ipv4_networks_are_those_of_mapped_addresses_too() -> None:
-    recorder = Echo()
-    listener = mantou.listen(
-        hostname="::",
-        port=0,
-        socket=recorder,
-        proxy_protocol="require",
-        proxy_trusted=["127.0.0.0/8"],
-    )
-    with listener:
-        peer = Peer.connect_at_once(("127.0.0.1", listener.port))
-        await peer.send(V1)
-        await recorder.until("open")
-        peer.close()
-        peer = Peer.connect_at_once(("::1", listener.port), kernel.AF_INET6)
-        await recorder.until("connect_error")
-        peer.close()
-        await recorder.until("close")
 
 
 # Listeners

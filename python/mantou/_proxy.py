@@ -27,44 +27,72 @@ Ends = tuple[tuple[Any, int], tuple[Any, int]] | tuple[bytes, bytes]
 Parts = tuple[int, bool, int, Ends | None, Fields, tuple[int, int, Fields] | None, bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProxySSL:
-    """What a proxy that ends the client's TLS tells of it. Part of a `ProxyHeader`."""
+    """What a proxy that ends the client's TLS tells of it. Part of a `ProxyHeader`. Not in Bun.
+
+    What it has:
+
+        ssl: The client speaks TLS (`PP2_CLIENT_SSL`).
+        cert_conn: It has shown a certificate on this connection (`PP2_CLIENT_CERT_CONN`).
+        cert_sess: It has shown one on this connection or an earlier one of the session
+            (`PP2_CLIENT_CERT_SESS`).
+        verify: What verifying the certificate has given: 0 for success, also if there was
+            none.
+        version: The version of TLS: "TLSv1.3".
+        cn: The common name in the client's certificate.
+        cipher: The cipher suite.
+        sig_alg: What the proxy's certificate is signed with: "SHA256".
+        key_alg: The key of the proxy's certificate: "RSA2048".
+        tlvs: What else is told, by its type.
+    """
 
     ssl: bool = True
-    """The client speaks TLS (`PP2_CLIENT_SSL`)."""
     cert_conn: bool = False
-    """It has shown a certificate on this connection (`PP2_CLIENT_CERT_CONN`)."""
     cert_sess: bool = False
-    """It has shown one on this connection or an earlier one of the session
-    (`PP2_CLIENT_CERT_SESS`)."""
     verify: int = 0
-    """What verifying the certificate has given: 0 for success, also if there was none."""
     version: str | None = None
-    """The version of TLS: "TLSv1.3"."""
     cn: str | None = None
-    """The common name in the client's certificate."""
     cipher: str | None = None
-    """The cipher suite."""
     sig_alg: str | None = None
-    """What the proxy's certificate is signed with: "SHA256"."""
     key_alg: str | None = None
-    """The key of the proxy's certificate: "RSA2048"."""
     tlvs: Mapping[int, bytes] = field(default_factory=dict[int, bytes], hash=False)
-    """What else is told, by its type."""
 
     @property
     def verified(self) -> bool:
-        """The client has shown a certificate, and the proxy has verified it."""
+        """The client has shown a certificate, and the proxy has verified it. Not in Bun."""
         return (self.cert_conn or self.cert_sess) and self.verify == 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProxyHeader:
     """What a proxy says of a connection, in version 1 or 2 of the PROXY protocol.
 
     Received, it is an accepted socket's `proxy`; made, it is for `connect()`'s `proxy_header`.
     ``bytes(header)`` is what goes over the wire, 16 KiB at most. Not in Bun.
+
+    What it has:
+
+        version: The version of the protocol.
+        command: PROXY: for a client. LOCAL: the proxy speaks for itself, and nothing else
+            is told.
+        source_address: The client's IP address, or the path of its unix socket; None if it
+            is not told.
+        source_port: The client's port; None without an IP address.
+        destination_address: Where the client has connected to: an IP address or the path of
+            a unix socket.
+        destination_port: The port that the client has connected to; None without an IP
+            address.
+        transport: How the client speaks to the proxy; None if that is not told, as without
+            addresses.
+        alpn: The application protocol that was agreed on with the client.
+        authority: The host that the client has asked for: mostly the server name of its
+            TLS.
+        unique_id: What the proxy knows the connection by, up to 128 bytes.
+        netns: The network namespace that the client has connected in.
+        ssl: What is told of the client's TLS; None if nothing is.
+        crc32c: It has a checksum. One that is wrong closes the connection.
+        tlvs: What else is told, by its type; the first of several.
 
     :raises TypeError: a port is not an int.
     :raises ValueError: it cannot be written: one address is missing or no address, the two are not
@@ -72,40 +100,26 @@ class ProxyHeader:
     """
 
     version: Literal[1, 2] = 2
-    """The version of the protocol."""
     command: Literal["PROXY", "LOCAL"] = "PROXY"
-    """PROXY: for a client. LOCAL: the proxy speaks for itself, and nothing else is told."""
     source_address: str | None = None
-    """The client's IP address, or the path of its unix socket; None if it is not told."""
     source_port: int | None = None
-    """The client's port; None without an IP address."""
     destination_address: str | None = None
-    """Where the client has connected to: an IP address or the path of a unix socket."""
     destination_port: int | None = None
-    """The port that the client has connected to; None without an IP address."""
     transport: Literal["stream", "datagram"] | None = "stream"
-    """How the client speaks to the proxy; None if that is not told, as without addresses."""
     alpn: str | None = None
-    """The application protocol that was agreed on with the client."""
     authority: str | None = None
-    """The host that the client has asked for: mostly the server name of its TLS."""
     unique_id: bytes | None = None
-    """What the proxy knows the connection by, up to 128 bytes."""
     netns: str | None = None
-    """The network namespace that the client has connected in."""
     ssl: ProxySSL | None = None
-    """What is told of the client's TLS; None if nothing is."""
     crc32c: bool = False
-    """It has a checksum. One that is wrong closes the connection."""
     tlvs: Mapping[int, bytes] = field(default_factory=dict[int, bytes], hash=False)
-    """What else is told, by its type; the first of several."""
 
     def __post_init__(self) -> None:
         bytes(self)
 
     @property
     def family(self) -> Literal["IPv4", "IPv6", "unix"] | None:
-        """The family of both addresses; None if none are told."""
+        """The family of both addresses; None if none are told. Not in Bun."""
         if self.source_address is None:
             return None
         if self.source_port is None:
@@ -117,7 +131,7 @@ class ProxyHeader:
         """What there is to say of a socket's client, for a connection on its behalf.
 
         A header that it came with itself is passed on. Else version 2 tells of its TLS, too:
-        `alpn`, `authority` and `ssl`.
+        `alpn`, `authority` and `ssl`. Not in Bun.
 
         :param socket: an accepted socket, mostly.
         :param version: the protocol's version.

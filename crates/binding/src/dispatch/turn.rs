@@ -52,6 +52,9 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
             let elapsed = start.elapsed();
             if elapsed > offer {
                 if elapsed > SLICE {
+                    if work.has_events() {
+                        core.with(mantou_engine::Engine::leave_events)?;
+                    }
                     break;
                 }
                 offer = elapsed + OFFER;

@@ -158,6 +158,8 @@ pub struct Engine {
     guests: HashMap<Token, (Token, Guest)>,
     /// Whoever waits on the queue's descriptor is woken by its alarm.
     watched_from_outside: bool,
+    /// Events were left to the next turn.
+    left_over: bool,
     alarm: Option<Millis>,
     scratch: Scratch,
     outbox: Outbox,
@@ -180,6 +182,7 @@ impl Engine {
             resting: Vec::new(),
             guests: HashMap::new(),
             watched_from_outside: false,
+            left_over: false,
             alarm: None,
             scratch: Scratch::default(),
             outbox: Outbox::default(),
@@ -201,8 +204,15 @@ impl Engine {
     pub fn begin_turn(&mut self) {
         self.phase = Phase::Events;
         self.connected_at_once = 0;
+        self.left_over = false;
         self.timers.refresh();
         self.expire();
+    }
+
+    /// The rest of the events is for the next turn. Of those that are reported once the queue will
+    /// not say again that they are due.
+    pub fn leave_events(&mut self) {
+        self.left_over = true;
     }
 
     /// The events are handled; what else is to be done in this turn comes now.
@@ -399,7 +409,7 @@ impl Engine {
         if !self.watched_from_outside {
             return;
         }
-        let due = if self.has_notices() {
+        let due = if self.has_notices() || self.left_over {
             Some(0)
         } else {
             self.timers.next_due()
