@@ -80,7 +80,7 @@ impl Engine {
         }
     }
 
-    /// The descriptor of a connection is closed.
+    /// The descriptor of a connection is closed, and its owner hears of that.
     #[inline]
     pub(super) fn note_leaving(&mut self, stream: Token) {
         if self.guests.is_empty() {
