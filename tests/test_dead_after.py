@@ -14,7 +14,16 @@ import pytest
 import mantou
 from tests.kernel import option
 from tests.peers import RawListener
-from tests.support import Recorder, accepted, connected, dial, fill, linked, listen
+from tests.support import (
+    Recorder,
+    accepted,
+    connected,
+    dial,
+    every_stream,
+    fill,
+    linked,
+    listen,
+)
 from tests.wire import Wire, strike_deaf, tcp_option, unacknowledged
 
 # The shortest there is, and how late the kernel's timers and a busy machine may be.
@@ -123,6 +132,47 @@ async def test_a_peer_that_takes_nothing_counts_as_dead() -> None:
         vanished = time.monotonic()
         await recorder.until("close")
         check_found(recorder, vanished)
+
+
+@pytest.mark.alone
+@every_stream
+async def test_an_echo_that_waits_for_room_finds_out(link: str) -> None:
+    """It is paused when its peer vanishes, and what it waits for never comes."""
+
+    def data(socket: mantou.Socket[Any], data: bytes) -> None:
+        socket.write_all(data)
+        if socket.buffered:
+            socket.pause()
+
+    recorder = Timed(data=data, drain=lambda socket: socket.resume())
+    async with accepted(recorder, link, dead_after=DEAD_AFTER) as (socket, peer):
+        flooding = asyncio.ensure_future(peer.send(bytes(64 * 1024 * 1024)))
+        while not socket.buffered:
+            await asyncio.sleep(0.01)
+        flooding.cancel()
+        strike_deaf(peer.sock)
+        vanished = time.monotonic()
+        await recorder.until("close")
+        assert recorder.closed_at - vanished < DEAD_AFTER + LATE
+        # Told that there is room, it may have written once more.
+        assert isinstance(recorder.errors[0], TimeoutError | BrokenPipeError)
+
+
+@pytest.mark.alone
+async def test_a_paused_socket_is_told_after_resume() -> None:
+    recorder = Timed()
+    async with accepted(recorder, dead_after=DEAD_AFTER) as (socket, peer):
+        await peer.send(b"before")
+        socket.pause()
+        strike_deaf(peer.sock)
+        while socket.stats().tcp.state != "CLOSE":  # type: ignore[union-attr]
+            await asyncio.sleep(0.05)
+        assert recorder.errors == []
+        vanished = time.monotonic() - DEAD_AFTER
+        socket.resume()
+        await recorder.until("close")
+        check_found(recorder, vanished)
+        assert recorder.received == b"before"
 
 
 @pytest.mark.alone

@@ -389,6 +389,8 @@ class Socket(Generic[D]):
         """Sets `SO_KEEPALIVE`: the kernel probes a silent peer. Where `dead_after` is set it does so
         already, and that is changed.
 
+        Where `dead_after` is set it does so already, and that is changed.
+
         Bun: `socket.setKeepAlive()`, which takes milliseconds.
 
         :param initial_delay: seconds of silence before the first probe; 0 for the system's.

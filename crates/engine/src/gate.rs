@@ -49,7 +49,8 @@ pub(crate) struct Guest {
     pub handshaking: bool,
 }
 
-/// Counts those who are in. A connection is until its descriptor is closed.
+/// Counts those who are in. A connection is until its descriptor is closed and its owner told: for
+/// neither of the two there are ever more.
 pub(crate) struct Gate {
     limits: Limits,
     connections: usize,

@@ -62,8 +62,9 @@ impl Socket {
         Ok(result.is_ok())
     }
 
-    /// Sets `SO_KEEPALIVE`: the kernel probes a silent peer. Where `dead_after` is set it does so
-    /// already, and that is changed.
+    /// Sets `SO_KEEPALIVE`: the kernel probes a silent peer.
+    ///
+    /// Where `dead_after` is set it does so already, and that is changed.
     ///
     /// Bun: `socket.setKeepAlive()`, which takes milliseconds.
     ///

@@ -35,12 +35,11 @@ impl Engine {
             return Some(Accepted::Empty);
         }
         let gate = listener.gate.as_mut()?;
-        let was_shut = gate.is_shut();
-        let limit = gate.check(now)?;
-        if was_shut {
-            // An event that was on its way.
+        if gate.is_shut() {
+            // An event that was on its way. When it opens has been settled.
             return Some(Accepted::Empty);
         }
+        let limit = gate.check(now)?;
         let opens_at = gate.opens_at();
         self.watch_listener(token);
         if let Some(at) = opens_at {
@@ -112,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// The descriptor of a connection is closed.
+    /// The descriptor of a connection is closed, and its owner hears of that.
     #[inline]
     pub(super) fn note_leaving(&mut self, stream: Token) {
         if self.guests.is_empty() {

@@ -101,6 +101,7 @@ impl Engine {
             farewell.session = stream.take_session();
             if stream.state.is_closed() {
                 self.members.remove(token);
+                self.note_leaving(token);
             }
         }
         farewell

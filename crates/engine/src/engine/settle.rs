@@ -164,12 +164,12 @@ impl Engine {
         if let Some(fd) = stream.take_fd() {
             self.part(fd, known, how);
         }
-        self.note_leaving(token);
         if !told {
             self.tell(token, reason);
         }
         if released {
             self.members.remove(token);
+            self.note_leaving(token);
         }
         self.wake_starved();
     }
