@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites lint types rust-test build \
-	debug-test bench bench-suite bench-programs bench-builds docstrings format clean
+	debug-test bench bench-suite bench-programs bench-builds bench-proxies docstrings format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-suite: $(BUILT) ## Compare with C, Bun, Node and asyncio's kin (ARGS="--li
 
 bench-programs: $(BUILT) ## Compare asyncio programs on mantou's loop and others (ARGS="--list", "--rows '*-tls'")
 	@$(BIN)/python benchmarks/programs.py $(ARGS)
+
+bench-proxies: $(BUILT) ## Compare the proxies of examples/ with HAProxy (ARGS="--rows 'tls-*'")
+	@$(BIN)/python benchmarks/proxies.py $(ARGS)
 
 bench-builds: $(BUILT) ## Compare with another build (ARGS="../before", a checkout where make build ran)
 	@$(BIN)/python benchmarks/builds.py $(ARGS)

@@ -12,13 +12,14 @@ from peers import BUILD, reason, run
 
 PACKAGES = {
     "wrk": "wrk",
+    "haproxy": "haproxy",
     "redis-server": "redis-server",
     "initdb": "postgresql",
     "postgres": "postgresql",
 }
 UNPACKED = BUILD / "debian"
 # Debian keeps a server's programs apart from the PATH when several versions can be installed.
-PLACES = ("usr/bin", "usr/lib/postgresql/*/bin")
+PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
 
 
 @functools.cache

@@ -35,7 +35,10 @@ class Proxy(mantou.SocketHandler[None]):
         upstream = await mantou.connect(
             hostname=self.hostname, port=self.port, socket=self.upstream, connect_timeout=5
         )
-        mantou.pipe(socket, upstream)
+        try:
+            mantou.pipe(socket, upstream)
+        except ConnectionError:  # the client has gone meanwhile
+            upstream.terminate()
 
     def error(self, socket: mantou.Socket[None], error: BaseException) -> None:
         print(f"{self.hostname}:{self.port}: {error}", file=sys.stderr)

@@ -52,10 +52,10 @@ def run(*arguments: str, stdin: str = "") -> str:
 
 
 @contextlib.contextmanager
-def serving(example: str) -> Iterator[int]:
+def serving(example: str, *arguments: str, complaint: str = "") -> Iterator[int]:
     """Run a server example on a free port; Ctrl-C must end it cleanly."""
     with subprocess.Popen(
-        command(f"examples/{example}.py", "--port", "0"),
+        command(f"examples/{example}.py", "--port", "0", *arguments),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,7 +70,8 @@ def serving(example: str) -> Iterator[int]:
             yield int(address[1])
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=LIMIT)
-            assert (process.returncode, stderr) == (0, "")
+            assert process.returncode == 0
+            assert re.fullmatch(complaint, stderr), stderr
             assert stdout.endswith("bye\n")
         finally:
             process.kill()

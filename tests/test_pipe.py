@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import random
+import socket as kernel
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,7 +18,7 @@ import pytest
 import mantou
 from tests.peers import Peer
 from tests.support import Recorder, accepted, linked, others_had_their_turn
-from tests.tls_support import TlsPeer
+from tests.tls_support import CLIENT_OPTIONS, TlsPeer, secured
 
 MIB = 1 << 20
 LINKS = ("tcp", "unix", "tls", "context")
@@ -39,6 +42,14 @@ class Ends(NamedTuple):
 
     def pipe(self) -> asyncio.Future[mantou.PipedBytes]:
         return mantou.pipe(self.a, self.b)
+
+    async def stuck(self) -> int:
+        """Returns how much was read from the first socket once no more is."""
+        read = -1
+        while read != self.a.bytes_read:
+            read = self.a.bytes_read
+            await others_had_their_turn()
+        return read
 
     async def closed(self) -> None:
         await self.told_a.until("close")
@@ -143,10 +154,7 @@ async def test_a_reader_that_stops_stops_the_sender(one: str, other: str) -> Non
     async with ends(one, other) as it:
         piped = it.pipe()
         sending = asyncio.ensure_future(it.left.send(bytes(64 * MIB)))
-        read = -1
-        while read != it.a.bytes_read:
-            read = it.a.bytes_read
-            await others_had_their_turn()
+        read = await it.stuck()
         assert not sending.done()
         assert it.b.buffered <= 256 * 1024
         assert read - it.b.bytes_written <= 256 * 1024
@@ -363,3 +371,129 @@ async def test_sockets_of_two_loops_are_refused() -> None:
                 socket.terminate()
 
         await asyncio.to_thread(asyncio.run, try_it())
+
+
+@every_mix
+async def test_a_reader_that_stays_away_is_cut_by_its_idle_timeout(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        sending = asyncio.ensure_future(it.left.send(bytes(64 * MIB)))
+        await it.stuck()
+        it.b.timeout(0.2)
+        with pytest.raises(TimeoutError):
+            await piped
+        await it.closed()
+        with pytest.raises(ConnectionError):
+            await sending
+
+
+@every_mix
+async def test_a_slow_reader_gets_all_though_both_have_finished(one: str, other: str) -> None:
+    data = random.Random(3).randbytes(6 * MIB)
+    async with ends(one, other, close_timeout=5) as it:
+        piped = it.pipe()
+        it.right.finish()
+        assert await it.left.receive_until_fin() == b""
+        sending = asyncio.ensure_future(it.left.send(data))
+        received = bytearray()
+        while len(received) < len(data):
+            received += await it.right.receive_some(300_000)
+            await asyncio.sleep(0)
+        await sending
+        it.left.finish()
+        assert await it.right.receive_until_fin() == b""
+        assert received == data
+        assert await piped == (len(data), 0)
+
+
+async def test_a_socket_that_was_upgraded_can_be_piped() -> None:
+    plain, secure, told = Recorder(), Recorder(), Recorder()
+    async with linked("tcp", plain) as (raw, left), linked("tcp", told) as (b, right):
+        _, a = raw.upgrade_tls(tls=CLIENT_OPTIONS | {"server_name": "localhost"}, socket=secure)
+        peer = await secured(left.sock, server_side=True)
+        await secure.until("open")
+        piped = mantou.pipe(a, b)
+        await peer.send(b"hello")
+        assert await right.receive(5) == b"hello"
+        right.finish()
+        assert await peer.receive_until_fin() == b""
+        peer.finish()
+        assert await right.receive_until_fin() == b""
+        assert await piped == (5, 0)
+        await secure.until("close")
+        await told.until("close")
+        assert plain.names == ["open", "close"]
+
+
+@every_mix
+async def test_inside_a_cork(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        with it.a.cork(), it.b.cork():
+            it.b.write_all(b"written ")
+            piped = it.pipe()
+        await it.left.send(b"piped")
+        assert await it.right.receive(13) == b"written piped"
+        piped.cancel()
+        await it.closed()
+
+
+@every_mix
+async def test_new_handlers_are_told_of_the_end(one: str, other: str) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        new = Recorder()
+        it.a.reload(new)
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        piped.cancel()
+        await new.until("close")
+        assert new.names == ["close"]
+        assert it.told_a.names == ["open"]
+        # The stage expects of every recorder that it was told.
+        it.told_a.close(it.a, None)
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.alone
+@pytest.mark.loops("mantou", "uvloop")
+async def test_a_thousand_pipes_hold_little_and_keep_nothing() -> None:
+    count = 1000
+    told = Recorder()
+    pipes: list[tuple[Peer, Peer]] = []
+    futures = []
+    for _ in range(count):
+        (left, a), (b, right) = kernel.socketpair(), kernel.socketpair()
+        sockets = [await mantou.connect(fd=sock.detach(), socket=told) for sock in (a, b)]
+        futures.append(mantou.pipe(*sockets))
+        pipes.append((Peer(left), Peer(right)))
+    block = bytes(MIB)
+
+    def fill_all() -> None:
+        for left, _ in pipes:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    left.sock.send(block)
+
+    before = resident()
+    for _ in range(5):
+        fill_all()
+        await others_had_their_turn()
+    # What waits for a thousand readers that do not read: a piece for each, and no more.
+    assert resident() - before < count * 48 * 1024
+    for _ in range(3):
+        for _, right in pipes:
+            with contextlib.suppress(BlockingIOError):
+                while right.sock.recv(MIB):
+                    pass
+        await others_had_their_turn()
+    emptied = resident()
+    for left, right in pipes:
+        left.close()
+        right.close()
+    await asyncio.gather(*futures, return_exceptions=True)
+    assert emptied - before < 8 * MIB
+    await told.until("close", 2 * count)

@@ -27,6 +27,8 @@ def pipe(a: Socket[Any], b: Socket[Any]) -> asyncio.Future[PipedBytes]:
     connection ends the other as well: `close()` closes it, and all else (a RST, a timeout, broken
     TLS, `terminate()`) resets it, so that nobody takes what is cut short for the whole.
 
+    A peer that neither reads nor leaves holds both for as long as it likes: set an idle timeout.
+
     While it lasts, handlers get neither `data` nor `drain` nor `end`, and `pause()` and `resume()`
     have no effect. Idle timeouts are in force, and `close` is called once for each socket, as ever;
     its error is a ConnectionAbortedError where it was the other connection that broke. A handler's

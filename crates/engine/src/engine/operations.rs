@@ -132,7 +132,11 @@ impl Engine {
     }
 
     /// Closes a connection that does not move: gracefully if nothing is left to send, else at once.
+    /// What goes through two joined ones was cut off, wherever it waits.
     pub fn close_stalled(&mut self, token: Token) {
+        if self.is_joined(token) {
+            return self.terminate(token);
+        }
         match self.stream(token).map(Stream::queued) {
             Some(0) => self.close_gracefully(token),
             Some(_) => self.terminate(token),
