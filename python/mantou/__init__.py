@@ -44,6 +44,7 @@ from ._ssl_inject import extract_from_ssl, inject_into_ssl
 from .errors import WrongThreadError
 
 if TYPE_CHECKING:
+    from ._asyncio_open import open_connection, start_server
     from ._stream_errors import (
         BrokenResourceError,
         BusyResourceError,
@@ -97,13 +98,16 @@ __all__ = [
     "install",
     "listen",
     "new_event_loop",
+    "open_connection",
     "run",
     "serve_streams",
+    "start_server",
     "uninstall",
 ]
 
 # Streams are loaded when they are first asked for: they import anyio, where that is installed.
 _LAZY = {
+    "_asyncio_open": ("open_connection", "start_server"),
     "_stream_errors": (
         "BrokenResourceError",
         "BusyResourceError",

@@ -109,9 +109,10 @@ class StreamServer:
     def _finished(self, stream: Stream, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         stream._shut()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if not isinstance(error, KeyboardInterrupt | SystemExit):
-                _log.error("the handler of a stream failed: %r", error, exc_info=error)
+        # What leaves the loop has done so in the task's step already.
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            _log.error("the handler of a stream failed: %r", error, exc_info=error)
 
     def __repr__(self) -> str:
         return f"<mantou.StreamServer of {self._listener!r}>"

@@ -37,7 +37,7 @@ from ._stream_errors import (
     IncompleteRead,
 )
 from ._stream_info import attributes
-from ._tls_options import parse_tls
+from ._tls_options import TlsSettings, parse_tls
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -142,9 +142,13 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         settings = parse_tls(source, "server" if server_side else "client")
         if server_name is not None:
             settings = dataclasses.replace(settings, server_name=server_name)
-        secure = type(self)(self._upgrade(settings, server_side), asyncio.get_running_loop())
+        return await self._secured(settings, server_side)
+
+    async def _secured(self, settings: TlsSettings, server_side: bool) -> Self:
+        loop = asyncio.get_running_loop()
+        secure = type(self)(self._upgrade(settings, server_side), loop)
         secure._starter = self._starter
-        opened = secure._opened = asyncio.get_running_loop().create_future()
+        opened = secure._opened = loop.create_future()
         secure._attach()
         try:
             await opened

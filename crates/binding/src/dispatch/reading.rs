@@ -48,7 +48,7 @@ pub(super) fn read(
         };
         let buffer = match &mut place {
             Place::Shared => &mut work.buffer.memory()[..BUFFER_SIZE.min(left)],
-            Place::Draft(draft) => draft.room(),
+            Place::Draft(draft) | Place::Piece(draft) => draft.room(),
             Place::Offered(room) => {
                 let room = room.memory();
                 let size = room.len().min(left);
@@ -62,9 +62,11 @@ pub(super) fn read(
         match core.with(|core| core.read(token, buffer))? {
             Read::Data { n, more } => {
                 work.last_read = n;
+                // A stream's reader asked for no more, and mostly there is none.
+                let is_all = matches!(place, Place::Part(_) | Place::Piece(_));
                 on_data(engine, work, place, socket, n);
-                if !more {
-                    // The kernel had no more. If more has come meanwhile, it says so.
+                if !more || (is_all && !core.with(|core| core.has_unread(token))?) {
+                    // The kernel had no more, or that is left to it: if there is more, it says so.
                     return Ok(());
                 }
                 left -= n;
@@ -169,7 +171,7 @@ fn room_of_stream<'py>(work: &Work, handlers: &Handlers, py: Python<'py>) -> Pla
         Room::Offered(memory) => return Place::Offered(memory),
         Room::Draft(most) if DRAFTED.contains(&work.last_read) => {
             if let Some(draft) = Draft::new(py, most.min(DRAFT_SIZE)) {
-                return Place::Draft(draft);
+                return Place::Piece(draft);
             }
             most
         }
