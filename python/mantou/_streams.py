@@ -98,10 +98,13 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         all the same. anyio: `AsyncResource.aclose()`.
         """
         self._shut()
+        # Whoever is cancelled hears of it here, also in the way of anyio's scopes.
+        await asyncio.sleep(0)
         await self.socket._closed()
 
     def _shut(self) -> None:
         if self._close():
+            self._forget_file()
             self.socket.close()
 
     def abort(self) -> None:
@@ -110,6 +113,7 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         asyncio: `Transport.abort()`.
         """
         self._close()
+        self._forget_file()
         self.socket.terminate()
 
     async def upgrade_tls(

@@ -578,7 +578,7 @@ fn positive(name: &str, value: isize) -> PyResult<usize> {
     match usize::try_from(value) {
         Ok(value @ 1..) => Ok(value),
         _ => Err(PyValueError::new_err(format!(
-            "{name} must be 1 or more, got {value}"
+            "{name} must be a positive integer, got {value}"
         ))),
     }
 }

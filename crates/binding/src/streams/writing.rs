@@ -167,9 +167,12 @@ impl Stream {
 
     fn is_sent(&self, py: Python<'_>, waiting: usize) -> PyResult<bool> {
         // Whoever had to wait is told when it is little again.
-        let bound = self.writer.with(py, |writer| {
-            if writer.busy { writer.low } else { writer.high }
-        });
+        let bound = self.writer.with(
+            py,
+            |writer| {
+                if writer.busy { writer.low } else { writer.high }
+            },
+        );
         if waiting > bound {
             return self.wait_for_room(py);
         }
