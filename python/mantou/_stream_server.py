@@ -92,8 +92,8 @@ class StreamServer(Listener[Stream]):
     ) -> None:
         """Has another handler serve what is accepted from now on, until it is cancelled.
 
-        With a task group of anyio's, tasks are its, and so is what handlers raise. Without, they are
-        cancelled with this. anyio: `Listener.serve()`.
+        With a task group of anyio's, tasks are its, and so is what handlers raise. Without, they
+        are cancelled with this. anyio: `Listener.serve()`.
         """
         before, tasks = self._start, set[asyncio.Task[object]]()
 
