@@ -12,7 +12,6 @@ import ssl
 import sys
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any, Self, cast
 
 from ._addresses import interleave as take_turns
@@ -378,12 +377,7 @@ class StreamsServer(asyncio.AbstractServer):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self.close()
         await self.wait_closed()
 

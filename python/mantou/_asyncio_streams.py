@@ -256,7 +256,7 @@ class StreamTransport(asyncio.Transport):
             self.get_extra_info(name)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        extra: dict[str, Any] = self._extra  # type: ignore[attr-defined]
+        extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
         if name not in extra:
             find = FINDERS.get(name)
             if find is None or (found := find(self)) is UNKNOWN:
@@ -265,8 +265,9 @@ class StreamTransport(asyncio.Transport):
         return extra[name]
 
     def write(self, data: Buffer) -> None:
-        if not isinstance(data, bytes | bytearray | memoryview):
-            kind = type(data).__name__
+        given: object = data
+        if not isinstance(given, bytes | bytearray | memoryview):
+            kind = type(given).__name__
             raise TypeError(f"data argument must be a bytes-like object, not {kind!r}")
         self._stream._write((data,))
 
@@ -313,8 +314,19 @@ class StreamTransport(asyncio.Transport):
     def _driver(self) -> Any:
         return self._stream._driver
 
-    def _names(self) -> tuple[None, None]:
-        return None, None
+    def _names(self) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
+        """As the socket module tells them; None where only it can: unix, and zones of IPv6."""
+        it = self._socket
+        return (
+            _name(it.local_family, it.local_address, it.local_port),
+            _name(it.remote_family, it.remote_address, it.remote_port),
+        )
 
     def _open_file(self) -> Any:
         return self._stream._raw_socket
+
+
+def _name(family: str | None, address: str | None, port: int | None) -> tuple[Any, ...] | None:
+    if family is None or address is None or "%" in address:
+        return None
+    return (address, port) if family == "IPv4" else (address, port, 0, 0)

@@ -66,7 +66,7 @@ def attributes_of_listener(listener: Any) -> Mapping[Any, Callable[[], Any]]:
 
 def _plain(address: Any) -> Any:
     """Of IPv6 anyio shows address and port."""
-    return address[:2] if isinstance(address, tuple) else address
+    return address if isinstance(address, str | bytes) else tuple(address[:2])
 
 
 def attributes(stream: Any) -> Mapping[Any, Callable[[], Any]]:

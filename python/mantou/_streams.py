@@ -16,7 +16,7 @@ import socket as sockets
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from ._connect import Opening
 from ._core import Socket
@@ -139,7 +139,7 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         """
         if server_side is None:
             server_side = self._starter is not None
-        source: object = tls
+        source = cast("object", tls)
         if source is not True and not isinstance(source, Mapping | ssl.SSLContext):
             kind = type(source).__name__
             raise TypeError(f"'tls' must be True, a mapping or an ssl.SSLContext, got {kind}")
@@ -151,6 +151,7 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
     async def _secured(self, settings: TlsSettings, server_side: bool) -> Self:
         loop = asyncio.get_running_loop()
         secure = type(self)(self._upgrade(settings, server_side), loop)
+        self._forget_file()
         secure._starter = self._starter
         opened = secure._opened = loop.create_future()
         secure._attach()

@@ -43,8 +43,8 @@ async def connect_unix(path: str | os.PathLike[str]) -> Any:
 
 def install() -> None:
     """Puts them in the place of anyio's, before the tests import those."""
-    anyio.connect_tcp = connect_tcp
-    anyio.connect_unix = connect_unix
+    for function in (connect_tcp, connect_unix):
+        setattr(anyio, function.__name__, function)
 
 
 if "SUITE_STOCK" not in os.environ:
