@@ -30,8 +30,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites lint types rust-test build \
-	debug-test bench bench-suite bench-programs bench-builds bench-proxies docstrings format clean
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
+	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
+	docstrings format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ programs: $(BUILT) $(PROGRAMS)/.installed ## Run real programs with real servers
 
 program-suites: programs ## That, and the tests that programs bring with them (SUITES="anyio websockets")
 	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m tools.suites.programs $(SUITES)
+
+anyio-suite: programs ## Run anyio's tests of streams on mantou's
+	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m tools.suites.programs anyio-streams
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .

@@ -68,6 +68,24 @@ PEERS = (
         plain=frozenset(),
         limits="over TLS only: without it is mantou",
     ),
+    *(
+        Peer(
+            name,
+            label,
+            "stream_server.py",
+            loop,
+            needs,
+            plain=frozenset({"echo"}),
+            tls=frozenset({"echo"}),
+            limits="echo only: it shows what await costs",
+        )
+        for name, label, loop, needs in (
+            ("mantou-stream", "mantou.Stream", "mantou", ""),
+            ("mantou-reader", "mantou's reader and writer", "reader", ""),
+            ("uvloop-streams", "asyncio streams on uvloop", "uvloop", "uvloop"),
+            ("asyncio-streams", "asyncio streams", "asyncio", ""),
+        )
+    ),
     Peer("bun", "Bun", "bun"),
     Peer("node", "Node", "node"),
     Peer("uvloop", "uvloop", "protocol_server.py", "uvloop", "uvloop"),

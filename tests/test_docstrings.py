@@ -45,13 +45,10 @@ CLASSES = [
     mantou.PeerCredentials,
     mantou.WrongThreadError,
     errors.HandshakeTimeoutError,
-<<<<<<< HEAD
     errors.PacketIncomplete,
     errors.PacketTooLarge,
-=======
     errors.ProxyProtocolError,
     errors.ProxyTimeoutError,
->>>>>>> proxyp
 ]
 FUNCTIONS = [
     mantou.connect,

@@ -62,6 +62,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from ._asyncio_open import open_connection, start_server
     from ._stream_errors import (
         BrokenResourceError,
         BusyResourceError,
@@ -129,15 +130,18 @@ __all__ = [
     "install",
     "listen",
     "new_event_loop",
+    "open_connection",
     "pipe",
     "run",
     "serve_streams",
+    "start_server",
     "stats",
     "uninstall",
 ]
 
 # Streams are loaded when they are first asked for: they import anyio, where that is installed.
 _LAZY = {
+    "_asyncio_open": ("open_connection", "start_server"),
     "_stream_errors": (
         "BrokenResourceError",
         "BusyResourceError",

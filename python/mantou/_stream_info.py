@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import socket as sockets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 _MISSING = object()
 
@@ -31,6 +31,42 @@ class AttributeProvider:
         if default is _MISSING:
             raise LookupError("Attribute not found")
         return default
+
+
+T = TypeVar("T")
+
+
+class Listener(AttributeProvider, Generic[T]):
+    """anyio's `Listener`, where that is not installed."""
+
+
+def attributes_of_listener(listener: Any) -> Mapping[Any, Callable[[], Any]]:
+    """What is known of a listener."""
+    try:
+        from anyio.abc import SocketAttribute  # noqa: PLC0415
+    except ImportError:
+        return {}
+
+    def ask(what: Callable[[sockets.socket], Any]) -> Any:
+        sock = sockets.socket(fileno=listener.fileno())
+        try:
+            return what(sock)
+        finally:
+            # The descriptor is the engine's to close.
+            sock.detach()
+
+    known: dict[Any, Callable[[], Any]] = {
+        SocketAttribute.family: lambda: ask(lambda sock: sock.family),
+        SocketAttribute.local_address: lambda: ask(lambda sock: _plain(sock.getsockname())),
+    }
+    if hasattr(listener, "port"):
+        known[SocketAttribute.local_port] = lambda: listener.port
+    return known
+
+
+def _plain(address: Any) -> Any:
+    """Of IPv6 anyio shows address and port."""
+    return address if isinstance(address, str | bytes) else tuple(address[:2])
 
 
 def attributes(stream: Any) -> Mapping[Any, Callable[[], Any]]:

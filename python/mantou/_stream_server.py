@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from ._core import Handlers, Socket
 from ._listener import TCPSocketListener, UnixSocketListener, listen_for
@@ -19,21 +19,31 @@ from ._option_types import (
     UnixStreamListenOptions,
 )
 from ._options import ListenRequest, parse_serve_streams
+from ._stream_info import attributes_of_listener
 from ._streams import Stream
+
+if TYPE_CHECKING:
+    from anyio.abc import Listener, TaskGroup
+else:
+    try:
+        from anyio.abc import Listener
+    except ImportError:
+        from ._stream_info import Listener
 
 _log = logging.getLogger("mantou")
 
 StreamHandler = Callable[[Stream], Coroutine[Any, Any, object]]
 
 
-class StreamServer:
+class StreamServer(Listener[Stream]):
     """Serves streams, each in a task of its own. Made by `serve_streams()`.
 
-    ``async with server:`` closes it on leaving. Not in Bun.
+    ``async with server:`` closes it on leaving. An `anyio.abc.Listener` where anyio is installed.
+    Not in Bun.
     """
 
     def __init__(self, handler: StreamHandler, request: ListenRequest) -> None:
-        self._handler = handler
+        self._start: Callable[[Stream], object] = functools.partial(self._begin, handler)
         self._tasks: set[asyncio.Task[object]] = set()
         # Only for what never becomes a stream.
         refused = Handlers({"connect_error": self._refused})
@@ -77,6 +87,45 @@ class StreamServer:
             await asyncio.wait(self._tasks)
         await self._listener.closed()
 
+    async def serve(
+        self, handler: Callable[[Stream], Any], task_group: TaskGroup | None = None
+    ) -> None:
+        """Has another handler serve what is accepted from now on, until it is cancelled.
+
+        With a task group of anyio's, tasks are its, and so is what handlers raise. Without, they
+        are cancelled with this. anyio: `Listener.serve()`.
+        """
+        before, tasks = self._start, set[asyncio.Task[object]]()
+
+        async def in_group(stream: Stream) -> None:
+            async with stream:
+                await handler(stream)
+
+        def start(stream: Stream) -> None:
+            if task_group is not None:
+                task_group.start_soon(in_group, stream)
+            elif (task := self._begin(handler, stream)) is not None:
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+        self._start = start
+        try:
+            await self.closed()
+        finally:
+            self._start = before
+            for task in tasks:
+                task.cancel()
+            while tasks:
+                await asyncio.wait(tasks)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """What `extra()` knows: of `anyio.abc.SocketAttribute`.
+
+        Empty where anyio is not installed. anyio: `TypedAttributeProvider.extra_attributes`.
+        """
+        return attributes_of_listener(self._listener)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -90,28 +139,35 @@ class StreamServer:
 
     def _accepted(self, socket: Socket[Any]) -> None:
         stream = Stream(socket, asyncio.get_running_loop())
-        stream._starter = self._start
+        stream._starter = self._started
         stream._attach()
 
     def _refused(self, _socket: Socket[Any], error: BaseException) -> None:
         _log.error("a connection could not be served: %s", error, exc_info=error)
 
-    def _start(self, stream: Stream) -> None:
+    def _started(self, stream: Stream) -> None:
+        self._start(stream)
+
+    def _begin(
+        self, handler: Callable[[Stream], Any], stream: Stream
+    ) -> asyncio.Task[object] | None:
         try:
-            task = asyncio.get_running_loop().create_task(self._handler(stream))
+            task: asyncio.Task[object] = asyncio.get_running_loop().create_task(handler(stream))
         except Exception as error:
             stream._shut()
             self._refused(stream.socket, error)
-            return
+            return None
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._finished, stream))
+        return task
 
     def _finished(self, stream: Stream, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         stream._shut()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if not isinstance(error, KeyboardInterrupt | SystemExit):
-                _log.error("the handler of a stream failed: %r", error, exc_info=error)
+        # What leaves the loop has done so in the task's step already.
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            _log.error("the handler of a stream failed: %r", error, exc_info=error)
 
     def __repr__(self) -> str:
         return f"<mantou.StreamServer of {self._listener!r}>"

@@ -16,7 +16,7 @@ import socket as sockets
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from ._connect import Opening
 from ._core import Socket
@@ -37,7 +37,7 @@ from ._stream_errors import (
     IncompleteRead,
 )
 from ._stream_info import attributes
-from ._tls_options import parse_tls
+from ._tls_options import TlsSettings, parse_tls
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -98,10 +98,13 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         all the same. anyio: `AsyncResource.aclose()`.
         """
         self._shut()
+        # Whoever is cancelled hears of it here, also in the way of anyio's scopes.
+        await asyncio.sleep(0)
         await self.socket._told_closed()
 
     def _shut(self) -> None:
         if self._close():
+            self._forget_file()
             self.socket.close()
 
     def abort(self) -> None:
@@ -110,6 +113,7 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         asyncio: `Transport.abort()`.
         """
         self._close()
+        self._forget_file()
         self.socket.terminate()
 
     async def upgrade_tls(
@@ -135,16 +139,21 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         """
         if server_side is None:
             server_side = self._starter is not None
-        source: object = tls
+        source = cast("object", tls)
         if source is not True and not isinstance(source, Mapping | ssl.SSLContext):
             kind = type(source).__name__
             raise TypeError(f"'tls' must be True, a mapping or an ssl.SSLContext, got {kind}")
         settings = parse_tls(source, "server" if server_side else "client")
         if server_name is not None:
             settings = dataclasses.replace(settings, server_name=server_name)
-        secure = type(self)(self._upgrade(settings, server_side), asyncio.get_running_loop())
+        return await self._secured(settings, server_side)
+
+    async def _secured(self, settings: TlsSettings, server_side: bool) -> Self:
+        loop = asyncio.get_running_loop()
+        secure = type(self)(self._upgrade(settings, server_side), loop)
+        self._forget_file()
         secure._starter = self._starter
-        opened = secure._opened = asyncio.get_running_loop().create_future()
+        opened = secure._opened = loop.create_future()
         secure._attach()
         try:
             await opened

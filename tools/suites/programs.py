@@ -65,6 +65,19 @@ SUITES = {
     ),
 }
 
+# Not of those that run by themselves: `make anyio-suite`.
+STREAMS = {
+    "anyio-streams": Suite(
+        partial(sources.from_index, "anyio"),
+        ("tests/test_sockets.py", "tests/streams"),
+        (
+            *("-p", "tools.suites.anyio_streams", "-m", "not network", "-k"),
+            "(TestTCPStream or TestUNIXStream or streams) and not trio and not uvloop"
+            + ("" if resolves_to_ipv6() else " and not ipv6"),
+        ),
+    ),
+}
+
 Results = dict[str, tuple[str, str]]
 
 
@@ -74,7 +87,7 @@ def main() -> None:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="processes")
     options = parser.parse_args()
-    if unknown := set(options.suites) - set(SUITES):
+    if unknown := set(options.suites) - set(SUITES | STREAMS):
         sys.exit(f"no such suite: {', '.join(sorted(unknown))}")
     wrong = 0
     for name in options.suites or SUITES:
@@ -84,7 +97,7 @@ def main() -> None:
 
 def judge(name: str, jobs: int) -> int:
     """Runs a suite, says what came out, and how many tests did not do what is expected of them."""
-    suite = SUITES[name]
+    suite = (SUITES | STREAMS)[name]
     folder = suite.folder()
     options = ["-p", "no:asyncio", "-n", str(jobs), *suite.options]
     results, loops = run(folder, [*options, *suite.files], stock=False)

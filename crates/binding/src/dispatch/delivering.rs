@@ -23,8 +23,10 @@ pub(super) enum Place<'py> {
     Draft(Draft<'py>),
     /// The buffer of a `BufferedProtocol`, or that of a stream's reader.
     Offered(Room),
-    /// The shared buffer, up to there.
+    /// The shared buffer, up to there: as much as a stream's reader asks for.
     Part(usize),
+    /// The same, in what is to become its bytes.
+    Piece(Draft<'py>),
 }
 
 /// Calls `data` with so many bytes of that place.
@@ -232,7 +234,7 @@ fn to_stream<'py>(
         return;
     };
     let arrived = match place {
-        Place::Draft(draft) => draft.finish(n).map(Arrived::Bytes),
+        Place::Draft(draft) | Place::Piece(draft) => draft.finish(n).map(Arrived::Bytes),
         // Its owner may change its size from now on.
         Place::Offered(_) => Ok(Arrived::Filled(n)),
         _ => Ok(Arrived::Lent(work.buffer.filled(n))),

@@ -22,17 +22,12 @@ pub(super) fn greeted(
         return Ok(());
     };
     drop(engine.get().take_owner(py, token));
-<<<<<<< HEAD
-    let let_in = || -> Result<_, Refusal> {
-        outcome?;
-=======
     let outcome = match outcome {
         Ok(()) if engine.get().ended.get(py) => Err(ProxyError::Cancelled),
         heard => heard,
     };
-    let let_in = || -> PyResult<_> {
-        outcome.map_err(|error| errors::from_proxy(py, &error))?;
->>>>>>> proxyp
+    let let_in = || -> Result<_, Refusal> {
+        outcome?;
         let tls = listener.get().tls(py);
         let way = tls.map(|tls| Way::of(tls.bind(py))).transpose()?;
         let acceptor = way.as_ref().map(Way::acceptor);

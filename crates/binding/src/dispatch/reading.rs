@@ -14,7 +14,6 @@ use super::packets::{is_cut_off, on_packets, on_waiting};
 use super::pumping::pump;
 use crate::buffers::{self, Draft};
 use crate::engine::Engine;
-use crate::errors;
 use crate::handlers::{BinaryType, Handlers};
 use crate::socket::{Intake, Socket};
 use crate::stage::Stage;
@@ -40,16 +39,10 @@ pub(super) fn read(
     let core = &engine.get().core;
     let mut left = READ_LIMIT;
     while left > 0 {
-<<<<<<< HEAD
-        let mut place = match socket.get().intake(engine.py()) {
-            Intake::Handler => draft(work, socket, left),
-            Intake::Offered => match offered(engine, work, socket, token)? {
-=======
         let mut place = if socket.get().intake(engine.py()) == Intake::Handler {
             draft(work, socket, left)
         } else {
-            match elsewhere(engine, socket, token)? {
->>>>>>> packet
+            match elsewhere(engine, work, socket, token)? {
                 Some(place) => place,
                 None => return Ok(()),
             }
@@ -57,7 +50,7 @@ pub(super) fn read(
         let buffer = match &mut place {
             Place::Packets => &mut work.buffer.memory()[..PACKETS_SIZE.min(left)],
             Place::Shared => &mut work.buffer.memory()[..BUFFER_SIZE.min(left)],
-            Place::Draft(draft) => draft.room(),
+            Place::Draft(draft) | Place::Piece(draft) => draft.room(),
             Place::Offered(room) => {
                 let room = room.memory();
                 let size = room.len().min(left);
@@ -71,6 +64,8 @@ pub(super) fn read(
         match core.with(|core| core.read(token, buffer))? {
             Read::Data { n, more } => {
                 work.last_read = n;
+                // A stream's reader asked for no more, and mostly there is none.
+                let is_all = matches!(place, Place::Part(_) | Place::Piece(_));
                 if matches!(place, Place::Packets) {
                     if !on_packets(engine, work, socket, token, n)? {
                         return Ok(());
@@ -78,8 +73,8 @@ pub(super) fn read(
                 } else {
                     on_data(engine, work, place, socket, n);
                 }
-                if !more {
-                    // The kernel had no more. If more has come meanwhile, it says so.
+                if !more || (is_all && !core.with(|core| core.has_unread(token))?) {
+                    // The kernel had no more, or that is left to it: if there is more, it says so.
                     return Ok(());
                 }
                 left -= n;
@@ -126,26 +121,23 @@ fn draft<'py>(work: &Work, socket: &Bound<'py, Socket>, left: usize) -> Place<'p
     draft.flatten().map_or(Place::Shared, Place::Draft)
 }
 
-<<<<<<< HEAD
-/// The buffer that a `BufferedProtocol` or a stream offers for what is going to be read; `None` if it
-/// failed to.
-=======
 /// Where to read to for whoever does not get what comes as it comes; `None` if that is all for now.
 #[inline(never)]
 fn elsewhere<'py>(
     engine: &Bound<'py, Engine>,
+    work: &Work,
     socket: &Bound<'py, Socket>,
     token: Token,
 ) -> PyResult<Option<Place<'py>>> {
     match socket.get().intake(engine.py()) {
-        Intake::Offered => offered(engine, socket, token),
+        Intake::Offered => offered(engine, work, socket, token),
         Intake::Packets => Ok(on_waiting(engine, socket, token)?.then_some(Place::Packets)),
         Intake::Handler => Ok(Some(Place::Shared)),
     }
 }
 
-/// The buffer that a `BufferedProtocol` offers for what is going to be read; `None` if it failed to.
->>>>>>> packet
+/// The buffer that a `BufferedProtocol` or a stream offers for what is going to be read; `None` if it
+/// failed to.
 fn offered<'py>(
     engine: &Bound<'py, Engine>,
     work: &Work,
@@ -204,7 +196,7 @@ fn room_of_stream<'py>(work: &Work, handlers: &Handlers, py: Python<'py>) -> Pla
         Room::Offered(memory) => return Place::Offered(memory),
         Room::Draft(most) if DRAFTED.contains(&work.last_read) => {
             if let Some(draft) = Draft::new(py, most.min(DRAFT_SIZE)) {
-                return Place::Draft(draft);
+                return Place::Piece(draft);
             }
             most
         }

@@ -212,7 +212,6 @@ impl Socket {
         Ok(self.endpoints(py)?.remote.map(family))
     }
 
-<<<<<<< HEAD
     /// How a proxy has introduced this connection: a `ProxyHeader`.
     ///
     /// None without one, as in front of a listener without `proxy_protocol`. An upgraded socket has
@@ -225,10 +224,7 @@ impl Socket {
         header.map(|header| proxy::shown(py, &header)).transpose()
     }
 
-    /// Bytes received so far, of the application's data.
-=======
     /// Bytes received so far, of the application's data; of packets with their lengths or line ends.
->>>>>>> packet
     ///
     /// Not in Bun.
     #[getter]

@@ -24,6 +24,8 @@ pub enum Wish {
 #[derive(Clone)]
 pub struct Until {
     pub delimiter: Box<[u8]>,
+    /// Others that will do: whichever ends first.
+    pub others: Vec<Box<[u8]>>,
     pub most: usize,
     pub form: Form,
 }
@@ -67,8 +69,24 @@ impl Until {
     /// So many bytes hold a delimiter, or never will.
     fn bound(&self) -> usize {
         let carriage_return = usize::from(self.form == Form::Line);
-        let around = self.delimiter.len() + carriage_return;
+        let around = self.longest() + carriage_return;
         self.most.saturating_add(around)
+    }
+
+    fn longest(&self) -> usize {
+        let others = self.others.iter().map(|other| other.len());
+        others.fold(self.delimiter.len(), usize::max)
+    }
+
+    /// Where the delimiter that ends first begins and ends.
+    fn find(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let place = |delimiter: &[u8]| {
+            let at = memmem::find(bytes, delimiter)?;
+            Some((at, at + delimiter.len()))
+        };
+        let first = place(&self.delimiter);
+        let others = self.others.iter().filter_map(|other| place(other));
+        first.into_iter().chain(others).min_by_key(|(_, end)| *end)
     }
 }
 
@@ -148,11 +166,11 @@ impl Backlog {
 
     /// No byte is looked at twice, however many pieces it all comes in.
     fn find(&mut self, until: &Until) -> Answer {
-        let size = until.delimiter.len();
         let bytes = &self.memory[self.start..];
-        let known = self.searched.saturating_sub(size - 1);
-        let found = memmem::find(&bytes[known..], &until.delimiter).map(|at| at + known);
-        let Some(at) = found else {
+        let known = self
+            .searched
+            .saturating_sub(until.longest().saturating_sub(1));
+        let Some((at, end)) = until.find(&bytes[known..]) else {
             self.searched = bytes.len();
             return if bytes.len() >= until.bound() {
                 Answer::TooLong
@@ -160,7 +178,7 @@ impl Backlog {
                 Answer::NotYet
             };
         };
-        let gone = at + size;
+        let (at, gone) = (at + known, end + known);
         let given = match until.form {
             Form::Bare => at,
             Form::Whole => gone,

@@ -8,6 +8,7 @@
 use mantou_engine as core;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::cell::Guarded;
@@ -242,27 +243,94 @@ impl Stream {
         Operation::of(this, Act::Read(wish, AtEnd::Empty))
     }
 
+    fn _read_exactly<'py>(
+        this: &Bound<'py, Self>,
+        count: usize,
+    ) -> PyResult<Bound<'py, Operation>> {
+        Operation::of(this, Act::Read(Wish::Exactly(count), AtEnd::Empty))
+    }
+
+    /// Up to the end of whichever delimiter comes first, and with it.
+    #[allow(clippy::needless_pass_by_value)]
     fn _read_whole<'py>(
         this: &Bound<'py, Self>,
-        delimiter: &[u8],
+        delimiters: Vec<Vec<u8>>,
         most: isize,
     ) -> PyResult<Bound<'py, Operation>> {
-        let until = until(delimiter, most, Form::Whole)?;
-        Operation::of(this, Act::Read(Wish::Until(until), AtEnd::Raises))
+        let Some((first, others)) = delimiters.split_first() else {
+            return Err(PyValueError::new_err("there must be a delimiter"));
+        };
+        let mut until = until(first, most, Form::Whole)?;
+        until.others = others.iter().map(|other| other.as_slice().into()).collect();
+        Operation::of(this, Act::Read(Wish::Until(until), AtEnd::Empty))
+    }
+
+    /// What was received and is not read yet.
+    fn _unread<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.reader
+            .with(py, |reader| PyBytes::new(py, reader.bytes()))
+    }
+
+    fn _skip(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        self.reader.with(py, |reader| reader.consume(count));
+        self.resume_if_empty(py)
+    }
+
+    /// Takes everything, in pieces that leave together; nothing once the stream has ended.
+    #[allow(clippy::needless_pass_by_value)]
+    fn _write(&self, py: Python<'_>, buffers: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        self.write(py, &buffers)
+    }
+
+    fn _drain<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, Operation>> {
+        Operation::of(this, Act::Drain)
+    }
+
+    /// Who drives TLS, if it is not the engine.
+    #[getter]
+    fn _driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.socket.get().driver(py)
+    }
+
+    /// What broke the connection.
+    #[getter]
+    fn _error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.end.with(py, |end| match end {
+            End::Broken(error) => Some(error.clone_ref(py)),
+            _ => None,
+        })
     }
 
     // Its life
 
     /// It can carry data from now on.
     fn _begin(&self, py: Python<'_>) -> PyResult<()> {
-        let marks = |core: &mut core::Engine, token| core.set_marks(token, HIGH_WATER, HIGH_WATER);
+        let low = self.writer.with(py, |writer| writer.low);
+        let marks = |core: &mut core::Engine, token| core.set_marks(token, HIGH_WATER, low);
         self.socket.get().with(py, marks)
     }
 
-    /// Closed on this side: whoever reads or sends is told. Whether it was open.
-    fn _close(&self, py: Python<'_>) -> PyResult<bool> {
+    /// How little and how much may wait when nobody has to wait for it.
+    #[getter]
+    fn _marks(&self, py: Python<'_>) -> (usize, usize) {
+        self.writer.with(py, |writer| (writer.low, writer.high))
+    }
+
+    fn _set_marks(&self, py: Python<'_>, low: usize, high: usize) -> PyResult<()> {
+        self.writer.with(py, |writer| {
+            (writer.low, writer.high) = (low, high);
+        });
+        self._begin(py)
+    }
+
+    /// Closed on this side: whoever reads or sends is told. Whether it was open. What was received
+    /// can be kept to be read.
+    #[pyo3(signature = (keep=false))]
+    fn _close(&self, py: Python<'_>, keep: bool) -> PyResult<bool> {
         let was_open = self.finish(py, End::Closed);
-        self.reader.with(py, Reader::discard);
+        if !keep {
+            self.reader.with(py, Reader::discard);
+        }
         if was_open {
             self.wake_all(py)?;
         }
@@ -510,7 +578,7 @@ fn positive(name: &str, value: isize) -> PyResult<usize> {
     match usize::try_from(value) {
         Ok(value @ 1..) => Ok(value),
         _ => Err(PyValueError::new_err(format!(
-            "{name} must be 1 or more, got {value}"
+            "{name} must be a positive integer, got {value}"
         ))),
     }
 }
@@ -521,6 +589,7 @@ fn until(delimiter: &[u8], most: isize, form: Form) -> PyResult<Until> {
     }
     Ok(Until {
         delimiter: delimiter.into(),
+        others: Vec::new(),
         most: positive("max_bytes", most)?,
         form,
     })

@@ -24,7 +24,7 @@ pub enum AtEnd {
     Raises,
     /// The end of an `async for`.
     Stops,
-    /// No bytes.
+    /// No bytes; nor is it any other end that we closed it ourselves.
     Empty,
 }
 
@@ -45,13 +45,15 @@ pub enum Act {
     Fill(Py<PyAny>, usize),
     Send(Py<PyAny>),
     SendAll(Vec<Py<PyAny>>),
+    /// Wait until little enough of what was written has to wait.
+    Drain,
 }
 
 impl Act {
     fn side(&self) -> Side {
         match self {
             Self::Read(..) | Self::Fill(..) => Side::Reading,
-            Self::Send(_) | Self::SendAll(_) => Side::Writing,
+            Self::Send(_) | Self::SendAll(_) | Self::Drain => Side::Writing,
         }
     }
 }
@@ -124,6 +126,10 @@ impl Operation {
             }
             Phase::New(stream, Act::SendAll(buffers)) => {
                 let done = stream.get().begin_send_all(py, &buffers)?;
+                self.conclude_write(py, stream, py.None(), done)
+            }
+            Phase::New(stream, Act::Drain) => {
+                let done = stream.get().begin_drain(py)?;
                 self.conclude_write(py, stream, py.None(), done)
             }
             Phase::Writing(stream, data) => {
@@ -226,7 +232,7 @@ impl Operation {
                 match act {
                     Act::Fill(data, _) | Act::Send(data) => visit.call(data),
                     Act::SendAll(all) => all.iter().try_for_each(|data| visit.call(data)),
-                    Act::Read(..) => Ok(()),
+                    Act::Read(..) | Act::Drain => Ok(()),
                 }
             }
             Phase::Reading(stream, _) => visit.call(stream),

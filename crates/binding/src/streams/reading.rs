@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::backlog::{Answer, Backlog, LIMIT, Wish};
 use super::operation::AtEnd;
 use super::waiter::Waiter;
-use super::{Side, Stream, not_writable, raised};
+use super::{End, Form, Side, Stream, not_writable, raised};
 use crate::buffers;
 use crate::engine::Engine;
 
@@ -66,6 +66,10 @@ impl Reader {
 
     pub fn bytes(&self) -> &[u8] {
         self.backlog.bytes()
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        self.backlog.consume(count.min(self.backlog.len()));
     }
 
     pub fn discard(&mut self) {
@@ -305,11 +309,13 @@ impl Stream {
 
     /// Nothing more may come.
     fn at_end(&self, py: Python<'_>, at_end: AtEnd) -> PyResult<Option<Py<PyAny>>> {
-        if let Some(error) = self.closed(py, Side::Reading) {
+        let is_ours = self.end.with(py, |end| matches!(end, End::Closed));
+        let error = self.closed(py, Side::Reading);
+        if let Some(error) = error.filter(|_| !(is_ours && at_end == AtEnd::Empty)) {
             return Err(error);
         }
         let wish = self.reader.with(py, |reader| {
-            (reader.ended || self.end.with(py, |end| !matches!(end, super::End::Open)))
+            (reader.ended || self.end.with(py, |end| !matches!(end, End::Open)))
                 .then(|| reader.wish.clone())
                 .flatten()
         });
@@ -319,7 +325,7 @@ impl Stream {
         };
         let rest = self.reader.with(py, |reader| reader.backlog.take());
         let rest = PyBytes::new(py, &rest);
-        let is_line = matches!(&wish, Wish::Until(until) if until.form == super::Form::Line);
+        let is_line = matches!(&wish, Wish::Until(until) if until.form == Form::Line);
         match wish {
             Wish::All => Ok(Some(rest.into_any().unbind())),
             _ if is_line && !rest.as_bytes().is_empty() => Ok(Some(rest.into_any().unbind())),
@@ -373,7 +379,7 @@ impl Stream {
         Ok((made, true))
     }
 
-    fn resume_if_empty(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn resume_if_empty(&self, py: Python<'_>) -> PyResult<()> {
         let due = self.reader.with(py, |reader| {
             reader.backlog.len() <= LIMIT / 2 && reader.resume()
         });

@@ -6,12 +6,14 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::waiter::Waiter;
-use super::{HIGH_WATER, Side, Stream};
+use super::{End, HIGH_WATER, Side, Stream};
 use crate::buffers::Outgoing;
 
 /// The writing side of a stream.
-#[derive(Default)]
 pub struct Writer {
+    /// So little, and so much, may wait to be sent when nobody has to wait for it.
+    pub low: usize,
+    pub high: usize,
     /// Somebody waits to send more, or for what was sent to leave.
     busy: bool,
     /// So much of what it sends was accepted.
@@ -21,6 +23,20 @@ pub struct Writer {
     /// Our side is finished.
     pub ended: bool,
     waiter: Option<Py<Waiter>>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            low: HIGH_WATER,
+            high: HIGH_WATER,
+            busy: false,
+            sent: 0,
+            whole: false,
+            ended: false,
+            waiter: None,
+        }
+    }
 }
 
 impl Writer {
@@ -44,6 +60,26 @@ impl Stream {
     pub(super) fn begin_send(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.begin_sending(data.py())?;
         self.send_on(data)
+    }
+
+    /// Takes everything, whatever has to wait: for `StreamWriter`, whose users wait in `drain()`.
+    pub(super) fn write(&self, py: Python<'_>, buffers: &[Bound<'_, PyAny>]) -> PyResult<()> {
+        if self.end.with(py, |end| !matches!(end, End::Open)) {
+            return Ok(());
+        }
+        let outgoing: PyResult<Vec<_>> = buffers.iter().map(Outgoing::new).collect();
+        let outgoing = outgoing?;
+        let pieces: PyResult<Vec<_>> = outgoing.iter().map(Outgoing::as_piece).collect();
+        let pieces = pieces?;
+        let transmit = |core: &mut core::Engine, token| core.transmit(token, &pieces);
+        self.socket.get().with(py, transmit).map(drop)
+    }
+
+    /// Begins to wait for what was written to leave.
+    pub(super) fn begin_drain(&self, py: Python<'_>) -> PyResult<bool> {
+        self.begin_sending(py)?;
+        self.writer.with(py, |writer| writer.whole = true);
+        self.send_on(py.None().bind(py))
     }
 
     pub(super) fn begin_send_all(&self, py: Python<'_>, buffers: &[Py<PyAny>]) -> PyResult<bool> {
@@ -73,6 +109,14 @@ impl Stream {
     /// Sends what is left of the data. The kernel takes its share of much before the rest is
     /// accepted: what is cancelled meanwhile is not sent.
     pub(super) fn send_on(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let result = self.send_rest(data);
+        if result.is_err() {
+            self.stop_sending(data.py());
+        }
+        result
+    }
+
+    fn send_rest(&self, data: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = data.py();
         if let Some(error) = self.closed(py, Side::Writing) {
             return Err(error);
@@ -122,7 +166,14 @@ impl Stream {
     }
 
     fn is_sent(&self, py: Python<'_>, waiting: usize) -> PyResult<bool> {
-        if waiting > HIGH_WATER {
+        // Whoever had to wait is told when it is little again.
+        let bound = self.writer.with(
+            py,
+            |writer| {
+                if writer.busy { writer.low } else { writer.high }
+            },
+        );
+        if waiting > bound {
             return self.wait_for_room(py);
         }
         self.writer.with(py, |writer| writer.busy = false);

@@ -62,6 +62,19 @@ enum Phase {
     /// Whatever else the driver runs, which may take its time. What it writes is still gathered.
     Callbacks,
 }
+
+impl Phase {
+    /// Whether what is written to this stream now leaves when the event or the turn ends. Whoever
+    /// writes to a socket outside of its handlers may go on to something long.
+    fn gathers(self, stream: &Stream) -> bool {
+        match self {
+            Self::Between => false,
+            Self::Events => true,
+            Self::Callbacks => stream.is_transport(),
+        }
+    }
+}
+
 /// So much plaintext is sealed right behind the event that brought it, less at the end of the turn.
 const SEALED_AT_ONCE: usize = 4 * 1024;
 
@@ -342,14 +355,9 @@ impl Engine {
         self.phase != Phase::Between
     }
 
-    /// Whether what is written to this stream now leaves when the event or the turn ends. Whoever
-    /// writes to a socket outside of its handlers may go on to something long.
+    /// Whether what is written to this stream now leaves when the event or the turn ends.
     fn gathers(&self, stream: &Stream) -> bool {
-        match self.phase {
-            Phase::Between => false,
-            Phase::Events => true,
-            Phase::Callbacks => stream.is_transport(),
-        }
+        self.phase.gathers(stream)
     }
 
     /// Now, as precisely as a turn needs it.

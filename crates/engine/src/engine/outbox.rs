@@ -28,19 +28,20 @@ impl Engine {
         if self.outbox.token != token {
             self.send_outbox();
         }
-        let in_turn = self.in_turn();
+        let phase = self.phase;
         let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
             return None;
         };
+        let gathers = phase.gathers(stream);
         let len: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
-        if in_turn && stream.may_gather(self.outbox.bytes.len() + len) {
+        if gathers && stream.may_gather(self.outbox.bytes.len() + len) {
             self.outbox.token = token;
             for piece in pieces {
                 self.outbox.bytes.extend_from_slice(piece.bytes);
             }
             return Some(0);
         }
-        if in_turn && let Some(secure) = stream.may_gather_secure(len) {
+        if gathers && let Some(secure) = stream.may_gather_secure(len) {
             secure.gather(pieces);
             if secure.take_pump() {
                 self.notices.push_back(Notice::Pump(token));

@@ -1,0 +1,332 @@
+"""asyncio's streams over ours: `StreamReader`, `StreamWriter`, and what their `transport` is.
+
+For programs that were written for `asyncio.open_connection()` and `asyncio.start_server()`. Where a
+program looks, exceptions, limits and the order of things are asyncio's.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Self, cast
+
+from ._stream_errors import DelimiterNotFound, IncompleteRead
+from ._streams import Stream
+from ._transport_info import FINDERS, UNKNOWN
+from ._transport_options import TlsSetup
+
+Buffer = bytes | bytearray | memoryview
+
+
+class StreamReader(asyncio.StreamReader):
+    """What `open_connection()` and `start_server()` give to read from. asyncio: `StreamReader`."""
+
+    def __init__(self, stream: Stream, limit: int) -> None:
+        if limit <= 0:
+            raise ValueError("Limit cannot be <= 0")
+        self._stream = stream
+        self._limit = limit
+
+    def exception(self) -> Exception | None:
+        """What broke the connection."""
+        return cast("Exception | None", self._stream._error)
+
+    def at_eof(self) -> bool:
+        """Whether everything was read, and nothing more will come."""
+        return self._stream._at_end
+
+    async def read(self, n: int = -1) -> bytes:
+        """Up to `n` bytes, at least one; all until the end if negative. Nothing at the end."""
+        return b"" if n == 0 else await self._stream._read(n)
+
+    async def readexactly(self, n: int) -> bytes:
+        """Exactly `n` bytes.
+
+        :raises asyncio.IncompleteReadError: the end comes first.
+        """
+        if n < 0:
+            raise ValueError("readexactly size can not be less than zero")
+        try:
+            return await self._stream._read_exactly(n)
+        except IncompleteRead as error:
+            raise asyncio.IncompleteReadError(error.partial, n) from None
+
+    async def readuntil(  # type: ignore[override]  # asyncio takes several since 3.13
+        self, separator: bytes | tuple[bytes, ...] = b"\n"
+    ) -> bytes:
+        """What comes up to a separator, and with it; or to whichever of several ends first.
+
+        :raises asyncio.IncompleteReadError: the end comes first.
+        :raises asyncio.LimitOverrunError: it comes behind the limit. The bytes stay.
+        """
+        separators = separator if isinstance(separator, tuple) else (separator,)
+        if not separators:
+            raise ValueError("Separator should contain at least one element")
+        if not all(separators):
+            raise ValueError("Separator should be at least one-byte string")
+        try:
+            return await self._stream._read_whole([bytes(it) for it in separators], self._limit)
+        except IncompleteRead as error:
+            raise asyncio.IncompleteReadError(error.partial, None) from None
+        except DelimiterNotFound:
+            raise self._overrun(separators) from None
+
+    def _overrun(self, separators: tuple[bytes, ...]) -> asyncio.LimitOverrunError:
+        unread = self._stream._unread()
+        ends = [(at + len(it), at) for it in separators if (at := unread.find(it)) >= 0]
+        if ends:
+            text = "Separator is found, but chunk is longer than limit"
+            return asyncio.LimitOverrunError(text, min(ends)[1])
+        text = "Separator is not found, and chunk exceed the limit"
+        return asyncio.LimitOverrunError(text, len(unread) + 1 - max(map(len, separators)))
+
+    async def readline(self) -> bytes:
+        r"""A line with its ``\\n``; what is left at the end.
+
+        :raises ValueError: it is longer than the limit. It is gone then.
+        """
+        try:
+            return await self.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+        except asyncio.LimitOverrunError as error:
+            unread = self._stream._unread()
+            found = unread.startswith(b"\n", error.consumed)
+            self._stream._skip(error.consumed + 1 if found else len(unread))
+            raise ValueError(error.args[0]) from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await self.readline()
+        if line == b"":
+            raise StopAsyncIteration
+        return line
+
+    def feed_data(self, data: Iterable[Any]) -> None:
+        """The connection feeds it.
+
+        :raises NotImplementedError: always.
+        """
+        raise NotImplementedError("a reader of mantou's is fed by its connection")
+
+    def feed_eof(self) -> None:
+        """The connection feeds it.
+
+        :raises NotImplementedError: always.
+        """
+        self.feed_data(b"")
+
+    def __repr__(self) -> str:
+        return f"<mantou.StreamReader of {self._stream.socket!r}>"
+
+
+class StreamWriter(asyncio.StreamWriter):
+    """What `open_connection()` and `start_server()` give to write to. asyncio: `StreamWriter`."""
+
+    def __init__(
+        self, stream: Stream, reader: StreamReader, tls: TlsSetup | None, server_side: bool
+    ) -> None:
+        self._stream = stream
+        self._reader = reader
+        self._server_side = server_side
+        self._stream_transport = StreamTransport(stream, tls)
+        self._waits_to_drain: deque[asyncio.Future[None]] = deque()
+        self._drains = False
+
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """The connection: `get_extra_info()`, `abort()`, `get_write_buffer_size()` and its kin."""
+        return self._stream_transport
+
+    def write(self, data: Buffer) -> None:
+        """Sends data, now or as soon as the peer reads."""
+        self._stream_transport.write(data)
+
+    def writelines(self, data: Iterable[Buffer]) -> None:
+        """Sends several pieces in one system call."""
+        self._stream_transport.writelines(data)
+
+    async def drain(self) -> None:
+        """Returns when 64 KiB or less of what was written wait to be sent.
+
+        :raises ConnectionError: the connection is lost.
+        """
+        if (error := self._stream._error) is not None:
+            raise cast("Exception", error)
+        if self._stream._is_over:
+            await asyncio.sleep(0)
+            if self._stream.socket.fileno() < 0:
+                raise ConnectionResetError("Connection lost")
+            return
+        # Several tasks may wait, of which one does for all.
+        while self._drains:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waits_to_drain.append(waiter)
+            await waiter
+        self._drains = True
+        try:
+            await self._stream._drain()
+        finally:
+            self._drains = False
+            while self._waits_to_drain:
+                waiter = self._waits_to_drain.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def write_eof(self) -> None:
+        """Ends our side behind everything that was written."""
+        self._stream_transport.write_eof()
+
+    def can_write_eof(self) -> bool:
+        """Whether the peer would notice that; over TLS asyncio says no."""
+        return self._stream_transport.can_write_eof()
+
+    def close(self) -> None:
+        """Closes once everything is sent."""
+        self._stream_transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._stream_transport.is_closing()
+
+    async def wait_closed(self) -> None:
+        """Returns when it is closed.
+
+        :raises ConnectionError: the connection broke.
+        """
+        await self._stream.socket._closed()
+        if (error := self._stream._error) is not None:
+            raise cast("Exception", error)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What is known of the connection: `peername`, `socket`, `ssl_object`..."""
+        return self._stream_transport.get_extra_info(name, default)
+
+    async def start_tls(  # type: ignore[override]  # the last is there since 3.12
+        self,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> None:
+        """Makes TLS of the connection.
+
+        :param ssl_handshake_timeout: seconds; asyncio's default is 60.
+        :param ssl_shutdown_timeout: taken; a stream has its `close_timeout` instead.
+        """
+        tls = TlsSetup(
+            sslcontext,
+            self._server_side,
+            server_hostname,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+        )
+        await self.drain()
+        async with asyncio.timeout(tls.handshake_timeout):
+            secure = await self._stream._secured(tls.settings, self._server_side)
+        self._stream = self._reader._stream = secure
+        self._stream_transport = StreamTransport(secure, tls)
+
+    def __del__(self) -> None:
+        # asyncio's looks for a transport of its own.
+        pass
+
+    def __repr__(self) -> str:
+        return f"<mantou.StreamWriter of {self._stream.socket!r}>"
+
+
+class StreamTransport(asyncio.Transport):
+    """What a program finds under `StreamWriter.transport`."""
+
+    def __init__(self, stream: Stream, tls: TlsSetup | None) -> None:
+        super().__init__()
+        self._stream = stream
+        self._socket = stream.socket
+        self._tls = tls
+        self._established = True
+        # Names that nobody can tell any more once the connection is gone.
+        for name in ("sockname", "peername"):
+            self.get_extra_info(name)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
+        if name not in extra:
+            find = FINDERS.get(name)
+            if find is None or (found := find(self)) is UNKNOWN:
+                return default
+            extra[name] = found
+        return extra[name]
+
+    def write(self, data: Buffer) -> None:
+        given: object = data
+        if not isinstance(given, bytes | bytearray | memoryview):
+            kind = type(given).__name__
+            raise TypeError(f"data argument must be a bytes-like object, not {kind!r}")
+        self._stream._write((data,))
+
+    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
+        self._stream._write(list(list_of_data))
+
+    def write_eof(self) -> None:
+        if not self._stream._is_over:
+            self._stream._finish_sending()
+
+    def can_write_eof(self) -> bool:
+        return self._tls is None
+
+    def close(self) -> None:
+        # What was received is still there to be read.
+        if self._stream._close(keep=True):
+            self._socket.close()
+
+    def abort(self) -> None:
+        self._stream._close(keep=True)
+        self._socket.terminate()
+
+    def is_closing(self) -> bool:
+        return self._stream._is_over
+
+    def get_write_buffer_size(self) -> int:
+        return self._socket.buffered
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._stream._marks
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._stream._set_marks(low, high)
+
+    # For what `get_extra_info()` asks.
+
+    @property
+    def _driver(self) -> Any:
+        return self._stream._driver
+
+    def _names(self) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
+        """As the socket module tells them; None where only it can: unix, and zones of IPv6."""
+        it = self._socket
+        return (
+            _name(it.local_family, it.local_address, it.local_port),
+            _name(it.remote_family, it.remote_address, it.remote_port),
+        )
+
+    def _open_file(self) -> Any:
+        return self._stream._raw_socket
+
+
+def _name(family: str | None, address: str | None, port: int | None) -> tuple[Any, ...] | None:
+    if family is None or address is None or "%" in address:
+        return None
+    return (address, port) if family == "IPv4" else (address, port, 0, 0)
