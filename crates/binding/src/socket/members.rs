@@ -209,7 +209,7 @@ impl Socket {
         Ok(self.endpoints(py)?.remote.map(family))
     }
 
-    /// Bytes received so far, of the application's data; of packets with their lengths or line ends.
+    /// Bytes received so far, of the application's data; of packets with all that is cut off.
     ///
     /// Not in Bun.
     #[getter]
