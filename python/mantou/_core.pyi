@@ -509,7 +509,7 @@ class Socket(Generic[D]):
         """
     @property
     def bytes_read(self) -> int:
-        """Bytes received so far, of the application's data; of packets with their lengths or line ends.
+        """Bytes received so far, of the application's data; of packets with all that is cut off.
 
         Not in Bun.
         """

@@ -224,7 +224,7 @@ impl Socket {
         header.map(|header| proxy::shown(py, &header)).transpose()
     }
 
-    /// Bytes received so far, of the application's data; of packets with their lengths or line ends.
+    /// Bytes received so far, of the application's data; of packets with all that is cut off.
     ///
     /// Not in Bun.
     #[getter]
