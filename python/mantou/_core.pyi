@@ -386,8 +386,7 @@ class Socket(Generic[D]):
         """
 
     def set_keep_alive(self, enable: bool = False, initial_delay: float = 0.0) -> bool:
-        """Sets `SO_KEEPALIVE`: the kernel probes a silent peer. Where `dead_after` is set it does so
-        already, and that is changed.
+        """Sets `SO_KEEPALIVE`: the kernel probes a silent peer.
 
         Where `dead_after` is set it does so already, and that is changed.
 

@@ -293,8 +293,9 @@ async def connect_stream(**options: Any) -> Stream:
             the peer, until the `timeout` handler is called and, unless it returns True, the
             connection closed with a TimeoutError; None or 0 for no limit. Default: None. Not in
             Bun.
-        handshake_timeout: Seconds for the TLS handshake, else a HandshakeTimeoutError; None for
-            no limit. Default: 30.0. Not in Bun.
+        handshake_timeout: Seconds for the TLS handshake, else a HandshakeTimeoutError; before
+            it, as long for the header that `proxy_protocol` of `listen()` waits for, else a
+            ProxyTimeoutError. None for no limit. Default: 30.0. Not in Bun.
         close_timeout: Seconds in which a connection that is being closed makes no progress,
             until it is terminated with a TimeoutError; None for no limit. Progress is what the
             peer acknowledged or sent: a slow reader is not cut off. Default: 30.0. Not in Bun.
