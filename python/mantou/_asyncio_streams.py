@@ -208,7 +208,7 @@ class StreamWriter(asyncio.StreamWriter):
         """What is known of the connection: `peername`, `socket`, `ssl_object`..."""
         return self._stream_transport.get_extra_info(name, default)
 
-    async def start_tls(  # type: ignore[override]  # the last is there since 3.12
+    async def start_tls(
         self,
         sslcontext: ssl.SSLContext,
         *,
@@ -265,7 +265,7 @@ class StreamTransport(asyncio.Transport):
         return extra[name]
 
     def write(self, data: Buffer) -> None:
-        given: object = data
+        given = cast("object", data)
         if not isinstance(given, bytes | bytearray | memoryview):
             kind = type(given).__name__
             raise TypeError(f"data argument must be a bytes-like object, not {kind!r}")
