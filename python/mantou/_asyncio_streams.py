@@ -31,6 +31,11 @@ class StreamReader(asyncio.StreamReader):
         self._stream = stream
         self._limit = limit
 
+    @property
+    def _buffer(self) -> bytearray:  # type: ignore[override]
+        """A copy of what asyncio keeps there: some clients look whether anything is left."""
+        return bytearray(self._stream._unread())
+
     def exception(self) -> Exception | None:
         """What broke the connection."""
         return cast("Exception | None", self._stream._error)
