@@ -32,7 +32,7 @@ class StreamReader(asyncio.StreamReader):
         self._limit = limit
 
     @property
-    def _buffer(self) -> bytearray:  # type: ignore[override]
+    def _buffer(self) -> bytearray:
         """A copy of what asyncio keeps there: some clients look whether anything is left."""
         return bytearray(self._stream._unread())
 
