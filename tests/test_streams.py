@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 import mantou
+from tests.conftest import LOOPS
 from tests.streams import client_tls, closed, make_small, server_tls, serving, streaming
 from tests.support import every_path, every_stream, others_had_their_turn
 from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, TlsPeer, secured
@@ -565,3 +566,74 @@ async def test_what_nobody_awaits_is_told() -> None:
         stream.send(b"forgotten")
         with pytest.warns(RuntimeWarning, match="never awaited"):
             await stream.send(b"x")
+
+
+@pytest.mark.parametrize("kind", ["mantou", "asyncio", "uvloop"])
+def test_ctrl_c_within_an_event_leaves_the_loop(kind: str, loop_errors: Any) -> None:
+    # Raised by a task that goes on where its bytes arrive, not by a callback.
+    async def interrupt() -> None:
+        async with streaming("tcp") as (stream, peer):
+
+            async def receive() -> None:
+                await stream.receive()
+                raise KeyboardInterrupt
+
+            tasks.append(await waits(receive()))
+            await peer.send(b"x")
+            await asyncio.wait(tasks)
+
+    tasks: list[asyncio.Future[Any]] = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=LOOPS[kind]) as runner,
+    ):
+        runner.run(interrupt())
+    assert isinstance(tasks.pop().exception(), KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("kind", ["mantou", "asyncio", "uvloop"])
+def test_a_loop_that_ends_takes_its_streams_along(kind: str, loop_errors: Any) -> None:
+    ends: list[BaseException] = []
+
+    async def receive(stream: mantou.Stream) -> None:
+        try:
+            await stream.receive()
+        except BaseException as error:
+            ends.append(error)
+            raise
+
+    async def leave() -> None:
+        server = mantou.serve_streams(receive, hostname="127.0.0.1", port=0)
+        stream = await mantou.connect_stream(hostname="127.0.0.1", port=server.port)
+        await others_had_their_turn()
+        stream.socket.ref()
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(leave())
+    (end,) = ends
+    assert isinstance(end, asyncio.CancelledError)
+
+
+async def test_another_thread_is_told_so() -> None:
+    async with streaming("tcp") as (stream, _):
+
+        def use(operation: Any) -> None:
+            operation.send(None)
+
+        loop = asyncio.get_running_loop()
+        for operation in (stream.receive(), stream.send(b"x")):
+            with pytest.raises(mantou.WrongThreadError):
+                await loop.run_in_executor(None, use, operation)
+
+
+async def test_debug_mode_sees_each_step() -> None:
+    loop = asyncio.get_running_loop()
+    async with streaming("tcp") as (stream, peer):
+        loop.set_debug(True)
+        try:
+            for size in (10, 20_000):
+                task = await waits(stream.receive_exactly(size))
+                await peer.send(bytes(size))
+                assert await task == bytes(size)
+        finally:
+            loop.set_debug(False)

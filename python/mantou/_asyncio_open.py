@@ -89,6 +89,7 @@ async def open_connection(
             handlers=None,
             data=None,
             tls=None,
+            preface=None,
             target=TcpTarget(cast("Any", host), cast("Any", port), str(host)),
             exclusive=False,
             reuse_port=False,

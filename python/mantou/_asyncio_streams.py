@@ -31,6 +31,11 @@ class StreamReader(asyncio.StreamReader):
         self._stream = stream
         self._limit = limit
 
+    @property
+    def _buffer(self) -> bytearray:
+        """A copy of what asyncio keeps there: some clients look whether anything is left."""
+        return bytearray(self._stream._unread())
+
     def exception(self) -> Exception | None:
         """What broke the connection."""
         return cast("Exception | None", self._stream._error)
@@ -200,7 +205,7 @@ class StreamWriter(asyncio.StreamWriter):
 
         :raises ConnectionError: the connection broke.
         """
-        await self._stream.socket._closed()
+        await self._stream.socket._told_closed()
         if (error := self._stream._error) is not None:
             raise cast("Exception", error)
 
@@ -208,7 +213,7 @@ class StreamWriter(asyncio.StreamWriter):
         """What is known of the connection: `peername`, `socket`, `ssl_object`..."""
         return self._stream_transport.get_extra_info(name, default)
 
-    async def start_tls(  # type: ignore[override]  # the last is there since 3.12
+    async def start_tls(
         self,
         sslcontext: ssl.SSLContext,
         *,
@@ -265,7 +270,7 @@ class StreamTransport(asyncio.Transport):
         return extra[name]
 
     def write(self, data: Buffer) -> None:
-        given: object = data
+        given = cast("object", data)
         if not isinstance(given, bytes | bytearray | memoryview):
             kind = type(given).__name__
             raise TypeError(f"data argument must be a bytes-like object, not {kind!r}")

@@ -141,9 +141,9 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
             server_side = self._starter is not None
         source = cast("object", tls)
         if source is not True and not isinstance(source, Mapping | ssl.SSLContext):
-            kind = type(source).__name__
+            kind = type(tls).__name__
             raise TypeError(f"'tls' must be True, a mapping or an ssl.SSLContext, got {kind}")
-        settings = parse_tls(source, "server" if server_side else "client")
+        settings = parse_tls(cast("object", tls), "server" if server_side else "client")
         if server_name is not None:
             settings = dataclasses.replace(settings, server_name=server_name)
         return await self._secured(settings, server_side)

@@ -83,7 +83,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::streams::install(module.py());
+        crate::streams::install(module.py())?;
         crate::scheduler::install(module.py())
     }
 }

@@ -24,12 +24,18 @@ mod waiter;
 mod writing;
 
 use backlog::{Form, Until, Wish};
+pub use operation::Operation;
 use operation::{Act, AtEnd};
-pub use operation::{Operation, install};
 use reading::Reader;
 pub use reading::{Arrived, Room};
 pub use waiter::Waiter;
 use writing::Writer;
+
+/// Puts on classes what goes past PyO3.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    operation::install(py);
+    waiter::install(py)
+}
 
 /// So much may wait to be sent when `send()` returns.
 const HIGH_WATER: usize = 64 * 1024;
@@ -112,7 +118,7 @@ impl Stream {
     /// :raises ClosedResourceError: the stream was closed on this side.
     /// :raises EndOfStream: the peer sends no more: FIN or, with TLS, close_notify.
     /// :raises ValueError: max_bytes is less than 1.
-    #[pyo3(signature = (max_bytes=DEFAULT_SIZE.cast_signed()))]
+    #[pyo3(signature = (max_bytes=65536))]
     fn receive<'py>(this: &Bound<'py, Self>, max_bytes: isize) -> PyResult<Bound<'py, Operation>> {
         let most = positive("max_bytes", max_bytes)?;
         Operation::of(this, Act::Read(Wish::Some(most), AtEnd::Raises))
@@ -187,7 +193,7 @@ impl Stream {
     /// Not in anyio.
     ///
     /// :param max_bytes: a longer line raises DelimiterNotFound.
-    #[pyo3(signature = (max_bytes=DEFAULT_SIZE.cast_signed()))]
+    #[pyo3(signature = (max_bytes=65536))]
     fn lines(this: &Bound<'_, Self>, max_bytes: isize) -> PyResult<Lines> {
         Ok(Lines {
             stream: this.clone().unbind(),
@@ -305,9 +311,7 @@ impl Stream {
 
     /// It can carry data from now on.
     fn _begin(&self, py: Python<'_>) -> PyResult<()> {
-        let low = self.writer.with(py, |writer| writer.low);
-        let marks = |core: &mut core::Engine, token| core.set_marks(token, HIGH_WATER, low);
-        self.socket.get().with(py, marks)
+        self.mark(py)
     }
 
     /// How little and how much may wait when nobody has to wait for it.
@@ -320,7 +324,7 @@ impl Stream {
         self.writer.with(py, |writer| {
             (writer.low, writer.high) = (low, high);
         });
-        self._begin(py)
+        self.mark(py)
     }
 
     /// Closed on this side: whoever reads or sends is told. Whether it was open. What was received
@@ -466,6 +470,13 @@ impl Stream {
 }
 
 impl Stream {
+    /// Tells the engine how much is gathered, and how little has to wait when a sender goes on.
+    fn mark(&self, py: Python<'_>) -> PyResult<()> {
+        let low = self.writer.with(py, |writer| writer.low);
+        let marks = |core: &mut core::Engine, token| core.set_marks(token, HIGH_WATER, low);
+        self.socket.get().with(py, marks)
+    }
+
     /// It has ended, unless it had before. Whether it was open.
     fn finish(&self, py: Python<'_>, end: End) -> bool {
         let open = self.end.with(py, |end| matches!(end, End::Open));

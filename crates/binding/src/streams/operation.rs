@@ -1,7 +1,7 @@
 //! What `await stream.receive()` awaits: a coroutine in all but name. One of the files with `unsafe`.
 //!
 //! If what it is about can be done at once, its first step is its last, and no task is told. So
-//! little happens then that the way through PyO3 would be most of it: the two slots that `await`
+//! little happens then that the way through PyO3 would be most of it: the slots that `await`
 //! uses are C functions. Operations that are over are used again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -264,14 +264,20 @@ fn never_awaited(py: Python<'_>, side: Side) {
 /// Has `await` come here without a detour.
 pub fn install(py: Python<'_>) {
     let class = py.get_type::<Operation>().as_type_ptr();
-    // SAFETY: the lock is held, and nobody uses the class yet. Both slots are there: PyO3 filled in
+    // SAFETY: the lock is held, and nobody uses the class yet. They are there: PyO3 filled in
     // `__next__`, and `__await__`, for which there is a table of such slots.
     unsafe {
         (*class).tp_iternext = Some(iternext);
         if let Some(slots) = (*class).tp_as_async.as_mut() {
+            slots.am_await = Some(itself);
             slots.am_send = Some(send);
         }
     }
+}
+
+unsafe extern "C" fn itself(this: *mut PyObject) -> *mut PyObject {
+    // SAFETY: CPython calls with a live object.
+    unsafe { ffi::Py_NewRef(this) }
 }
 
 unsafe extern "C" fn iternext(this: *mut PyObject) -> *mut PyObject {

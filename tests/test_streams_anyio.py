@@ -1,0 +1,148 @@
+"""What anyio builds on byte streams and listeners, on top of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+from anyio.streams.buffered import BufferedByteStream
+from anyio.streams.stapled import MultiListener
+from anyio.streams.text import TextStream
+from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
+
+import mantou
+from tests.streams import client_tls, serving, streaming
+from tests.support import every_path
+from tests.tls_support import context, secured
+
+
+@every_path
+async def test_buffered(link: str) -> None:
+    async with streaming(link) as (stream, peer):
+        buffered = BufferedByteStream(stream)
+        await peer.send(b"one\ntwo")
+        assert await buffered.receive_until(b"\n", 10) == b"one"
+        assert await buffered.receive_exactly(3) == b"two"
+        peer.finish()
+        with pytest.raises(anyio.IncompleteRead):
+            await buffered.receive_exactly(1)
+
+
+@every_path
+async def test_text(link: str) -> None:
+    async with streaming(link) as (stream, peer):
+        text = TextStream(stream)
+        await text.send("Bäckerei")
+        assert await peer.receive(9) == "Bäckerei".encode()
+        await peer.send("ä".encode()[:1])
+        receiving = asyncio.ensure_future(text.receive())
+        await peer.send("ä".encode()[1:])
+        assert await receiving == "ä"
+        peer.finish()
+        with pytest.raises(anyio.EndOfStream):
+            await text.receive()
+
+
+@pytest.mark.parametrize("link", ["tcp", "unix"])
+async def test_tls(link: str) -> None:
+    async with streaming(link) as (stream, peer):
+        wrapping = asyncio.ensure_future(
+            TLSStream.wrap(stream, hostname="localhost", ssl_context=context(False))
+        )
+        secure = await secured(peer.sock, server_side=True)
+        wrapped = await wrapping
+        await wrapped.send(b"hidden")
+        assert await secure.receive(6) == b"hidden"
+        await secure.send(b"too")
+        assert await wrapped.receive() == b"too"
+        secure.truncate()
+        with pytest.raises(anyio.BrokenResourceError):
+            await wrapped.receive()
+
+
+async def test_what_is_known_of_tls() -> None:
+    async with streaming("tls") as (stream, _):
+        assert stream.extra(TLSAttribute.tls_version) == "TLSv1.3"
+        assert stream.extra(TLSAttribute.server_side) is False
+        der = stream.extra(TLSAttribute.peer_certificate_binary)
+        assert ssl.DER_cert_to_PEM_cert(der)
+    async with streaming("tcp") as (stream, _):
+        with pytest.raises(anyio.TypedAttributeLookupError):
+            stream.extra(TLSAttribute.tls_version)
+
+
+async def never(_: mantou.Stream) -> None:
+    raise AssertionError("serve() has taken over")
+
+
+async def test_a_listener_serves_in_a_task_group(tmp_path: Path) -> None:
+    async def echo(stream: anyio.abc.ByteStream) -> None:
+        async for chunk in stream:
+            await stream.send(chunk)
+
+    async with serving(never, "tcp", tmp_path) as (server, dial):
+        assert isinstance(server, anyio.abc.Listener)
+        assert server.extra(anyio.abc.SocketAttribute.local_port) == server.port
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, echo, group)
+            await anyio.wait_all_tasks_blocked()
+            peer = await dial()
+            await peer.send(b"x")
+            assert await peer.receive(1) == b"x"
+            group.cancel_scope.cancel()
+        assert await peer.receive_until_fin() == b""
+
+
+async def test_a_listener_serves_by_itself(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def wait(stream: mantou.Stream) -> None:
+        try:
+            await stream.send(b"hello")
+            await stream.receive()
+        finally:
+            ended.set()
+
+    async with serving(never, "tcp", tmp_path) as (server, dial):
+        task = asyncio.ensure_future(server.serve(wait))
+        await anyio.wait_all_tasks_blocked()
+        peer = await dial()
+        assert await peer.receive(5) == b"hello"
+        task.cancel()
+        await ended.wait()
+        await asyncio.wait([task])
+        assert await peer.receive_until_fin() == b""
+
+
+async def test_listeners_of_anyio_around_ours(tmp_path: Path) -> None:
+    async def greet(stream: Any) -> None:
+        await stream.send(b"hello")
+        await stream.aclose()
+
+    server = mantou.serve_streams(never, hostname="127.0.0.1", port=0)
+    listener = TLSListener(MultiListener([server]), context(True), standard_compatible=False)
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, greet)
+        await anyio.wait_all_tasks_blocked()
+        async with await mantou.connect_stream(
+            hostname="127.0.0.1", port=server.port, **client_tls("tls")
+        ) as stream:
+            assert await stream.receive() == b"hello"
+        group.cancel_scope.cancel()
+
+
+async def test_a_cancelled_scope_is_met_where_it_waits() -> None:
+    async with streaming("tcp") as (stream, peer):
+        with anyio.move_on_after(0.01) as scope:
+            await stream.receive()
+        assert scope.cancelled_caught
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await stream.aclose()
+        assert scope.cancelled_caught
+        assert await peer.receive_until_fin() == b""
