@@ -214,6 +214,7 @@ impl SendQueue {
     }
 
     /// The file that is at the head of the queue, and how many bytes of its part are gone already.
+    #[inline]
     pub fn file(&self) -> Option<(&FilePart, usize)> {
         match &self.first {
             Block::File(part) => Some((part, self.sent)),
@@ -229,6 +230,9 @@ impl SendQueue {
         }
         slices[0] = IoSlice::new(&self.first.bytes()[self.sent..]);
         let mut n = 1;
+        if self.others.is_empty() {
+            return (slices, n);
+        }
         let others = self.others.iter().take_while(|block| !block.is_file());
         for (slot, block) in slices[1..].iter_mut().zip(others) {
             *slot = IoSlice::new(block.bytes());
