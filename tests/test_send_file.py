@@ -96,16 +96,14 @@ async def test_many_small_ones(link: str, file: IO[bytes]) -> None:
         await until_idle(recorder, socket)
 
 
-@every_path
-async def test_before_the_handshake_and_from_a_handler(link: str, file: IO[bytes]) -> None:
+@pytest.mark.parametrize("link", ["tcp", "tls", "context"])
+async def test_from_an_async_handler(link: str, file: IO[bytes]) -> None:
     sent: list[int] = []
 
     async def serve(socket: mantou.Socket[Any]) -> None:
         sent.append(await socket.send_file(file))
         socket.end()
 
-    if link == "unix":
-        pytest.skip("the listeners of these tests are TCP's")
     recorder = Recorder(open=serve)
     async with accepted(recorder, link) as (socket, peer):
         assert await peer.receive_until_fin() == CONTENT

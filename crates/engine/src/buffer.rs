@@ -54,34 +54,42 @@ impl<'a> Piece<'a> {
 enum Block {
     Gathered(Vec<u8>),
     /// Few queues have one, and all have room for a block: so that stays as small as a `Vec`.
-    Kept(Box<Kept>),
-    File(Box<FilePart>),
+    Held(Box<Held>),
 }
 
-/// All but the first `skipped` bytes.
-struct Kept {
-    owner: Owner,
-    skipped: usize,
+enum Held {
+    /// All but the first `skipped` bytes of somebody's memory.
+    Memory {
+        owner: Owner,
+        skipped: usize,
+    },
+    File(FilePart),
 }
 
 impl Block {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Gathered(bytes) => bytes,
-            Self::Kept(kept) => &(*kept.owner).as_ref()[kept.skipped..],
-            Self::File(_) => &[],
+            Self::Held(held) => match &**held {
+                Held::Memory { owner, skipped } => &(**owner).as_ref()[*skipped..],
+                Held::File(_) => &[],
+            },
         }
     }
 
     fn len(&self) -> usize {
-        match self {
-            Self::File(part) => part.count(),
-            _ => self.bytes().len(),
-        }
+        self.file().map_or(self.bytes().len(), FilePart::count)
     }
 
-    fn is_file(&self) -> bool {
-        matches!(self, Self::File(_))
+    #[inline]
+    fn file(&self) -> Option<&FilePart> {
+        match self {
+            Self::Held(held) => match &**held {
+                Held::File(part) => Some(part),
+                Held::Memory { .. } => None,
+            },
+            Self::Gathered(_) => None,
+        }
     }
 }
 
@@ -143,13 +151,13 @@ impl SendQueue {
             self.push(rest);
             return;
         };
-        self.push_block(Block::Kept(Box::new(Kept { owner, skipped })));
+        self.push_block(Block::Held(Box::new(Held::Memory { owner, skipped })));
     }
 
     /// Queues a part of a file, which is read when its turn has come.
     pub fn push_file(&mut self, part: FilePart) {
         if part.count() > 0 {
-            self.push_block(Block::File(Box::new(part)));
+            self.push_block(Block::Held(Box::new(Held::File(part))));
         }
     }
 
@@ -187,7 +195,7 @@ impl SendQueue {
     fn gathering(&mut self) -> Option<&mut Vec<u8>> {
         match self.others.back_mut().unwrap_or(&mut self.first) {
             Block::Gathered(bytes) => Some(bytes),
-            Block::Kept(_) | Block::File(_) => None,
+            Block::Held(_) => None,
         }
     }
 
@@ -214,11 +222,9 @@ impl SendQueue {
     }
 
     /// The file that is at the head of the queue, and how many bytes of its part are gone already.
+    #[inline]
     pub fn file(&self) -> Option<(&FilePart, usize)> {
-        match &self.first {
-            Block::File(part) => Some((part, self.sent)),
-            _ => None,
-        }
+        self.first.file().map(|part| (part, self.sent))
     }
 
     /// The head of the queue as slices, ready for one `sendmsg`; up to the first file.
@@ -229,7 +235,13 @@ impl SendQueue {
         }
         slices[0] = IoSlice::new(&self.first.bytes()[self.sent..]);
         let mut n = 1;
-        let others = self.others.iter().take_while(|block| !block.is_file());
+        if self.others.is_empty() {
+            return (slices, n);
+        }
+        let others = self
+            .others
+            .iter()
+            .take_while(|block| block.file().is_none());
         for (slot, block) in slices[1..].iter_mut().zip(others) {
             *slot = IoSlice::new(block.bytes());
             n += 1;

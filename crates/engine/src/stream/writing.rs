@@ -257,24 +257,19 @@ impl Stream {
     }
 
     pub(super) fn send_sealed(&mut self, may_finish: bool) {
-        let mut file_budget = FILE_BUDGET;
-        while !self.queue.is_empty() && file_budget > 0 {
-            let Some(fd) = &self.fd else { return };
-            let result = if let Some((file, done)) = self.queue.file() {
-                let sent = file.send(fd.as_fd(), done, file_budget);
-                if let Ok(0) = sent {
-                    // There is no more of it than that.
-                    let missing = file.count() - done;
-                    self.queue.consume(missing);
+        let mut budget = FILE_BUDGET;
+        while !self.queue.is_empty() {
+            if self.queue.file().is_some() {
+                if self.send_queued_file(&mut budget) {
                     continue;
                 }
-                sent.inspect(|n| file_budget -= n)
-            } else {
-                let (slices, n) = self.queue.slices();
-                match &slices[..n] {
-                    [only] => net::send(fd.as_fd(), only),
-                    several => net::send_vectored(fd.as_fd(), several),
-                }
+                break;
+            }
+            let Some(fd) = &self.fd else { return };
+            let (slices, n) = self.queue.slices();
+            let result = match &slices[..n] {
+                [only] => net::send(fd.as_fd(), only),
+                several => net::send_vectored(fd.as_fd(), several),
             };
             match result {
                 Ok(sent) => {
@@ -294,6 +289,32 @@ impl Stream {
         if may_finish && !self.refused && self.state.owes_fin() && self.broken.is_none() {
             self.send_fin();
         }
+    }
+
+    /// Sends from the file at the head of the queue. False if that is all for now.
+    #[cold]
+    fn send_queued_file(&mut self, budget: &mut usize) -> bool {
+        let (Some(fd), Some((file, done))) = (&self.fd, self.queue.file()) else {
+            return false;
+        };
+        let missing = file.count() - done;
+        let result = match *budget {
+            0 => return false,
+            most => file.send(fd.as_fd(), done, most),
+        };
+        match result {
+            // There is no more of it than that.
+            Ok(0) => self.queue.consume(missing),
+            Ok(n) => {
+                self.queue.consume(n);
+                self.sent += n as u64;
+                self.active = true;
+                *budget -= n;
+            }
+            Err(error) if would_block(&error) => return false,
+            Err(error) => self.break_off(&error),
+        }
+        true
     }
 
     /// Whether `drain` is due: it is awaited, and nothing has to wait any more.

@@ -24,6 +24,13 @@ impl Waiting {
     }
 }
 
+impl Files {
+    #[cold]
+    fn len(&self) -> usize {
+        self.0.iter().map(Waiting::len).sum()
+    }
+}
+
 impl Secure {
     pub fn push_file(&mut self, part: FilePart) {
         let files = self.files.get_or_insert_default();
@@ -34,9 +41,9 @@ impl Secure {
         });
     }
 
+    #[inline]
     pub(super) fn waiting_in_files(&self) -> usize {
-        let files = self.files.as_ref();
-        files.map_or(0, |files| files.0.iter().map(Waiting::len).sum())
+        self.files.as_ref().map_or(0, |files| files.len())
     }
 
     /// Where what is accepted now has its place.
@@ -48,6 +55,7 @@ impl Secure {
     }
 
     /// The next piece of a file can be sealed: what came before it is sealed.
+    #[inline]
     fn is_ready_for_file(&self) -> bool {
         self.files.is_some() && self.established && !self.dead && self.gathered.is_empty()
     }
@@ -79,6 +87,7 @@ impl Secure {
 
 impl Stream {
     /// Whether a file waits for nothing but room in the kernel.
+    #[inline]
     pub(in crate::stream) fn waits_for_file(&self) -> bool {
         let secure = self.secure.as_ref();
         secure.is_some_and(|secure| secure.is_ready_for_file()) && self.broken.is_none()
