@@ -360,6 +360,20 @@ async def test_what_cannot_be_piped_is_refused() -> None:
         assert await others.told_a.until_received(5) == b"hello"
 
 
+async def test_sockets_with_packets_are_refused() -> None:
+    async with ends("tcp", "tcp") as it:
+        it.a.set_packet("line")
+        for pair in ((it.a, it.b), (it.b, it.a)):
+            with pytest.raises(ValueError, match=r"set_packet\('raw'\) ends them"):
+                mantou.pipe(*pair)
+        it.a.set_packet("raw")
+        piped = it.pipe()
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        piped.cancel()
+        await it.closed()
+
+
 async def test_sockets_of_two_loops_are_refused() -> None:
     async with ends("tcp", "tcp") as it:
 

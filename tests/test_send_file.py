@@ -220,3 +220,14 @@ async def test_what_is_no_file_is_refused(file: IO[bytes]) -> None:
         socket.end(b"nothing came of it")
         assert await peer.receive_until_fin() == b"nothing came of it"
         await until_idle(recorder, socket)
+
+
+async def test_a_file_is_no_packet(file: IO[bytes]) -> None:
+    recorder = Recorder()
+    async with accepted(recorder, packet=4) as (socket, peer):
+        with pytest.raises(ValueError, match=r"set_packet\('raw'\) ends them"):
+            await socket.send_file(file)
+        socket.set_packet("line")
+        assert await socket.send_file(file, count=5) == 5
+        assert await peer.receive(5) == CONTENT[:5]
+        await until_idle(recorder, socket)

@@ -261,7 +261,8 @@ class Socket(Generic[D]):
         :raises OSError: the file cannot be read.
         :raises TypeError: the file has no descriptor or is in text mode, or an argument is of the
             wrong type.
-        :raises ValueError: not a regular file, or an argument is negative.
+        :raises ValueError: not a regular file, or an argument is negative; or what is sent gets a
+            length in front (`packet`).
         """
     def drained(self) -> asyncio.Future[None]:
         """To be awaited: returns when everything accepted so far is in the kernel.

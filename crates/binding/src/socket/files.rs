@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use mantou_engine::{FilePart, FileProgress};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -53,7 +54,8 @@ impl Socket {
     /// :raises OSError: the file cannot be read.
     /// :raises TypeError: the file has no descriptor or is in text mode, or an argument is of the
     ///     wrong type.
-    /// :raises ValueError: not a regular file, or an argument is negative.
+    /// :raises ValueError: not a regular file, or an argument is negative; or what is sent gets a
+    ///     length in front (`packet`).
     #[pyo3(signature = (file, offset=None, count=None), text_signature = "(self, /, file, offset=0, count=None)")]
     fn send_file<'py>(
         this: &Bound<'py, Self>,
@@ -79,6 +81,12 @@ impl Socket {
         count: usize,
     ) -> PyResult<FileSend> {
         let part = FilePart::own(fd, offset, count).map_err(|error| errors::from_io(&error))?;
+        if self.with(py, |core, token| core.sends_packets(token))? {
+            return Err(PyValueError::new_err(
+                "send_file() on a socket whose packets have their length in front; \
+                 set_packet('raw') ends them",
+            ));
+        }
         let progress = part.progress();
         self.with(py, |core, token| core.send_file(token, part))?
             .map_err(|error| errors::from_write_all(&error, count))?;

@@ -61,6 +61,10 @@ impl Socket {
                 Unjoinable::Joined => {
                     PyValueError::new_err("pipe() got a socket that is in another pipe")
                 }
+                Unjoinable::Framed => PyValueError::new_err(
+                    "pipe() got a socket with packets; set_packet('raw') ends them, once those \
+                     are handled that have come",
+                ),
             })?;
         let pipe = Pipe {
             ends: [this.clone().unbind(), other.clone().unbind()],

@@ -22,6 +22,11 @@ impl Engine {
         self.stream(token).is_some_and(Stream::is_framed)
     }
 
+    /// Whether what is sent gets its length in front.
+    pub fn sends_packets(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::sends_packets)
+    }
+
     /// What comes next of bytes that were read, the first `searched` of which hold no end.
     #[inline]
     pub fn next_packet(&self, token: Token, bytes: &[u8], searched: usize) -> NextPacket {

@@ -56,6 +56,8 @@ pub enum Unjoinable {
     NotOpen,
     /// One of them is joined.
     Joined,
+    /// Data of one of them is cut into packets, or waits to be.
+    Framed,
 }
 
 impl Engine {
@@ -68,6 +70,9 @@ impl Engine {
         let is_open = |token| self.stream(token).is_some_and(writes);
         if one == other || !is_open(one) || !is_open(other) {
             return Err(Unjoinable::NotOpen);
+        }
+        if self.is_framed(one) || self.is_framed(other) {
+            return Err(Unjoinable::Framed);
         }
         self.relays.join(one, other);
         for token in [one, other] {

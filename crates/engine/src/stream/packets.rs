@@ -185,7 +185,7 @@ impl Stream {
 
     /// Whether what is sent gets its length in front.
     #[inline]
-    pub(super) fn sends_packets(&self) -> bool {
+    pub fn sends_packets(&self) -> bool {
         let prefixed = |packets: &Packets| matches!(packets.framing, Framing::Prefixed(_));
         self.packets.as_deref().is_some_and(prefixed)
     }
