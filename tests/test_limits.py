@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import mantou
+from tests.proxies import door
 from tests.support import (
     Peer,
     Recorder,
@@ -170,6 +171,57 @@ async def test_too_many_of_one_host_are_reset_and_no_handler_hears_of_it(link: s
         for peer in (*inside, other, again):
             peer.close()
         await recorder.until("close", 4)
+
+
+@pytest.mark.parametrize("link", ["tcp", "tls", "context"])
+async def test_behind_a_proxy_a_host_is_the_one_that_the_header_names(link: str) -> None:
+    recorder = Recorder(data=echo)
+    ann, bo = (f"PROXY TCP4 192.0.2.{host} 192.0.2.9 1000 80\r\n".encode() for host in (1, 2))
+    async with door(recorder, link, max_connections_per_host=1, max_connections=3) as entrance:
+        inside = await entrance.enter(ann)
+        await recorder.until("open")
+        events = list(recorder.events)
+        refused = entrance.dial()
+        await refused.send(ann)
+        with pytest.raises(ConnectionResetError):
+            await refused.receive_some()
+        refused.close()
+        assert recorder.events == events
+        assert entrance.listener.stats().refused == 1
+        assert entrance.listener.connections == 1
+        other = await entrance.enter(bo)
+        await recorder.until("open", 2)
+        # Those who have not said who they are count for the other limit.
+        silent, waiting = entrance.dial(), entrance.dial()
+        await others_had_their_turn()
+        assert entrance.listener.stats().pauses.max_connections == 1
+        for peer in (silent, waiting, inside):
+            peer.close()
+        await recorder.until("close")
+        await recorder.until("connect_error", 2)
+        again = await entrance.enter(ann)
+        await recorder.until("open", 3)
+        for peer in (other, again):
+            peer.close()
+
+
+@pytest.mark.parametrize("link", ["tls", "context"])
+async def test_handshakes_behind_a_proxy_count_from_the_header_on(link: str) -> None:
+    recorder = Recorder(data=echo)
+    header = b"PROXY UNKNOWN\r\n"
+    async with door(recorder, link, max_handshakes=1) as entrance:
+        slow = entrance.dial()
+        await slow.send(header)
+        await others_had_their_turn()
+        held = entrance.dial()
+        await others_had_their_turn()
+        assert entrance.listener.stats().pauses.max_handshakes == 1
+        slow.close()
+        await recorder.until("connect_error")
+        held.close()
+        peer = await entrance.enter(header)
+        await recorder.until("open")
+        peer.close()
 
 
 async def test_an_ipv4_client_of_an_ipv6_listener_is_the_same_host() -> None:

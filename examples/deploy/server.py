@@ -35,11 +35,6 @@ class Upper(mantou.SocketHandler[None]):
     def drain(self, socket: mantou.Socket[None]) -> None:
         socket.resume()
 
-    def draining(self, socket: mantou.Socket[None]) -> None:
-        """The process is about to end: a client that only waits will find another one."""
-        if socket.bytes_read == 0:
-            socket.end()
-
 
 def place(options: argparse.Namespace) -> dict[str, Any]:
     """Where to listen: on the socket that systemd has passed, else where the command line says."""
@@ -51,6 +46,7 @@ def place(options: argparse.Namespace) -> dict[str, Any]:
         "hostname": options.hostname,
         "port": options.port,
         "reuse_port": options.reuse_port,
+        "dead_after": 60.0,
     }
 
 
@@ -64,7 +60,6 @@ async def serve(options: argparse.Namespace) -> None:
         "packet_size": 4096,
         "proxy_protocol": options.proxy_protocol,
         "idle_timeout": 300.0,
-        "dead_after": 60.0,
         "max_connections": 10_000,
     }
     if options.proxy_protocol != "off":

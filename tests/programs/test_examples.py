@@ -21,6 +21,10 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
+from examples.postgres.client import Connection
+from examples.postgres.scram import Scram
+from examples.redis.client import Client
+from examples.redis.protocol import ReplyError
 from tests.programs.conftest import Certificates
 from tests.programs.servers import Postgres, Redis, find
 
@@ -161,9 +165,6 @@ def test_the_redis_server_refuses_what_is_no_redis(garbage: bytes) -> None:
 
 
 async def test_the_redis_client_pipelines(redis_server: Redis) -> None:
-    from examples.redis.client import Client
-    from examples.redis.protocol import ReplyError
-
     client = await Client.connect(hostname="127.0.0.1", port=redis_server.port)
     assert await client.ask("flushall") == b"OK"
     answers = await client.pipeline(*(("incrby", "sum", str(number)) for number in range(5000)))
@@ -310,22 +311,24 @@ def test_the_postgres_client(
     assert "(28P01)" in ask("select 1", password="wrong", code=1)
 
 
-def test_the_postgres_client_binds_to_the_certificate(
-    postgres: Postgres, certificates: Certificates, role: str
+async def test_the_postgres_client_binds_to_the_certificate(
+    postgres: Postgres, certificates: Certificates, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = postgres.folder / "log"
-    with psycopg.connect(
-        f"host=127.0.0.1 port={postgres.port} user=postgres dbname=postgres", autocommit=True
-    ) as connection:
-        connection.execute("alter system set log_min_messages = debug4")
-        connection.execute("select pg_reload_conf()")
-        begin = len(log.read_text())
-        command = python("-m", "examples.postgres", "--user", role, "--database", "postgres")
-        command += ["--port", str(postgres.port), "--ca", str(certificates.ca_file), "select 1"]
-        assert run(*command, PGPASSWORD="pässword") == "1\n"
-        connection.execute("alter system reset log_min_messages")
-        connection.execute("select pg_reload_conf()")
-    assert "SCRAM-SHA-256-PLUS" in log.read_text()[begin:]
+    mechanisms: list[str] = []
+
+    class Observed(Scram):
+        def first(self) -> bytes:
+            mechanisms.append(self.mechanism)
+            return super().first()
+
+    monkeypatch.setattr("examples.postgres.client.Scram", Observed)
+    for tls in (False, {"ca_file": certificates.ca_file, "server_name": "localhost"}):
+        place = ("127.0.0.1", postgres.port)
+        connection = await Connection.connect(place, role, "pässword", "postgres", tls)
+        assert await connection.query("select 1") == [("1",)]
+        await connection.close()
+    # The server takes the second one only if the binding is right.
+    assert mechanisms == ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"]
 
 
 # A game, and a chat that changes
