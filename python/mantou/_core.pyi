@@ -786,16 +786,101 @@ class Transport:
 # What its subclass calls and what the socket tells begins with an underscore.
 @disjoint_base
 class Stream:
+    """The native half of `mantou.Stream`."""
     def __new__(cls, socket: Socket[Any], event_loop: Any) -> Self: ...
     @property
-    def socket(self) -> Socket[Any]: ...
-    def receive(self, max_bytes: int = 65536) -> Coroutine[Any, Any, bytes]: ...
-    def receive_into(self, buffer: Buffer) -> Coroutine[Any, Any, int]: ...
-    def receive_exactly(self, nbytes: int) -> Coroutine[Any, Any, bytes]: ...
-    def receive_until(self, delimiter: bytes, max_bytes: int) -> Coroutine[Any, Any, bytes]: ...
-    def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]: ...
-    def send(self, data: str | Buffer) -> Coroutine[Any, Any, None]: ...
-    def send_all(self, buffers: Iterable[str | Buffer]) -> Coroutine[Any, Any, None]: ...
+    def socket(self) -> Socket[Any]:
+        """The socket beneath: its addresses, TLS members, timeouts. Its handlers are the stream's.
+
+        Not in Bun.
+        """
+    def receive(self, max_bytes: int = 65536) -> Coroutine[Any, Any, bytes]:
+        """To be awaited: what is there, at least one byte.
+
+        Cancelling it loses no byte: what has arrived is what the next call gets.
+
+        anyio: `ByteStream.receive()`.
+
+        :param max_bytes: as many bytes at most.
+        :raises BrokenResourceError: the connection broke; it is an OSError of the class that says
+            how, or an ssl.SSLError.
+        :raises BusyResourceError: somebody else is reading.
+        :raises ClosedResourceError: the stream was closed on this side.
+        :raises EndOfStream: the peer sends no more: FIN or, with TLS, close_notify.
+        :raises ValueError: max_bytes is less than 1.
+        """
+    def receive_into(self, buffer: Buffer) -> Coroutine[Any, Any, int]:
+        """To be awaited: fills the caller's memory with what is there, at least one byte.
+
+        Where nothing waits, the kernel writes to it directly. It must not be used otherwise until
+        this returns.
+
+        Not in anyio.
+
+        :param buffer: a writable, C-contiguous buffer, with room for one byte or more.
+        :returns: the number of bytes received.
+        :raises BrokenResourceError: as receive().
+        :raises BusyResourceError: somebody else is reading.
+        :raises ClosedResourceError: the stream was closed on this side.
+        :raises EndOfStream: the peer sends no more.
+        :raises TypeError: the buffer cannot be written to.
+        :raises ValueError: it has no room.
+        """
+    def receive_exactly(self, nbytes: int) -> Coroutine[Any, Any, bytes]:
+        """To be awaited: exactly so many bytes.
+
+        anyio: `BufferedByteReceiveStream.receive_exactly()`.
+
+        :param nbytes: how many.
+        :raises BrokenResourceError: as receive().
+        :raises BusyResourceError: somebody else is reading.
+        :raises ClosedResourceError: the stream was closed on this side.
+        :raises IncompleteRead: the peer sends no more; its `partial` has the bytes that had come.
+        :raises ValueError: nbytes is less than 0.
+        """
+    def receive_until(self, delimiter: bytes, max_bytes: int) -> Coroutine[Any, Any, bytes]:
+        """To be awaited: the bytes before a delimiter, which is taken and left out.
+
+        anyio: `BufferedByteReceiveStream.receive_until()`.
+
+        :param delimiter: what to look for.
+        :param max_bytes: so many bytes may come before it, at most.
+        :raises BrokenResourceError: as receive().
+        :raises BusyResourceError: somebody else is reading.
+        :raises ClosedResourceError: the stream was closed on this side.
+        :raises DelimiterNotFound: it does not come within max_bytes. The bytes stay.
+        :raises IncompleteRead: the peer sends no more; its `partial` has the bytes that had come.
+        :raises ValueError: the delimiter is empty, or max_bytes less than 1.
+        """
+    def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
+        """For `async for`: the lines, each without its `\n` or `\r\n`, until the peer's FIN.
+
+        Not in anyio.
+
+        :param max_bytes: a longer line raises DelimiterNotFound.
+        """
+    def send(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
+        """To be awaited: sends all of the data, and returns when 64 KiB of it or less wait for the peer.
+
+        Cancelled, it has sent a part, the rest never will be: `sent` of the exception says how much
+        was accepted.
+
+        anyio: `ByteStream.send()`.
+
+        :param data: bytes or any C-contiguous buffer, or a str, sent as UTF-8. It must not change
+            until this returns.
+        :raises BrokenResourceError: the connection broke, as in receive().
+        :raises BusyResourceError: somebody else is sending.
+        :raises ClosedResourceError: the stream was closed on this side, or `send_eof()` called.
+        :raises TypeError: the data is neither a str nor a C-contiguous buffer.
+        """
+    def send_all(self, buffers: Iterable[str | Buffer]) -> Coroutine[Any, Any, None]:
+        """To be awaited: the same for a list of buffers, in one system call as far as it takes them.
+
+        Not in anyio.
+
+        :param buffers: what send() takes, any number of them.
+        """
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Coroutine[Any, Any, bytes]: ...
     def _attach(self) -> None: ...

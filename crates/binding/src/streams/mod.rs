@@ -188,7 +188,7 @@ impl Stream {
         Operation::of(this, Act::Read(Wish::Until(until), AtEnd::Raises))
     }
 
-    /// For `async for`: the lines, each without its `\n` or `\r\n`, until the peer's FIN.
+    /// For `async for`: the lines, each without the CR and LF at its end, until the peer's FIN.
     ///
     /// Not in anyio.
     ///
