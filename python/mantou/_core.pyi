@@ -853,7 +853,7 @@ class Stream:
         :raises ValueError: the delimiter is empty, or max_bytes less than 1.
         """
     def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
-        """For `async for`: the lines, each without its `\n` or `\r\n`, until the peer's FIN.
+        """For `async for`: the lines, each without the CR and LF at its end, until the peer's FIN.
 
         Not in anyio.
 
