@@ -35,6 +35,14 @@ CLASSES = [
     mantou.SSLContext,
     mantou.WrongThreadError,
     errors.HandshakeTimeoutError,
+    mantou.Stream,
+    mantou.StreamServer,
+    mantou.EndOfStream,
+    mantou.IncompleteRead,
+    mantou.DelimiterNotFound,
+    mantou.BusyResourceError,
+    mantou.ClosedResourceError,
+    mantou.BrokenResourceError,
 ]
 FUNCTIONS = [
     mantou.connect,
@@ -45,6 +53,10 @@ FUNCTIONS = [
     mantou.uninstall,
     mantou.inject_into_ssl,
     mantou.extract_from_ssl,
+    mantou.connect_stream,
+    mantou.serve_streams,
+    mantou.open_connection,
+    mantou.start_server,
 ]
 OPTIONS = options.described(ast.parse((docstrings.PACKAGE / "_option_types.py").read_text()))
 DICTIONARIES = [name for name in OPTIONS if not name.startswith("_")]
@@ -127,8 +139,10 @@ def test_every_member_is_described(member: object) -> None:
     # What these have is asyncio's and the ssl module's.
     [one for one in MEMBERS if not str(one.id).startswith(("EventLoop.", "SSLContext."))],
 )
-def test_every_member_says_what_bun_calls_it(member: object) -> None:
-    assert re.search(r"\bBun: `|\bNot in Bun\b", text_of(member))
+def test_every_member_says_what_others_call_it(member: object) -> None:
+    # Bun, or for streams whoever has them.
+    others = r"\b(Bun|anyio|asyncio): `|\bNot in (Bun|anyio)\b"
+    assert re.search(others, text_of(member))
 
 
 @pytest.mark.parametrize("dictionary", DICTIONARIES)
