@@ -294,6 +294,7 @@ def raised_by(member: object) -> set[type]:
     found = set()
     for name in re.findall(r":raises ([\w.]+):", text_of(member)):
         module, _, last = name.rpartition(".")
-        where = errors if hasattr(errors, last) else modules[module]
+        ours = (one for one in (errors, mantou) if hasattr(one, last))
+        where = next(ours, modules[module])
         found.add(getattr(where, last))
     return found

@@ -787,6 +787,7 @@ class Transport:
 @disjoint_base
 class Stream:
     """The native half of `mantou.Stream`."""
+
     def __new__(cls, socket: Socket[Any], event_loop: Any) -> Self: ...
     @property
     def socket(self) -> Socket[Any]:
