@@ -861,7 +861,7 @@ class Stream:
         :param max_bytes: a longer line raises DelimiterNotFound.
         """
     def send(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
-        """To be awaited: sends all of the data, and returns when 64 KiB of it or less wait for the peer.
+        """To be awaited: sends all of the data, and returns when 64 KiB of it or less wait.
 
         Cancelled, it has sent a part, the rest never will be: `sent` of the exception says how much
         was accepted.
@@ -876,7 +876,7 @@ class Stream:
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
         """
     def send_all(self, buffers: Iterable[str | Buffer]) -> Coroutine[Any, Any, None]:
-        """To be awaited: the same for a list of buffers, in one system call as far as it takes them.
+        """To be awaited: the same for a list of buffers, which leave together.
 
         Not in anyio.
 
