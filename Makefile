@@ -71,7 +71,8 @@ types: $(BUILT) ## Check types, docstrings, the native module's stub and the pub
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest mantou._core
 	$(BIN)/python -m tools.docstrings --check
-	PYTHONPATH=python $(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
+	PYTHONPATH=python:$$(echo $(VENV)/lib/python*/site-packages) $(BIN)/pyright --project pyproject.toml \
+		--pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
 
 rust-test: ## Run the engine's own tests (the binding is tested from Python)
 	cargo test -p mantou-engine --locked

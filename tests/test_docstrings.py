@@ -49,6 +49,14 @@ CLASSES = [
     errors.PacketTooLarge,
     errors.ProxyProtocolError,
     errors.ProxyTimeoutError,
+    mantou.Stream,
+    mantou.StreamServer,
+    mantou.EndOfStream,
+    mantou.IncompleteRead,
+    mantou.DelimiterNotFound,
+    mantou.BusyResourceError,
+    mantou.ClosedResourceError,
+    mantou.BrokenResourceError,
 ]
 FUNCTIONS = [
     mantou.connect,
@@ -61,6 +69,10 @@ FUNCTIONS = [
     mantou.pipe,
     mantou.inject_into_ssl,
     mantou.extract_from_ssl,
+    mantou.connect_stream,
+    mantou.serve_streams,
+    mantou.open_connection,
+    mantou.start_server,
 ]
 OPTIONS = options.described(ast.parse((docstrings.PACKAGE / "_option_types.py").read_text()))
 DICTIONARIES = [name for name in OPTIONS if not name.startswith("_")]
@@ -143,8 +155,10 @@ def test_every_member_is_described(member: object) -> None:
     # What these have is asyncio's and the ssl module's.
     [one for one in MEMBERS if not str(one.id).startswith(("EventLoop.", "SSLContext."))],
 )
-def test_every_member_says_what_bun_calls_it(member: object) -> None:
-    assert re.search(r"\bBun: `|\bNot in Bun\b", text_of(member))
+def test_every_member_says_what_others_call_it(member: object) -> None:
+    # Bun, or for streams whoever has them.
+    others = r"\b(Bun|anyio|asyncio): `|\bNot in (Bun|anyio)\b"
+    assert re.search(others, text_of(member))
 
 
 @pytest.mark.parametrize("dictionary", DICTIONARIES)
@@ -302,6 +316,7 @@ def raised_by(member: object) -> set[type]:
     found = set()
     for name in re.findall(r":raises ([\w.]+):", text_of(member)):
         module, _, last = name.rpartition(".")
-        where = errors if hasattr(errors, last) else modules[module]
+        ours = (one for one in (errors, mantou) if hasattr(one, last))
+        where = next(ours, modules[module])
         found.add(getattr(where, last))
     return found

@@ -974,6 +974,7 @@ class Transport:
 @disjoint_base
 class Stream:
     """The native half of `mantou.Stream`."""
+
     def __new__(cls, socket: Socket[Any], event_loop: Any) -> Self: ...
     @property
     def socket(self) -> Socket[Any]:
@@ -1040,14 +1041,14 @@ class Stream:
         :raises ValueError: the delimiter is empty, or max_bytes less than 1.
         """
     def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
-        """For `async for`: the lines, each without its `\n` or `\r\n`, until the peer's FIN.
+        """For `async for`: the lines, each without the CR and LF at its end, until the peer's FIN.
 
         Not in anyio.
 
         :param max_bytes: a longer line raises DelimiterNotFound.
         """
     def send(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
-        """To be awaited: sends all of the data, and returns when 64 KiB of it or less wait for the peer.
+        """To be awaited: sends all of the data, and returns when 64 KiB of it or less wait.
 
         Cancelled, it has sent a part, the rest never will be: `sent` of the exception says how much
         was accepted.
@@ -1062,7 +1063,7 @@ class Stream:
         :raises TypeError: the data is neither a str nor a C-contiguous buffer.
         """
     def send_all(self, buffers: Iterable[str | Buffer]) -> Coroutine[Any, Any, None]:
-        """To be awaited: the same for a list of buffers, in one system call as far as it takes them.
+        """To be awaited: the same for a list of buffers, which leave together.
 
         Not in anyio.
 

@@ -51,12 +51,12 @@ class StreamServer(Listener[Stream]):
 
     @property
     def listener(self) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
-        """The listener beneath: its address, `connections`, `set_tls()`, `ref()`, `unref()`."""
+        """The listener beneath: its address, `connections`, `set_tls()`, `ref()`. Not in anyio."""
         return self._listener
 
     @property
     def port(self) -> int:
-        """The port that it is bound to.
+        """The port that it is bound to. Not in anyio.
 
         :raises AttributeError: it listens at a unix path.
         """
@@ -64,11 +64,11 @@ class StreamServer(Listener[Stream]):
         return int(listener.port)
 
     def stop(self) -> None:
-        """Refuses new connections from now on; those that are served go on."""
+        """Refuses new connections from now on; those that are served go on. Not in anyio."""
         self._listener.stop()
 
     async def closed(self) -> None:
-        """Returns once it is stopped and the last connection is gone."""
+        """Returns once it is stopped and the last connection is gone. Not in anyio."""
         await self._listener.closed()
         while self._tasks:
             await asyncio.wait(self._tasks)

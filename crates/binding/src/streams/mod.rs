@@ -188,7 +188,7 @@ impl Stream {
         Operation::of(this, Act::Read(Wish::Until(until), AtEnd::Raises))
     }
 
-    /// For `async for`: the lines, each without its `\n` or `\r\n`, until the peer's FIN.
+    /// For `async for`: the lines, each without the CR and LF at its end, until the peer's FIN.
     ///
     /// Not in anyio.
     ///
@@ -201,7 +201,7 @@ impl Stream {
         })
     }
 
-    /// To be awaited: sends all of the data, and returns when 64 KiB of it or less wait for the peer.
+    /// To be awaited: sends all of the data, and returns when 64 KiB of it or less wait.
     ///
     /// Cancelled, it has sent a part, the rest never will be: `sent` of the exception says how much
     /// was accepted.
@@ -221,7 +221,7 @@ impl Stream {
         Operation::of(this, Act::Send(data.unbind()))
     }
 
-    /// To be awaited: the same for a list of buffers, in one system call as far as it takes them.
+    /// To be awaited: the same for a list of buffers, which leave together.
     ///
     /// Not in anyio.
     ///
