@@ -374,8 +374,28 @@ async def test_file(link: str) -> None:
             assert await stream.send_file(file, 10, 20) == 20
             assert await stream.send_file(file, len(data) + 1) == 0
             assert await peer.receive(20) == data[10:30]
-            with pytest.raises(ValueError, match="0 or more"):
+            with pytest.raises(ValueError, match="must be from 0"):
                 await stream.send_file(file, -1)
+
+
+@every_path
+async def test_a_file_has_the_senders_place(link: str) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(20_000 * KIB)
+        async with streaming(link) as (stream, peer):
+            task = asyncio.ensure_future(stream.send_file(file))
+            await others_had_their_turn()
+            assert not task.done()
+            for sending in (stream.send(b"x"), stream.send_file(file)):
+                with pytest.raises(mantou.BusyResourceError):
+                    await sending
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            stream.abort()
+            with pytest.raises(mantou.ClosedResourceError):
+                await stream.send_file(file)
+            peer.close()
 
 
 @pytest.mark.parametrize("link", ["tls", "context"])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import socket as sockets
 import ssl
 from collections.abc import Callable, Mapping
@@ -57,9 +56,6 @@ __all__ = [
     "Stream",
     "connect_stream",
 ]
-
-# Bytes of a file that are read at once, where they have to pass through this process.
-_FILE_PIECE = 256 * 1024
 
 
 # What is awaited is native, and no `types.CoroutineType`.
@@ -169,25 +165,25 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         In the clear the kernel sends it itself, sendfile(2); over TLS it is read and sealed.
         asyncio: `loop.sendfile()`.
 
-        :param file: opened in binary mode.
+        :param file: a regular file, opened in binary mode.
         :param offset: where to begin, in bytes.
         :param count: how many bytes; None for the rest of the file.
         :raises BrokenResourceError: the connection broke, as in `receive()`.
         :raises BusyResourceError: another task is sending.
         :raises ClosedResourceError: the stream was closed on this side.
-        :raises ValueError: offset or count are negative.
+        :raises OSError: the file cannot be read.
+        :raises TypeError: an argument is of the wrong type.
+        :raises ValueError: not a regular file, or offset or count are negative.
         """
-        if offset < 0 or (count is not None and count < 0):
-            raise ValueError(f"offset and count must be 0 or more, got {offset} and {count}")
-        sent = 0
-        while count is None or sent < count:
-            most = _FILE_PIECE if count is None else min(_FILE_PIECE, count - sent)
-            piece = os.pread(file.fileno(), most, offset + sent)
-            if not piece:
-                break
-            await self.send(piece)
-            sent += len(piece)
-        return sent
+        self._occupy()
+        try:
+            return await self.socket.send_file(file, offset, count)
+        except ConnectionError:
+            self._vacate()
+            self._occupy()  # raises what became of the stream
+            raise
+        finally:
+            self._vacate()
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -38,8 +38,10 @@ class Peer:
     """After so many bytes comes the RST."""
 
     def __init__(self, sock: kernel.socket) -> None:
-        self.sock = sock
-        self.sent = 0
+        self.sock: kernel.socket = sock
+        """The raw socket."""
+        self.sent: int = 0
+        """Bytes that were sent."""
         self.fragments = ()
         self.pause = 0.0
         self.finish_after = self.reset_after = None
@@ -145,7 +147,7 @@ class TLSPeer(Peer):
     def __init__(self, sock: kernel.socket, context: ssl.SSLContext, *, server_side: bool) -> None:
         super().__init__(sock)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.ssl = context.wrap_bio(
+        self.ssl: ssl.SSLObject = context.wrap_bio(
             self._incoming,
             self._outgoing,
             server_side=server_side,

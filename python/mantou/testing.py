@@ -18,13 +18,14 @@ import functools
 import importlib
 import socket as kernel
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from . import _connect, _listener
+from ._connect import connect
 from ._core import Socket
 from ._handlers import Handlers
+from ._listener import listen
 from ._option_types import TLSOptions
 from ._ready_state import ReadyState
 from ._testing_peer import Peer, TLSPeer
@@ -43,7 +44,7 @@ async def socket_pair(
     unix: bool = False,
     accepted_options: Mapping[str, Any] | None = None,
     connected_options: Mapping[str, Any] | None = None,
-) -> AsyncIterator[tuple[Socket[Any], Socket[Any]]]:
+) -> AsyncGenerator[tuple[Socket[Any], Socket[Any]], None]:
     """Two sockets that are connected to each other, the accepted one first.
 
     Both have run their `open`, and their handshake under TLS. Behind the block what is still open
@@ -63,7 +64,7 @@ async def socket_pair(
     async with _listening(accepted, options, unix) as listening:
         address = _place(listening.address)
         options = {"tls": client_tls, **(connected_options or {}), **address}
-        second = await _connect.connect(socket=connected, **options)
+        second = await connect(socket=connected, **options)
         try:
             yield await listening.accepted(), second
         finally:
@@ -84,7 +85,7 @@ async def peer(
     finish_after: int | None = None,
     reset_after: int | None = None,
     **options: Any,
-) -> AsyncIterator[Peer]:
+) -> AsyncGenerator[Peer, None]:
     """A peer of one connection that is served, or made, by the handlers under test.
 
     Behind the block the peer has closed its end, what is still open is terminated, and the
@@ -181,7 +182,7 @@ async def _accepted(
     theirs: ssl.SSLContext | None,
     unix: bool,
     receive_buffer: int | None,
-) -> AsyncIterator[Peer]:
+) -> AsyncGenerator[Peer, None]:
     async with _listening(handlers, options, unix) as listening:
         sock = _new_socket(unix, receive_buffer)
         with sock:
@@ -198,13 +199,13 @@ async def _connected(
     theirs: ssl.SSLContext | None,
     unix: bool,
     receive_buffer: int | None,
-) -> AsyncIterator[Peer]:
+) -> AsyncGenerator[Peer, None]:
     with _new_socket(unix, receive_buffer) as raw:
         # Without a name the kernel chooses an abstract address, which no file stands for.
         raw.bind("" if unix else ("127.0.0.1", 0))
         raw.listen(1)
         place: dict[str, Any] = {**options, **_place(raw.getsockname())}
-        connecting = asyncio.ensure_future(_connect.connect(socket=handlers, **place))
+        connecting = asyncio.ensure_future(connect(socket=handlers, **place))
         meeting = asyncio.ensure_future(_meet(raw, theirs))
         try:
             socket, made = await asyncio.gather(connecting, meeting)
@@ -279,17 +280,22 @@ class _Listening:
 @contextlib.asynccontextmanager
 async def _listening(
     handlers: Handlers[Any], options: Mapping[str, Any], unix: bool
-) -> AsyncIterator[_Listening]:
+) -> AsyncGenerator[_Listening, None]:
     own = dict(options)
     data = own.pop("data", None)
-    factory = own.pop("data_factory", lambda _: data)
+
+    def constant(_: Socket[Any]) -> Any:
+        return data
+
+    factory: Callable[[Socket[Any]], Any] = own.pop("data_factory", constant)
     # It has passed to the listener once that exists.
     with kernel.socket(kernel.AF_UNIX if unix else kernel.AF_INET, kernel.SOCK_STREAM) as sock:
         sock.bind("" if unix else ("127.0.0.1", 0))
         sock.listen(1)
         made = _Listening(sock, factory)
         own |= {"data_factory": made.data_factory, "fd": sock.fileno()}
-        listener: Any = _listener.listen(socket=handlers, **own)
+        opening: Any = listen
+        listener = opening(socket=handlers, **own)
         sock.detach()
     try:
         yield made

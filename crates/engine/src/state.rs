@@ -238,7 +238,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const INPUTS: [Input; 9] = [
+    const INPUTS: [Input; 10] = [
         Input::PeerFin,
         Input::EndHandled,
         Input::End,

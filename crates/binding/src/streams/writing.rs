@@ -54,6 +54,20 @@ impl Writer {
     }
 }
 
+#[pymethods]
+impl Stream {
+    /// Has the sender's place taken, for what is sent in another way, until `_vacate()`.
+    fn _occupy(&self, py: Python<'_>) -> PyResult<()> {
+        self.begin_sending(py)?;
+        self.writer.with(py, |writer| writer.busy = true);
+        Ok(())
+    }
+
+    fn _vacate(&self, py: Python<'_>) {
+        self.stop_sending(py);
+    }
+}
+
 impl Stream {
     /// Begins to send; whether that is all there is to do. If not, it goes on with `send_on()`, or
     /// is dropped by `stop_sending()`.
