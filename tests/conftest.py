@@ -38,6 +38,12 @@ TEST_TIMEOUT = 60.0
 LoopErrors = list[dict[str, Any]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loops", default=",".join(LOOPS), help="the kinds of loops to run on, with commas between"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         config.pluginmanager.register(Turns(Path(config.option.basetemp).parent))
@@ -74,7 +80,8 @@ class Turns:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if inspect.iscoroutinefunction(metafunc.function):
         marker = metafunc.definition.get_closest_marker("loops")
-        kinds = marker.args if marker else tuple(LOOPS)
+        wanted = metafunc.config.option.loops.split(",")
+        kinds = [kind for kind in (marker.args if marker else LOOPS) if kind in wanted]
         metafunc.fixturenames.append("loop_kind")
         metafunc.parametrize("loop_kind", kinds)
 

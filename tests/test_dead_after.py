@@ -29,6 +29,8 @@ from tests.wire import Wire, strike_deaf, tcp_option, unacknowledged
 # The shortest there is, and how late the kernel's timers and a busy machine may be.
 DEAD_AFTER = 2.0
 LATE = 3.0
+# The kernel finds out; that each kind of loop hears of it is seen where the network goes away.
+one_loop = pytest.mark.loops("mantou")
 
 
 class Timed(Recorder):
@@ -78,6 +80,7 @@ async def test_a_peer_whose_network_is_gone_is_found_idle_and_sending() -> None:
             check_found(recorder, vanished)
 
 
+@one_loop
 @pytest.mark.alone
 @pytest.mark.parametrize("sends", [False, True], ids=["idle", "sending"])
 async def test_a_peer_that_answers_nothing_is_found_over_every_path(sends: bool) -> None:
@@ -124,6 +127,7 @@ async def test_a_peer_that_answers_nothing_is_found_over_every_path(sends: bool)
     await keeping
 
 
+@one_loop
 @pytest.mark.alone
 async def test_a_peer_that_takes_nothing_counts_as_dead() -> None:
     recorder = Timed()
@@ -134,6 +138,7 @@ async def test_a_peer_that_takes_nothing_counts_as_dead() -> None:
         check_found(recorder, vanished)
 
 
+@one_loop
 @pytest.mark.alone
 @every_stream
 async def test_an_echo_that_waits_for_room_finds_out(link: str) -> None:
@@ -158,6 +163,7 @@ async def test_an_echo_that_waits_for_room_finds_out(link: str) -> None:
         assert isinstance(recorder.errors[0], TimeoutError | BrokenPipeError)
 
 
+@one_loop
 @pytest.mark.alone
 async def test_a_paused_socket_is_told_after_resume() -> None:
     recorder = Timed()

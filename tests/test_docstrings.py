@@ -312,7 +312,8 @@ def test_what_is_raised_exists(member: object) -> None:
 
 def raised_by(member: object) -> set[type]:
     """The exceptions that a docstring names."""
-    modules = {"ssl": ssl, "socket": kernel, "mantou": mantou, "": builtins}
+    modules = {"ssl": ssl, "socket": kernel, "": builtins}
+    modules |= {"mantou": mantou, "mantou.errors": errors}
     found = set()
     for name in re.findall(r":raises ([\w.]+):", text_of(member)):
         module, _, last = name.rpartition(".")

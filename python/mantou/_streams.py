@@ -122,8 +122,8 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         """Makes TLS of a plain connection, as STARTTLS does; returns when the handshake is done.
 
         What was sent before goes out in the clear first; what was received and not asked for yet
-        goes to TLS. This stream is closed; the one that is returned takes the connection over. Not
-        in anyio.
+        goes to TLS. This stream is closed; the one that is returned takes the connection over.
+        Not in anyio.
 
         :param tls: as in `connect_stream()` and `serve_streams()`.
         :param server_side: which side of the handshake is ours. Default: None, the server's for a
