@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import socket as kernel
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +250,14 @@ async def test_a_block_that_is_cancelled_leaves_nothing() -> None:
         await task
     assert recorder.names[-1] == "close"
     gc.collect()
+
+
+async def test_what_the_documentation_shows() -> None:
+    page = Path(__file__).parent.parent / "docs" / "testing.md"
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(program, str(page), "exec"), names)
+    shown = [test for name, test in names.items() if name.startswith("test_")]
+    assert len(shown) == 3
+    for test in shown:
+        await test()
