@@ -416,7 +416,7 @@ class Socket(Generic[D]):
         :param packet_size: the longest packet that is received, in bytes; None for what the option
             `packet_size` says.
         :raises TypeError: neither a str nor an int.
-        :raises ValueError: none of these values, or a size below 1.
+        :raises ValueError: none of these values, or a size below 1; or a stream has the socket.
         """
     def reload(self, socket: AnyHandlers[D]) -> None:
         """Replaces the handlers, from the next event on.

@@ -243,7 +243,11 @@ fn open(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, token: Token) ->
 /// Tells a socket, if it is open, that its listener drains.
 pub fn draining(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) -> PyResult<()> {
     let py = engine.py();
-    if socket.get().was_opened(py) && socket.get().is_open(py)? {
+    // Streams have no such thing: whoever serves them hears of its own drain().
+    if has_handler(socket, Stage::Draining)
+        && socket.get().was_opened(py)
+        && socket.get().is_open(py)?
+    {
         call(engine, socket, Stage::Draining, (socket,));
     }
     engine.get().check_fatal(py)

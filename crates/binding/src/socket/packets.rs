@@ -1,6 +1,7 @@
 //! Packets: how a socket's data is cut, and where what is read goes.
 
 use mantou_engine as core;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::Socket;
@@ -60,17 +61,24 @@ impl Socket {
     /// :param packet_size: the longest packet that is received, in bytes; None for what the option
     ///     `packet_size` says.
     /// :raises TypeError: neither a str nor an int.
-    /// :raises ValueError: none of these values, or a size below 1.
+    /// :raises ValueError: none of these values, or a size below 1; or a stream has the socket.
     #[pyo3(signature = (packet, packet_size=None))]
     fn set_packet(
         &self,
         packet: &Bound<'_, PyAny>,
         packet_size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let py = packet.py();
         let framing = packets::framing(packet, "packet")?;
         let limit = packet_size.map(packets::size).transpose()?;
+        let handlers = self.current_handlers(py);
+        if handlers.is_some_and(|it| it.get().transport().is_some()) {
+            return Err(PyValueError::new_err(
+                "set_packet() on the socket of a stream, which hands out bytes as they are asked for",
+            ));
+        }
         let set = |core: &mut core::Engine, token| core.set_packets(token, framing, limit);
-        self.with(packet.py(), set)?;
-        self.follow_framing(packet.py())
+        self.with(py, set)?;
+        self.follow_framing(py)
     }
 }
