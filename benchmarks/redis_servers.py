@@ -35,12 +35,13 @@ TICKS = os.sysconf("SC_CLK_TCK")
 # Each prints a line with its port in the end, when it listens.
 FAKE = """
 from fakeredis import TcpFakeServer
+TcpFakeServer.request_queue_size = 128  # 50 connections come at once
 server = TcpFakeServer(("127.0.0.1", 0))
 print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 REAL = """
-redis-server --port {port} --bind 127.0.0.1 --save '' --loglevel warning --dir {folder} &
+redis-server --port {port} --bind 127.0.0.1 --save '' --loglevel warning --dir {folder} >/dev/null &
 trap "kill $!" EXIT
 until redis-cli -p {port} ping; do sleep 0.05; done >/dev/null 2>&1
 echo {port}
