@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import mantou
+from mantou import testing
 from tests.support import Recorder
 from tests.tls import client_options, server_options
 
@@ -20,9 +21,11 @@ async def pair(
     """Both ends of a connection, established; the accepted one first."""
     server_tls = server_options() if server_tls is None else server_tls
     client_tls = client_options() if client_tls is None else client_tls
-    with mantou.listen(hostname="127.0.0.1", port=0, socket=server, tls=server_tls) as listener:
-        async with joined(listener, server, client, client_tls) as both:
-            yield both
+    async with testing.socket_pair(server, client, tls=(server_tls, client_tls)) as both:
+        yield both
+        both[1].end()
+        await client.until("close", len(client.of("open")))
+        await server.until("close", len(server.of("open")))
 
 
 @contextlib.asynccontextmanager
