@@ -62,7 +62,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from ._asyncio_open import open_connection, start_server
+    from ._asyncio_open import open_connection
+    from ._asyncio_server import start_server
     from ._stream_errors import (
         BrokenResourceError,
         BusyResourceError,
@@ -141,7 +142,8 @@ __all__ = [
 
 # Streams are loaded when they are first asked for: they import anyio, where that is installed.
 _LAZY = {
-    "_asyncio_open": ("open_connection", "start_server"),
+    "_asyncio_open": ("open_connection",),
+    "_asyncio_server": ("start_server",),
     "_stream_errors": (
         "BrokenResourceError",
         "BusyResourceError",

@@ -9,17 +9,41 @@ program looks, exceptions, limits and the order of things are asyncio's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
+from ._options import DEFAULT_TIMEOUT, StreamOptions
 from ._stream_errors import DelimiterNotFound, IncompleteRead
 from ._streams import Stream
 from ._transport_info import FINDERS, UNKNOWN
-from ._transport_options import TlsSetup
+from ._transport_options import PLAIN, TlsSetup
+
+# asyncio's own.
+LIMIT = 2**16
 
 Buffer = bytes | bytearray | memoryview
+
+
+def pair(
+    stream: Stream, tls: TlsSetup | None, limit: int, *, server_side: bool
+) -> tuple[StreamReader, StreamWriter]:
+    """What programs get of a connection."""
+    reader = StreamReader(stream, limit)
+    return reader, StreamWriter(stream, reader, tls, server_side)
+
+
+def options_for(tls: TlsSetup | None) -> StreamOptions:
+    """What asyncio's arguments for TLS, or none, come to for a stream's connection."""
+    return _patient(PLAIN if tls is None else tls.options)
+
+
+@functools.lru_cache(maxsize=16)
+def _patient(options: StreamOptions) -> StreamOptions:
+    close_timeout = options.close_timeout or DEFAULT_TIMEOUT
+    return options._replace(transport=False, close_timeout=close_timeout)
 
 
 class StreamReader(asyncio.StreamReader):
