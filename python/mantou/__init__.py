@@ -21,7 +21,8 @@ from ._connect import connect
 from ._core import Socket
 from ._handlers import HandlerMapping, HandlerObject, SocketHandler
 from ._install import install, uninstall
-from ._listener import TCPSocketListener, UnixSocketListener, listen
+from ._listen import listen
+from ._listener import TCPSocketListener, UnixSocketListener
 from ._loop import EventLoop, new_event_loop, run
 from ._option_types import (
     FdSocketListenOptions,

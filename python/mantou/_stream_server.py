@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from ._core import Handlers, Socket
-from ._listener import TCPSocketListener, UnixSocketListener, listen_for
+from ._listen import listen_for
+from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import (
     FdStreamListenOptions,
     TCPStreamListenOptions,

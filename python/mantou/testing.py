@@ -25,7 +25,7 @@ from typing import Any, cast
 from ._connect import connect
 from ._core import Socket
 from ._handlers import Handlers
-from ._listener import listen
+from ._listen import listen
 from ._option_types import TLSOptions
 from ._ready_state import ReadyState
 from ._testing_peer import Peer, TLSPeer

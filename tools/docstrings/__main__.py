@@ -26,7 +26,7 @@ def files() -> dict[Path, Edits]:
         PACKAGE / "_core.pyi": stub.edits,
         PACKAGE / "_option_types.py": options.edits_of_types,
         PACKAGE / "_connect.py": lambda file: options.edits_of_function(file, "connect", types),
-        PACKAGE / "_listener.py": lambda file: options.edits_of_function(file, "listen", types),
+        PACKAGE / "_listen.py": lambda file: options.edits_of_function(file, "listen", types),
         PACKAGE / "_streams.py": lambda file: options.edits_of_function(
             file, "connect_stream", types
         ),
