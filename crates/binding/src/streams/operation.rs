@@ -14,8 +14,9 @@ use pyo3::types::PyBytes;
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use super::backlog::Wish;
+use super::life::raised;
 use super::waiter::Waiter;
-use super::{Side, Stream, raised};
+use super::{Side, Stream};
 use crate::cell::Guarded;
 
 /// What the peer's FIN is to a reader.

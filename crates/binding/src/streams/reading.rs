@@ -1,37 +1,19 @@
-//! Who reads from a stream, where what arrives goes, and what the reader gets.
+//! Who reads from a stream, and what the reader gets.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::backlog::{Answer, Backlog, LIMIT, Wish};
+use super::backlog::{Answer, Backlog, Form, LIMIT, Wish};
+use super::life::{End, raised};
 use super::operation::AtEnd;
 use super::waiter::Waiter;
-use super::{End, Form, Side, Stream, not_writable, raised};
+use super::{Side, Stream};
 use crate::buffers;
-use crate::engine::Engine;
-
-/// Where the next bytes are to be received.
-pub enum Room {
-    /// In the shared buffer, so many at most.
-    Shared(usize),
-    /// In what becomes the reader's bytes, if they are likely to be many; so many at most.
-    Draft(usize),
-    /// In the reader's own memory.
-    Offered(buffers::Room),
-}
-
-/// What has been received.
-pub enum Arrived<'a, 'py> {
-    Lent(&'a [u8]),
-    Bytes(Bound<'py, PyBytes>),
-    /// So many bytes, in the reader's own memory.
-    Filled(usize),
-}
 
 /// What a reader gets that is about to go on, and what nobody else has.
-enum Handed {
+pub enum Handed {
     Bytes(Py<PyBytes>),
     Filled(usize),
 }
@@ -39,15 +21,15 @@ enum Handed {
 /// The reading side of a stream.
 #[derive(Default)]
 pub struct Reader {
-    backlog: Backlog,
+    pub backlog: Backlog,
     /// Of the reader who waits, and its own memory, if that is to be filled.
-    wish: Option<Wish>,
-    memory: Option<Py<PyAny>>,
-    handed: Option<Handed>,
+    pub wish: Option<Wish>,
+    pub memory: Option<Py<PyAny>>,
+    pub handed: Option<Handed>,
     /// The peer sends no more.
     pub ended: bool,
-    paused: bool,
-    waiter: Option<Py<Waiter>>,
+    pub paused: bool,
+    pub waiter: Option<Py<Waiter>>,
 }
 
 impl Reader {
@@ -88,125 +70,7 @@ impl Reader {
 }
 
 impl Stream {
-    /// Where what comes next is to be received: straight to the reader, if one waits for it.
-    pub fn room(&self, py: Python<'_>) -> Room {
-        enum Way {
-            Shared(usize),
-            Draft(usize),
-            Memory(Py<PyAny>),
-        }
-        let way = self.reader.with(py, |reader| {
-            let direct = reader.is_met_directly(py);
-            match &reader.wish {
-                Some(Wish::Some(most)) if direct => Way::Draft(*most),
-                Some(Wish::Fill(_)) if direct => match &reader.memory {
-                    Some(memory) => Way::Memory(memory.clone_ref(py)),
-                    None => Way::Shared(LIMIT),
-                },
-                wish => {
-                    let most = wish.as_ref().map_or(LIMIT, Wish::most);
-                    Way::Shared(most.saturating_sub(reader.backlog.len()).max(1))
-                }
-            }
-        });
-        match way {
-            Way::Shared(most) => Room::Shared(most),
-            Way::Draft(most) => Room::Draft(most),
-            Way::Memory(memory) => match buffers::Room::new(memory.bind(py)) {
-                Ok(room) => Room::Offered(room),
-                // It cannot be written to any more; its reader will find that out.
-                Err(_) => Room::Shared(LIMIT),
-            },
-        }
-    }
-
-    /// Bytes have come: the reader goes on if that is what it waits for, else they are kept.
-    pub fn deliver(&self, engine: &Bound<'_, Engine>, arrived: Arrived<'_, '_>) -> PyResult<()> {
-        let py = engine.py();
-        // asyncio's debug mode wants to see each step of a task.
-        let direct = !engine.get().is_debugged(py) && !engine.get().ended.get(py);
-        let waiter = match arrived {
-            Arrived::Filled(n) => self.hand_over(py, Handed::Filled(n)),
-            Arrived::Bytes(bytes) => self.hand_over(py, Handed::Bytes(bytes.unbind())),
-            Arrived::Lent(bytes) => {
-                if self
-                    .reader
-                    .with(py, |reader| direct && reader.takes(py, bytes.len()))
-                {
-                    let bytes = PyBytes::new(py, bytes).unbind();
-                    self.hand_over(py, Handed::Bytes(bytes))
-                } else {
-                    self.keep(py, bytes)
-                }
-            }
-        };
-        if let Some(waiter) = waiter {
-            let woken = if direct {
-                Waiter::wake_now(waiter.bind(py))
-            } else {
-                Waiter::wake(waiter.bind(py))
-            };
-            self.take_back(py)?;
-            woken?;
-        }
-        self.pause_if_full(py)
-    }
-
-    fn hand_over(&self, py: Python<'_>, handed: Handed) -> Option<Py<Waiter>> {
-        self.reader.with(py, |reader| {
-            debug_assert!(reader.handed.is_none());
-            reader.handed = Some(handed);
-            reader.waiter(py)
-        })
-    }
-
-    fn keep(&self, py: Python<'_>, bytes: &[u8]) -> Option<Py<Waiter>> {
-        self.reader.with(py, |reader| {
-            reader.backlog.push(bytes);
-            let wish = reader.wish.as_ref()?;
-            let answer = reader.backlog.answer(wish);
-            (answer != Answer::NotYet).then(|| reader.waiter(py))?
-        })
-    }
-
-    /// Whoever was to get it has given up, or comes later: it is kept for whoever reads next.
-    fn take_back(&self, py: Python<'_>) -> PyResult<()> {
-        let (handed, memory) = self.reader.with(py, |reader| {
-            let memory = reader.memory.as_ref().map(|memory| memory.clone_ref(py));
-            (reader.handed.take(), memory)
-        });
-        match handed {
-            None => {}
-            Some(Handed::Bytes(bytes)) => {
-                let bytes = bytes.as_bytes(py);
-                self.reader.with(py, |it| it.backlog.push_front(bytes));
-            }
-            Some(Handed::Filled(n)) => {
-                if let Some(memory) = memory {
-                    let mut room = buffers::Room::new(memory.bind(py))?;
-                    let bytes = room.memory();
-                    let bytes = &bytes[..n.min(bytes.len())];
-                    self.reader.with(py, |it| it.backlog.push_front(bytes));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn pause_if_full(&self, py: Python<'_>) -> PyResult<()> {
-        let due = self.reader.with(py, |reader| {
-            let most = reader.wish.as_ref().map_or(LIMIT, Wish::most);
-            let due = !reader.paused && reader.backlog.len() >= most;
-            reader.paused |= due;
-            due
-        });
-        if due {
-            self.set_paused(py, true)?;
-        }
-        Ok(())
-    }
-
-    fn set_paused(&self, py: Python<'_>, paused: bool) -> PyResult<()> {
+    pub(super) fn set_paused(&self, py: Python<'_>, paused: bool) -> PyResult<()> {
         let socket = self.socket.get();
         socket.with(py, |core, token| core.set_paused(token, paused))
     }
@@ -402,24 +266,6 @@ impl Stream {
     }
 }
 
-impl Reader {
-    /// A task waits for whatever comes, and would go on at once.
-    fn is_met_directly(&self, py: Python<'_>) -> bool {
-        let waits = |waiter: &Py<Waiter>| waiter.get().has_its_task(py);
-        self.backlog.is_empty() && self.waiter.as_ref().is_some_and(waits)
-    }
-
-    /// Whether so many bytes are just what the reader waits for.
-    fn takes(&self, py: Python<'_>, count: usize) -> bool {
-        let fits = match &self.wish {
-            Some(Wish::Some(most)) => count <= *most,
-            Some(Wish::Exactly(exactly)) => count == *exactly,
-            _ => false,
-        };
-        fits && self.is_met_directly(py)
-    }
-}
-
 /// How much room there is in a reader's own memory.
 pub fn room_in(buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
     let Ok(mut room) = buffers::Room::new(buffer) else {
@@ -430,6 +276,12 @@ pub fn room_in(buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         0 => Err(PyValueError::new_err("buffer has no room")),
         size => Ok(size),
     }
+}
+
+fn not_writable(class: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "buffer must be a writable, C-contiguous buffer, not {class}"
+    ))
 }
 
 fn number(py: Python<'_>, value: usize) -> Py<PyAny> {

@@ -5,8 +5,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::life::End;
 use super::waiter::Waiter;
-use super::{End, HIGH_WATER, Side, Stream};
+use super::{HIGH_WATER, Side, Stream};
 use crate::buffers::Outgoing;
 
 /// The writing side of a stream.

@@ -1,0 +1,87 @@
+//! What asyncio's reader and writer over a stream need: see `python/mantou/_asyncio_streams.py`.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::Stream;
+use super::backlog::{Form, Wish};
+use super::members::until;
+use super::operation::{Act, AtEnd, Operation};
+
+// To asyncio's reader the end is no exception.
+#[pymethods]
+impl Stream {
+    fn _read<'py>(this: &Bound<'py, Self>, most: isize) -> PyResult<Bound<'py, Operation>> {
+        let wish = usize::try_from(most).map_or(Wish::All, Wish::Some);
+        Operation::of(this, Act::Read(wish, AtEnd::Empty))
+    }
+
+    fn _read_exactly<'py>(
+        this: &Bound<'py, Self>,
+        count: usize,
+    ) -> PyResult<Bound<'py, Operation>> {
+        Operation::of(this, Act::Read(Wish::Exactly(count), AtEnd::Empty))
+    }
+
+    /// Up to the end of whichever delimiter comes first, and with it.
+    #[allow(clippy::needless_pass_by_value)]
+    fn _read_whole<'py>(
+        this: &Bound<'py, Self>,
+        delimiters: Vec<Vec<u8>>,
+        most: isize,
+    ) -> PyResult<Bound<'py, Operation>> {
+        let Some((first, others)) = delimiters.split_first() else {
+            return Err(PyValueError::new_err("there must be a delimiter"));
+        };
+        let mut until = until(first, most, Form::Whole)?;
+        until.others = others.iter().map(|other| other.as_slice().into()).collect();
+        Operation::of(this, Act::Read(Wish::Until(until), AtEnd::Empty))
+    }
+
+    /// What was received and is not read yet.
+    fn _unread<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.reader
+            .with(py, |reader| PyBytes::new(py, reader.bytes()))
+    }
+
+    fn _skip(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        self.reader.with(py, |reader| reader.consume(count));
+        self.resume_if_empty(py)
+    }
+
+    /// Takes everything, in pieces that leave together; nothing once the stream has ended.
+    #[allow(clippy::needless_pass_by_value)]
+    fn _write(&self, py: Python<'_>, buffers: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        self.write(py, &buffers)
+    }
+
+    fn _drain<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, Operation>> {
+        Operation::of(this, Act::Drain)
+    }
+
+    /// The peer has finished, and nothing of what it sent is left.
+    #[getter]
+    fn _at_end(&self, py: Python<'_>) -> bool {
+        self.reader.with(py, |reader| reader.is_at_end())
+    }
+
+    /// How little and how much may wait when nobody has to wait for it.
+    #[getter]
+    fn _marks(&self, py: Python<'_>) -> (usize, usize) {
+        self.writer.with(py, |writer| (writer.low, writer.high))
+    }
+
+    fn _set_marks(&self, py: Python<'_>, low: usize, high: usize) -> PyResult<()> {
+        self.writer.with(py, |writer| {
+            (writer.low, writer.high) = (low, high);
+        });
+        self.mark(py)
+    }
+
+    /// Who drives TLS, if it is not the engine.
+    #[getter]
+    fn _driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.socket.get().driver(py)
+    }
+}

@@ -1,0 +1,250 @@
+//! How a stream begins and ends, and what its socket tells it.
+
+use mantou_engine as core;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::reading::Reader;
+use super::waiter::Waiter;
+use super::{HIGH_WATER, Side, Stream};
+use crate::errors;
+use crate::socket::Socket;
+use crate::tls::Start;
+
+/// How a stream has ended for those who use it.
+#[derive(Default)]
+pub enum End {
+    #[default]
+    Open,
+    /// We closed it.
+    Closed,
+    /// Both sides have finished.
+    Finished,
+    /// The connection broke, for this reason.
+    Broken(Py<PyAny>),
+}
+
+#[pymethods]
+impl Stream {
+    /// It can carry data from now on.
+    fn _begin(&self, py: Python<'_>) -> PyResult<()> {
+        self.mark(py)
+    }
+
+    /// Ends our side behind everything that was sent.
+    fn _finish_sending(&self, py: Python<'_>) -> PyResult<()> {
+        if self.writer.with(py, |writer| writer.ended) {
+            return Ok(());
+        }
+        if self.is_busy(py, Side::Writing) {
+            return Err(self.busy(py, Side::Writing));
+        }
+        if let Some(error) = self.closed(py, Side::Writing) {
+            return Err(error);
+        }
+        self.writer.with(py, |writer| writer.ended = true);
+        self.socket.get().with(py, core::Engine::shutdown)
+    }
+
+    /// Begins TLS with these `TlsSettings`; returns the socket of the stream that takes the
+    /// connection over. Bytes that nobody has asked for yet are its.
+    fn _upgrade<'py>(
+        this: &Bound<'py, Self>,
+        settings: &Bound<'py, PyAny>,
+        server_side: bool,
+    ) -> PyResult<Bound<'py, Socket>> {
+        let py = this.py();
+        let stream = this.get();
+        for side in [Side::Reading, Side::Writing] {
+            if stream.is_busy(py, side) {
+                return Err(stream.busy(py, side));
+            }
+            if let Some(error) = stream.closed(py, side) {
+                return Err(error);
+            }
+        }
+        let socket = stream.socket.bind(py);
+        let mut start = Start::new(settings, server_side, socket.get().hostname())?;
+        start.initial = stream.reader.with(py, |reader| reader.bytes().to_vec());
+        let paused = stream.reader.with(py, Reader::resume);
+        if paused {
+            socket
+                .get()
+                .with(py, |core, token| core.set_paused(token, false))?;
+        }
+        let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        stream.reader.with(py, Reader::discard);
+        stream.finish(py, End::Closed);
+        socket.get().forget_handlers(py);
+        Ok(secure)
+    }
+
+    /// Closed on this side: whoever reads or sends is told. Whether it was open. What was received
+    /// can be kept to be read.
+    #[pyo3(signature = (keep=false))]
+    fn _close(&self, py: Python<'_>, keep: bool) -> PyResult<bool> {
+        let was_open = self.finish(py, End::Closed);
+        if !keep {
+            self.reader.with(py, Reader::discard);
+        }
+        if was_open {
+            self.wake_all(py)?;
+        }
+        Ok(was_open)
+    }
+
+    /// Whether it was closed on this side, or the connection is gone.
+    #[getter]
+    fn _is_over(&self, py: Python<'_>) -> bool {
+        self.end.with(py, |end| !matches!(end, End::Open))
+    }
+
+    /// What broke the connection.
+    #[getter]
+    fn _error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.end.with(py, |end| match end {
+            End::Broken(error) => Some(error.clone_ref(py)),
+            _ => None,
+        })
+    }
+}
+
+/// What its socket tells it, as it tells a transport.
+#[pymethods]
+impl Stream {
+    fn _on_drain(&self, py: Python<'_>, _socket: &Bound<'_, Socket>) -> PyResult<()> {
+        match self.writer.with(py, |writer| writer.waiter(py)) {
+            Some(waiter) => Waiter::wake_now(waiter.bind(py)),
+            None => Ok(()),
+        }
+    }
+
+    fn _on_end(&self, py: Python<'_>, _socket: &Bound<'_, Socket>) -> PyResult<()> {
+        self.reader.with(py, |reader| reader.ended = true);
+        match self.reader.with(py, |reader| reader.waiter(py)) {
+            Some(waiter) => Waiter::wake_now(waiter.bind(py)),
+            None => Ok(()),
+        }
+    }
+
+    fn _on_close(
+        &self,
+        py: Python<'_>,
+        _socket: &Bound<'_, Socket>,
+        error: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let end = error.map_or(End::Finished, End::Broken);
+        self.finish(py, end);
+        self.socket.get().forget_handlers(py);
+        self.wake_all(py)
+    }
+
+    #[allow(clippy::unused_self)]
+    fn _on_open(&self, _socket: &Bound<'_, Socket>) {}
+
+    #[allow(clippy::unused_self)]
+    fn _on_connect_error(&self, _socket: &Bound<'_, Socket>, _error: &Bound<'_, PyAny>) {}
+
+    #[allow(clippy::unused_self)]
+    fn _on_error(&self, _socket: &Bound<'_, Socket>, _error: &Bound<'_, PyAny>) {}
+
+    #[allow(clippy::unused_self)]
+    fn _on_timeout(&self, _socket: &Bound<'_, Socket>) {}
+
+    /// In a forked child: there is nothing to let go of but the socket.
+    #[allow(clippy::unused_self)]
+    fn _forget_file(&self) {}
+}
+
+impl Stream {
+    /// Tells the engine how much is gathered, and how little has to wait when a sender goes on.
+    pub(super) fn mark(&self, py: Python<'_>) -> PyResult<()> {
+        let low = self.writer.with(py, |writer| writer.low);
+        let marks = |core: &mut core::Engine, token| core.set_marks(token, HIGH_WATER, low);
+        self.socket.get().with(py, marks)
+    }
+
+    /// It has ended, unless it had before. Whether it was open.
+    pub(super) fn finish(&self, py: Python<'_>, end: End) -> bool {
+        let open = self.end.with(py, |end| matches!(end, End::Open));
+        if open {
+            drop(self.end.replace(py, end));
+        }
+        open
+    }
+
+    /// Those who wait find out why in the loop's next turn: a task may be running now.
+    fn wake_all(&self, py: Python<'_>) -> PyResult<()> {
+        let reading = self.reader.with(py, |reader| reader.waiter(py));
+        let writing = self.writer.with(py, |writer| writer.waiter(py));
+        for waiter in [reading, writing].into_iter().flatten() {
+            Waiter::wake(waiter.bind(py))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_busy(&self, py: Python<'_>, side: Side) -> bool {
+        match side {
+            Side::Reading => self.reader.with(py, |reader| reader.is_busy()),
+            Side::Writing => self.writer.with(py, |writer| writer.is_busy()),
+        }
+    }
+
+    #[allow(clippy::unused_self)]
+    pub(super) fn busy(&self, py: Python<'_>, side: Side) -> PyErr {
+        let action = match side {
+            Side::Reading => "reading from",
+            Side::Writing => "writing to",
+        };
+        raised(py, "busy", action)
+    }
+
+    /// Why nothing more can be received or sent.
+    pub(super) fn closed(&self, py: Python<'_>, side: Side) -> Option<PyErr> {
+        let broken = self.end.with(py, |end| match end {
+            End::Open => Err(false),
+            End::Closed => Err(true),
+            End::Finished => Err(side == Side::Writing),
+            End::Broken(error) => Ok(error.clone_ref(py)),
+        });
+        match broken {
+            Ok(error) => Some(broken_by(py, error)),
+            Err(closed) if closed => Some(raised(py, "closed", "the stream is closed")),
+            Err(_) if side == Side::Writing && self.writer.with(py, |it| it.ended) => Some(raised(
+                py,
+                "closed",
+                "the sending side was ended by send_eof()",
+            )),
+            Err(_) => None,
+        }
+    }
+
+    /// A send found the connection gone, of which the reading side is still to hear.
+    pub(super) fn lost(&self, py: Python<'_>) -> PyErr {
+        let known = self.socket.get().with(py, |core, token| core.broken(token));
+        match known {
+            Ok(Some(error)) => {
+                let error = errors::from_io(&error).into_value(py).into_any();
+                broken_by(py, error)
+            }
+            Ok(None) => raised(py, "closed", "the connection is closed"),
+            Err(error) => error,
+        }
+    }
+}
+
+/// One of the exceptions of `mantou._stream_errors`, which are anyio's where that is installed.
+pub fn raised<'py>(py: Python<'py>, make: &str, argument: impl IntoPyObject<'py>) -> PyErr {
+    let error = (|| {
+        let errors = py.import(intern!(py, "mantou._stream_errors"))?;
+        errors.getattr(make)?.call1((argument,))
+    })();
+    match error {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+fn broken_by(py: Python<'_>, error: Py<PyAny>) -> PyErr {
+    raised(py, "broken", error)
+}
