@@ -173,3 +173,11 @@ def told(loop: Any) -> list[dict[str, Any]]:
     contexts: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: contexts.append(context))
     return contexts
+
+
+@pytest.fixture
+def stats_before() -> Iterator[mantou.Stats]:
+    """What other tests have done to the process. They leave nothing open."""
+    yield mantou.stats()
+    after = mantou.stats()
+    assert (after.listeners, after.connections, after.queued) == (0, 0, 0)

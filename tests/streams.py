@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mantou
-from tests.support import TLS_LINKS, Peer, RawListener
+from tests.support import TLS_LINKS, Peer, RawListener, others_had_their_turn
 from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, context, secured
 
 Handler = Callable[[mantou.Stream], Coroutine[Any, Any, object]]
@@ -90,3 +90,11 @@ def make_small(stream: mantou.Stream, peer: Peer, size: int) -> None:
     with kernel.socket(fileno=os.dup(stream.socket.fileno())) as ours:
         ours.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, size)
     peer.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_RCVBUF, size)
+
+
+async def waits(operation: Any) -> asyncio.Future[Any]:
+    """A task for the operation, which is waiting for something."""
+    task = asyncio.ensure_future(operation)
+    await others_had_their_turn()
+    assert not task.done()
+    return task

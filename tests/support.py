@@ -79,6 +79,11 @@ class Recorder(mantou.SocketHandler[Any]):
             await self._changed.wait()
         return value
 
+    @property
+    def packets(self) -> list[bytes]:
+        """What `data` was called with, one by one."""
+        return [data for _, data in self.of("data")]
+
     def of(self, name: str) -> list[Event]:
         return [event for event in self.events if event[0] == name]
 

@@ -18,8 +18,8 @@ import pytest
 
 import mantou
 from tests.conftest import LoopErrors
+from tests.limits import arrive, come_in, listen_over
 from tests.support import Gate, Handshaker, Peer, Recorder, dial, every_path, listen
-from tests.test_limits import arrive, come_in, listen_over
 from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import socket as kernel
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 import mantou
-from tests.proxies import door
+from tests.limits import arrive, arrive_from, come_in, echo, listen_over
 from tests.support import (
     Peer,
     Recorder,
@@ -24,33 +23,6 @@ from tests.support import (
     others_had_their_turn,
 )
 from tests.test_fork import Child
-from tests.tls_support import secured
-
-_names = itertools.count()
-
-
-def listen_over(link: str, recorder: Any, **options: Any) -> Any:
-    if link == "unix":
-        name = f"\0mantou limits {os.getpid()} {next(_names)}"
-        return mantou.listen(unix=name, socket=recorder, **options)
-    return listen(recorder, link, **options)
-
-
-def arrive(listener: Any) -> Peer:
-    """A peer that has connected, as far as the kernel is concerned."""
-    if isinstance(listener, mantou.UnixSocketListener):
-        return Peer.connect_at_once(listener.unix, kernel.AF_UNIX)
-    return Peer.connect_at_once(("127.0.0.1", listener.port))
-
-
-async def come_in(link: str, peer: Peer) -> Peer:
-    """Does its handshake, where there is one."""
-    return await secured(peer.sock, server_side=False) if link in ("tls", "context") else peer
-
-
-def echo(socket: mantou.Socket[Any], data: bytes) -> None:
-    socket.write_all(data)
-
 
 # max_connections
 
@@ -133,143 +105,6 @@ async def test_connections_that_break_make_room() -> None:
             await recorder.until("open", count)
             peer.reset()
             await recorder.until("close", count)
-
-
-# max_connections_per_host
-
-
-def arrive_from(address: str, listener: Any) -> Peer:
-    sock = kernel.socket()
-    sock.bind((address, 0))
-    sock.connect(("127.0.0.1", listener.port))
-    return Peer(sock)
-
-
-@pytest.mark.parametrize("link", ["tcp", "tls", "context"])
-async def test_too_many_of_one_host_are_reset_and_no_handler_hears_of_it(link: str) -> None:
-    made: list[object] = []
-    recorder = Recorder(data=echo)
-    with listen(recorder, link, max_connections_per_host=2, data_factory=made.append) as listener:
-        inside = [await dial(listener, link) for _ in range(2)]
-        await recorder.until("open", 2)
-        events = list(recorder.events)
-        for _ in range(3):
-            refused = arrive(listener)
-            with pytest.raises(ConnectionResetError):
-                await refused.receive_some()
-            refused.close()
-        assert recorder.events == events
-        assert len(made) == 2
-        assert listener.stats().refused == 3
-        # Others are not concerned.
-        other = await come_in(link, arrive_from("127.0.0.2", listener))
-        await recorder.until("open", 3)
-        inside[0].close()
-        await recorder.until("close")
-        again = await dial(listener, link)
-        await recorder.until("open", 4)
-        for peer in (*inside, other, again):
-            peer.close()
-        await recorder.until("close", 4)
-
-
-@pytest.mark.parametrize("link", ["tcp", "tls", "context"])
-async def test_behind_a_proxy_a_host_is_the_one_that_the_header_names(link: str) -> None:
-    recorder = Recorder(data=echo)
-    ann, bo = (f"PROXY TCP4 192.0.2.{host} 192.0.2.9 1000 80\r\n".encode() for host in (1, 2))
-    async with door(recorder, link, max_connections_per_host=1, max_connections=3) as entrance:
-        inside = await entrance.enter(ann)
-        await recorder.until("open")
-        events = list(recorder.events)
-        refused = entrance.dial()
-        await refused.send(ann)
-        with pytest.raises(ConnectionResetError):
-            await refused.receive_some()
-        refused.close()
-        assert recorder.events == events
-        assert entrance.listener.stats().refused == 1
-        assert entrance.listener.connections == 1
-        other = await entrance.enter(bo)
-        await recorder.until("open", 2)
-        # Those who have not said who they are count for the other limit.
-        silent, waiting = entrance.dial(), entrance.dial()
-        await others_had_their_turn()
-        assert entrance.listener.stats().pauses.max_connections == 1
-        for peer in (silent, waiting, inside):
-            peer.close()
-        await recorder.until("close")
-        await recorder.until("connect_error", 2)
-        again = await entrance.enter(ann)
-        await recorder.until("open", 3)
-        for peer in (other, again):
-            peer.close()
-
-
-@pytest.mark.parametrize("link", ["tls", "context"])
-async def test_handshakes_behind_a_proxy_count_from_the_header_on(link: str) -> None:
-    recorder = Recorder(data=echo)
-    header = b"PROXY UNKNOWN\r\n"
-    async with door(recorder, link, max_handshakes=1) as entrance:
-        slow = entrance.dial()
-        await slow.send(header)
-        await others_had_their_turn()
-        held = entrance.dial()
-        await others_had_their_turn()
-        assert entrance.listener.stats().pauses.max_handshakes == 1
-        slow.close()
-        await recorder.until("connect_error")
-        held.close()
-        peer = await entrance.enter(header)
-        await recorder.until("open")
-        peer.close()
-
-
-async def test_an_ipv4_client_of_an_ipv6_listener_is_the_same_host() -> None:
-    recorder = Recorder()
-    with mantou.listen(
-        hostname="::", port=0, socket=recorder, max_connections_per_host=1
-    ) as listener:
-        inside = arrive(listener)
-        await recorder.until("open")
-        by_ipv6 = Peer.connect_at_once(("::1", listener.port), kernel.AF_INET6)
-        await recorder.until("open", 2)
-        for address, family in (("127.0.0.1", kernel.AF_INET), ("::1", kernel.AF_INET6)):
-            refused = Peer.connect_at_once((address, listener.port), family)
-            with pytest.raises(ConnectionResetError):
-                await refused.receive_some()
-            refused.close()
-        inside.close()
-        by_ipv6.close()
-        await recorder.until("close", 2)
-
-
-async def test_a_flood_of_one_host_is_refused_while_others_are_served() -> None:
-    recorder = Recorder(data=echo)
-    with listen(recorder, max_connections_per_host=5) as listener:
-        guest = arrive_from("127.0.0.2", listener)
-        await recorder.until("open")
-        flood = [arrive(listener) for _ in range(200)]
-        await guest.send(b"still there?")
-        assert await guest.receive(12) == b"still there?"
-        await recorder.until_true(lambda: listener.stats().accepted == 6)
-        resets = 0
-        for peer in flood[5:]:
-            with pytest.raises(ConnectionResetError):
-                await peer.receive_some()
-            resets += 1
-        assert resets == listener.stats().refused == 195
-        assert len(recorder.of("open")) == 6
-        for peer in (guest, *flood):
-            peer.close()
-        await recorder.until("close", 6)
-
-
-async def test_a_unix_socket_has_no_hosts() -> None:
-    with kernel.socket(kernel.AF_UNIX) as sock:
-        sock.bind("")
-        sock.listen()
-        with pytest.raises(ValueError, match="'max_connections_per_host' must be None for a unix"):
-            mantou.listen(fd=sock.fileno(), socket=Recorder(), max_connections_per_host=1)
 
 
 # accept_rate
@@ -359,71 +194,6 @@ async def test_silence_makes_room_when_its_time_is_over(link: str) -> None:
         silent.close()
         peer.close()
         await recorder.until("close")
-
-
-# pause() and resume()
-
-
-@every_path
-async def test_who_comes_to_a_paused_listener_waits(link: str) -> None:
-    recorder = Recorder(data=echo)
-    with listen_over(link, recorder) as listener:
-        listener.pause()
-        listener.pause()
-        waiting = arrive(listener)
-        await others_had_their_turn()
-        assert listener.stats().accepted == 0
-        listener.resume()
-        peer = await come_in(link, waiting)
-        await peer.send(b"in")
-        assert await peer.receive(2) == b"in"
-        peer.close()
-        await recorder.until("close")
-
-
-async def test_a_listener_paused_while_it_accepts_accepts_no_more() -> None:
-    recorder = Recorder(open=lambda socket: socket.listener.pause())
-    with listen(recorder) as listener:
-        peers = [arrive(listener) for _ in range(3)]
-        for count in range(1, 4):
-            await recorder.until("open", count)
-            await others_had_their_turn()
-            assert len(recorder.of("open")) == count
-            listener.resume()
-        for peer in peers:
-            peer.close()
-        await recorder.until("close", 3)
-
-
-async def test_room_does_not_end_a_pause_nor_the_other_way_round() -> None:
-    recorder = Recorder()
-    with listen(recorder, max_connections=1) as listener:
-        first, second = arrive(listener), arrive(listener)
-        await recorder.until("open")
-        listener.pause()
-        first.close()
-        await recorder.until("close")
-        await others_had_their_turn()
-        assert len(recorder.of("open")) == 1
-        listener.resume()
-        await recorder.until("open", 2)
-        third = arrive(listener)
-        listener.pause()
-        listener.resume()
-        await others_had_their_turn()
-        assert len(recorder.of("open")) == 2
-        second.close()
-        await recorder.until("open", 3)
-        third.close()
-        await recorder.until("close", 3)
-
-
-async def test_pausing_what_is_stopped_does_nothing() -> None:
-    listener = listen(Recorder())
-    listener.stop()
-    listener.pause()
-    listener.resume()
-    assert listener.fileno() == -1
 
 
 # Processes that share a listener

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ssl
 from typing import Any
 
 import pytest
@@ -26,13 +25,8 @@ from tests.support import (
     listen,
     others_had_their_turn,
 )
-from tests.tls_support import SERVER_OPTIONS, TlsPeer, context
 
 KIB = 1024
-
-
-def packets(recorder: Recorder) -> list[bytes]:
-    return [data for _, data in recorder.of("data")]
 
 
 def prefixed(packet: bytes, width: int) -> bytes:
@@ -52,7 +46,7 @@ async def test_a_listener_cuts_what_its_connections_receive(link: str) -> None:
         await recorder.until("data", 2)
         await peer.send(b"T\n\n")
         await recorder.until("data", 4)
-        assert packets(recorder) == [b"PING", b"GET key", b"SET", b""]
+        assert recorder.packets == [b"PING", b"GET key", b"SET", b""]
         peer.finish()
         await recorder.until("close")
         assert recorder.names == ["open", "data", "end", "close"]
@@ -78,7 +72,7 @@ async def test_what_is_sent_gets_its_length_in_front(link: str, width: Any) -> N
         assert socket.bytes_written == len(wire)
         await peer.send(wire)
         await recorder.until("data", len(expected))
-        assert packets(recorder) == expected
+        assert recorder.packets == expected
         assert socket.bytes_read == len(wire)
 
 
@@ -150,7 +144,7 @@ async def test_a_packet_that_is_too_large_ends_the_connection(link: str, packet:
         assert error.errno == errno.EMSGSIZE
         assert "packet_size=100" in str(error)
         assert recorder.names == ["open", "data", "close"]
-        assert packets(recorder) == [b"x" * 100]
+        assert recorder.packets == [b"x" * 100]
 
 
 @pytest.mark.parametrize("link", ["tcp", "tls", "context"])
@@ -203,7 +197,7 @@ async def test_pausing_stops_the_packets_of_the_same_read(link: str) -> None:
         assert recorder.names == ["open", "data"]
         socket.resume()
         await recorder.until("close")
-        assert packets(recorder) == [b"1", b"2", b"3", b"half and half"]
+        assert recorder.packets == [b"1", b"2", b"3", b"half and half"]
         assert recorder.names == ["open", "data", "end", "close"]
 
 
@@ -217,7 +211,7 @@ async def test_packets_that_wait_come_before_a_reset() -> None:
         socket.resume()
         _, error = await recorder.until("close")
         assert isinstance(error, ConnectionResetError)
-        assert packets(recorder) == [b"1", b"2", b"3"]
+        assert recorder.packets == [b"1", b"2", b"3"]
 
 
 @every_path
@@ -239,7 +233,7 @@ async def test_nothing_comes_behind_the_packet_that_ended_it(link: str, how: str
         if how == "discard":
             peer.finish()
         await recorder.until("close")
-        assert packets(recorder) == [b"1"]
+        assert recorder.packets == [b"1"]
         # Also not an unfinished packet that nobody wants.
         assert not isinstance(recorder.errors[-1], mantou.PacketIncomplete)
 
@@ -260,7 +254,7 @@ async def test_set_packet_between_two_reads_is_for_what_waits_too(link: str) -> 
         await recorder.until("data", 4)
         await peer.send(b"\n")
         await recorder.until("data", 5)
-        assert packets(recorder) == [b"raw", b"a line", b"ab", b"\0\0", b"\n"]
+        assert recorder.packets == [b"raw", b"a line", b"ab", b"\0\0", b"\n"]
         peer.finish()
         await recorder.until("close")
         assert recorder.names == ["open", "data", "end", "close"]
@@ -285,7 +279,7 @@ async def test_handlers_that_are_replaced_get_the_next_packet() -> None:
     async with connected(first, packet="line") as (_, peer):
         await peer.send(b"1\n2\n3\n")
         await second.until("data", 2)
-        assert (packets(first), packets(second)) == ([b"1"], [b"2", b"3"])
+        assert (first.packets, second.packets) == ([b"1"], [b"2", b"3"])
 
 
 async def test_without_a_data_handler_packets_are_cut_all_the_same() -> None:
@@ -298,7 +292,7 @@ async def test_without_a_data_handler_packets_are_cut_all_the_same() -> None:
         socket.reload(later)
         await peer.send(b"one\nand one\n")
         await later.until("data", 2)
-        assert packets(later) == [b"half of one", b"and one"]
+        assert later.packets == [b"half of one", b"and one"]
         socket.reload(handlers)
         await peer.send(b"x" * 102)
         _, error = await events.until("close")
@@ -332,81 +326,6 @@ async def test_answers_to_packets_that_came_together_leave_together() -> None:
         await recorder.until("data", 100)
         # Together they are less than a segment: one packet on the wire is one read.
         assert await peer.receive_some() == lines
-
-
-# Behind STARTTLS
-
-
-def starttls(secure: Recorder, tls: Any, waits: bool = False) -> Recorder:
-    def data(socket: mantou.Socket[Any], data: bytes) -> Any:
-        if data != b"STARTTLS":
-            return None
-        if waits:
-            return later(socket)
-        upgrade(socket)
-        return None
-
-    def upgrade(socket: mantou.Socket[Any]) -> None:
-        socket.write_all(b"220 go ahead\r\n")
-        socket.upgrade_tls(tls=tls, socket=secure)
-
-    async def later(socket: mantou.Socket[Any]) -> None:
-        await asyncio.sleep(0)
-        upgrade(socket)
-
-    return Recorder(data=data)
-
-
-async def first_flight(peer: Peer) -> tuple[TlsPeer, bytes]:
-    """A client that has begun its handshake, and what it has to say."""
-    over_tls = TlsPeer(peer.sock, server_side=False)
-    with pytest.raises(ssl.SSLWantReadError):
-        over_tls.ssl.do_handshake()
-    return over_tls, over_tls.outgoing.read()
-
-
-@every_engine
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "async"])
-@pytest.mark.parametrize("together", [False, True], ids=["apart", "together"])
-async def test_lines_before_and_behind_starttls(link: str, waits: bool, together: bool) -> None:
-    secure = Recorder(data=lambda socket, data: socket.write_all(data + b"!\r\n"))
-    tls = SERVER_OPTIONS if link == "tls" else context(server_side=True)
-    clear = starttls(secure, tls, waits)
-    async with accepted(clear, packet="line", packet_size=100) as (_, peer):
-        over_tls, hello = await first_flight(peer)
-        await peer.send(b"EHLO me\r\nSTARTTLS\r\n" + (hello if together else b""))
-        assert await peer.receive(14) == b"220 go ahead\r\n"
-        if not together:
-            await peer.send(hello)
-        await over_tls.handshake()
-        await over_tls.send(b"EHLO\r\nMAIL\r\n")
-        assert await over_tls.receive(14) == b"EHLO!\r\nMAIL!\r\n"
-        secure.sockets[0].set_packet(2)
-        await over_tls.send(b"\0\4four")
-        await secure.until("data", 3)
-        assert (packets(clear), packets(secure)) == (
-            [b"EHLO me", b"STARTTLS"],
-            [b"EHLO", b"MAIL", b"four"],
-        )
-        await over_tls.send(b"\0")
-        over_tls.finish()
-        _, error = await secure.until("close")
-        assert isinstance(error, mantou.PacketIncomplete)
-
-
-@every_engine
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "async"])
-async def test_commands_behind_starttls_are_no_commands(link: str, waits: bool) -> None:
-    secure = Recorder()
-    tls = SERVER_OPTIONS if link == "tls" else context(server_side=True)
-    clear = starttls(secure, tls, waits)
-    async with accepted(clear, packet="line") as (_, peer):
-        await peer.send(b"STARTTLS\r\nMAIL FROM:<me>\r\n")
-        _, error = await secure.until("connect_error")
-        assert isinstance(error, ssl.SSLError)
-        await clear.until("close")
-        assert packets(clear) == [b"STARTTLS"]
-        assert "data" not in secure.names
 
 
 # What cannot be

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mantou
 from mantou.prometheus import Collector
+from tests.limits import arrive, listen_over
 from tests.support import Recorder, dial, listen
-from tests.test_limits import arrive, listen_over
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import errno
 import os
 import socket as kernel
 import ssl
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 import mantou
-from tests.conftest import LOOPS
-from tests.streams import client_tls, closed, make_small, server_tls, serving, streaming
+from tests.streams import make_small, streaming, waits
 from tests.support import every_path, every_stream, others_had_their_turn
-from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, TlsPeer, secured
+from tests.tls_support import TlsPeer
 
 KIB = 1024
-
-
-async def waits(operation: Any) -> asyncio.Future[Any]:
-    """A task for the operation, which is waiting for something."""
-    task = asyncio.ensure_future(operation)
-    await others_had_their_turn()
-    assert not task.done()
-    return task
 
 
 @every_path
@@ -302,65 +288,6 @@ async def test_abort_resets() -> None:
 
 
 @every_path
-async def test_serving(link: str, tmp_path: Path) -> None:
-    async def shout(stream: mantou.Stream) -> None:
-        async for line in stream.lines():
-            await stream.send_all([line.upper(), b"\n"])
-
-    async with serving(shout, link, tmp_path) as (server, dial):
-        peers = [await dial() for _ in range(3)]
-        for peer in peers:
-            await peer.send(b"hello\nwor")
-        for peer in peers:
-            assert await peer.receive(6) == b"HELLO\n"
-            await peer.send(b"ld")
-            peer.finish()
-            assert await peer.receive_until_fin() == b"WORLD\n"
-        server.stop()
-        await server.closed()
-
-
-async def test_a_handler_that_fails_ends_its_stream_and_no_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def picky(stream: mantou.Stream) -> None:
-        async for chunk in stream:
-            if chunk == b"bad":
-                raise ValueError("I do not like that")
-            await stream.send(chunk)
-
-    async with serving(picky, "tcp", tmp_path) as (_, dial):
-        good, bad = await dial(), await dial()
-        await bad.send(b"bad")
-        assert await bad.receive_until_fin() == b""
-        await good.send(b"good")
-        assert await good.receive(4) == b"good"
-    (record,) = (record for record in caplog.records if record.name == "mantou")
-    assert "I do not like that" in record.getMessage()
-    # It has a traceback, and that the stream.
-    caplog.clear()
-
-
-async def test_closing_a_server_ends_its_handlers(tmp_path: Path) -> None:
-    ended: list[str] = []
-
-    async def patient(stream: mantou.Stream) -> None:
-        await stream.send(b"hello")
-        try:
-            await stream.receive()
-        except asyncio.CancelledError:
-            ended.append("cancelled")
-            raise
-
-    async with serving(patient, "tcp", tmp_path) as (server, dial):
-        peer = await dial()
-        assert await peer.receive(5) == b"hello"
-        await server.aclose()
-        assert ended == ["cancelled"]
-        assert await peer.receive_until_fin() == b""
-
-
-@every_path
 async def test_file(link: str) -> None:
     with tempfile.TemporaryFile() as file:
         data = os.urandom(1000 * KIB)
@@ -398,107 +325,6 @@ async def test_a_file_has_the_senders_place(link: str) -> None:
             peer.close()
 
 
-@pytest.mark.parametrize("link", ["tls", "context"])
-async def test_starttls_on_both_sides(link: str, tmp_path: Path) -> None:
-    async def serve(stream: mantou.Stream) -> None:
-        assert await stream.receive_until(b"\n", 100) == b"STARTTLS"
-        await stream.send(b"go\n")
-        secure = await stream.upgrade_tls(**server_tls(link))
-        with pytest.raises(mantou.ClosedResourceError):
-            await stream.receive()
-        async for chunk in secure:
-            await secure.send(chunk)
-        await secure.aclose()
-
-    async with mantou.serve_streams(serve, hostname="127.0.0.1", port=0) as server:
-        stream = await mantou.connect_stream(hostname="127.0.0.1", port=server.port)
-        await stream.send(b"STARTTLS\n")
-        assert await stream.receive_until(b"\n", 100) == b"go"
-        secure = await stream.upgrade_tls(**client_tls(link), server_name="localhost")
-        assert secure.socket.get_tls_version() == "TLSv1.3"
-        await secure.send(b"secret")
-        assert await secure.receive() == b"secret"
-        await secure.send_eof()
-        with pytest.raises(mantou.EndOfStream):
-            await secure.receive()
-        await secure.aclose()
-        server.stop()
-        await server.closed()
-
-
-async def test_what_was_received_goes_to_tls() -> None:
-    async with streaming("tcp") as (stream, peer):
-        # The peer, as a client, speaks TLS before it is asked to.
-        shaking = asyncio.ensure_future(secured(peer.sock, server_side=False))
-        while stream.socket.bytes_read == 0:
-            await others_had_their_turn()
-        secure = await stream.upgrade_tls(tls=SERVER_OPTIONS, server_side=True)
-        other = await shaking
-        await other.send(b"hello")
-        assert await secure.receive() == b"hello"
-        await closed(secure)
-
-
-async def test_an_upgrade_that_is_refused() -> None:
-    async with streaming("tcp") as (stream, peer):
-        upgrade = asyncio.ensure_future(
-            stream.upgrade_tls(tls=CLIENT_OPTIONS, server_name="other.example")
-        )
-        with contextlib.suppress(ssl.SSLError):
-            await secured(peer.sock, server_side=True)
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await upgrade
-
-
-async def test_an_upgrade_with_nonsense() -> None:
-    async with streaming("tcp") as (stream, _):
-        with pytest.raises(TypeError, match="'tls' must be"):
-            await stream.upgrade_tls(tls=False)  # type: ignore[arg-type]
-        reading = await waits(stream.receive())
-        with pytest.raises(mantou.BusyResourceError):
-            await stream.upgrade_tls(tls=True)
-        reading.cancel()
-    async with streaming("tls") as (stream, _):
-        with pytest.raises(ValueError, match="speaks TLS already"):
-            await stream.upgrade_tls(tls=CLIENT_OPTIONS)
-
-
-async def test_context_variables_are_the_tasks() -> None:
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
-    async with streaming("tcp") as (stream, peer):
-
-        async def receive() -> None:
-            variable.set("mine")
-            for expected in (b"1", b"2"):
-                assert await stream.receive() == expected
-                assert variable.get() == "mine"
-                assert asyncio.current_task() is task
-
-        task = await waits(receive())
-        await peer.send(b"1")
-        await others_had_their_turn()
-        await peer.send(b"2")
-        await task
-        assert variable.get(None) is None
-
-
-async def test_a_task_in_the_context_of_its_connection(tmp_path: Path) -> None:
-    async def echo(stream: mantou.Stream) -> None:
-        context = contextvars.copy_context()
-
-        async def inner() -> None:
-            async for chunk in stream:
-                await stream.send(chunk)
-
-        await asyncio.get_running_loop().create_task(inner(), context=context)
-
-    async with serving(echo, "tcp", tmp_path) as (_, dial):
-        peer = await dial()
-        for _ in range(3):
-            await peer.send(b"x")
-            assert await peer.receive(1) == b"x"
-
-
 async def test_options_of_handlers_are_refused() -> None:
     with pytest.raises(TypeError, match="'socket' is for handlers"):
         await mantou.connect_stream(hostname="127.0.0.1", port=1, socket={})  # type: ignore[call-overload]
@@ -530,130 +356,8 @@ async def test_half_open_is_an_option() -> None:
         assert await peer.receive_until_fin() == b""
 
 
-async def test_anyio_knows_it() -> None:
-    async with streaming("tcp") as (stream, peer):
-        assert isinstance(stream, anyio.abc.ByteStream)
-        attribute = anyio.abc.SocketAttribute
-        assert stream.extra(attribute.remote_address) == peer.sock.getsockname()
-        assert stream.extra(attribute.local_port) == peer.sock.getpeername()[1]
-        assert stream.extra(attribute.family) == kernel.AF_INET
-        raw = stream.extra(attribute.raw_socket)
-        assert raw.getpeername() == peer.sock.getsockname()
-    async with streaming("unix") as (stream, peer):
-        assert stream.extra(attribute.family) == kernel.AF_UNIX
-        assert stream.extra(attribute.remote_address) == peer.sock.getsockname()
-
-
-def test_without_anyio() -> None:
-    program = """
-import sys
-sys.modules["anyio"] = None
-import asyncio, mantou
-assert "mantou._streams" not in sys.modules
-
-async def main():
-    async def echo(stream):
-        async for chunk in stream:
-            await stream.send(chunk)
-    async with mantou.serve_streams(echo, hostname="127.0.0.1", port=0) as server:
-        async with await mantou.connect_stream(hostname="127.0.0.1", port=server.port) as stream:
-            await stream.send(b"x")
-            assert await stream.receive() == b"x"
-            assert dict(stream.extra_attributes) == {} and stream.extra("x", 1) == 1
-            await stream.send_eof()
-            try:
-                await stream.receive()
-            except mantou.EndOfStream:
-                print("fine")
-mantou.run(main())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.stdout, done.stderr) == ("fine\n", "")
-
-
-def test_importing_mantou_imports_no_anyio() -> None:
-    program = "import mantou, sys; print('anyio' in sys.modules, hasattr(mantou, 'nothing'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
-    )
-    assert done.stdout == "False False\n"
-
-
 async def test_what_nobody_awaits_is_told() -> None:
     async with streaming("tcp") as (stream, _):
         stream.send(b"forgotten")
         with pytest.warns(RuntimeWarning, match="never awaited"):
             await stream.send(b"x")
-
-
-@pytest.mark.parametrize("kind", ["mantou", "asyncio", "uvloop"])
-def test_ctrl_c_within_an_event_leaves_the_loop(kind: str, loop_errors: Any) -> None:
-    # Raised by a task that goes on where its bytes arrive, not by a callback.
-    async def interrupt() -> None:
-        async with streaming("tcp") as (stream, peer):
-
-            async def receive() -> None:
-                await stream.receive()
-                raise KeyboardInterrupt
-
-            tasks.append(await waits(receive()))
-            await peer.send(b"x")
-            await asyncio.wait(tasks)
-
-    tasks: list[asyncio.Future[Any]] = []
-    with (
-        pytest.raises(KeyboardInterrupt),
-        asyncio.Runner(loop_factory=LOOPS[kind]) as runner,
-    ):
-        runner.run(interrupt())
-    assert isinstance(tasks.pop().exception(), KeyboardInterrupt)
-
-
-@pytest.mark.parametrize("kind", ["mantou", "asyncio", "uvloop"])
-def test_a_loop_that_ends_takes_its_streams_along(kind: str, loop_errors: Any) -> None:
-    ends: list[BaseException] = []
-
-    async def receive(stream: mantou.Stream) -> None:
-        try:
-            await stream.receive()
-        except BaseException as error:
-            ends.append(error)
-            raise
-
-    async def leave() -> None:
-        server = mantou.serve_streams(receive, hostname="127.0.0.1", port=0)
-        stream = await mantou.connect_stream(hostname="127.0.0.1", port=server.port)
-        await others_had_their_turn()
-        stream.socket.ref()
-
-    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
-        runner.run(leave())
-    (end,) = ends
-    assert isinstance(end, asyncio.CancelledError)
-
-
-async def test_another_thread_is_told_so() -> None:
-    async with streaming("tcp") as (stream, _):
-
-        def use(operation: Any) -> None:
-            operation.send(None)
-
-        loop = asyncio.get_running_loop()
-        for operation in (stream.receive(), stream.send(b"x")):
-            with pytest.raises(mantou.WrongThreadError):
-                await loop.run_in_executor(None, use, operation)
-
-
-async def test_debug_mode_sees_each_step() -> None:
-    loop = asyncio.get_running_loop()
-    async with streaming("tcp") as (stream, peer):
-        loop.set_debug(True)
-        try:
-            for size in (10, 20_000):
-                task = await waits(stream.receive_exactly(size))
-                await peer.send(bytes(size))
-                assert await task == bytes(size)
-        finally:
-            loop.set_debug(False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket as kernel
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,54 @@ async def test_a_cancelled_scope_is_met_where_it_waits() -> None:
             await stream.aclose()
         assert scope.cancelled_caught
         assert await peer.receive_until_fin() == b""
+
+
+async def test_anyio_knows_it() -> None:
+    async with streaming("tcp") as (stream, peer):
+        assert isinstance(stream, anyio.abc.ByteStream)
+        attribute = anyio.abc.SocketAttribute
+        assert stream.extra(attribute.remote_address) == peer.sock.getsockname()
+        assert stream.extra(attribute.local_port) == peer.sock.getpeername()[1]
+        assert stream.extra(attribute.family) == kernel.AF_INET
+        raw = stream.extra(attribute.raw_socket)
+        assert raw.getpeername() == peer.sock.getsockname()
+    async with streaming("unix") as (stream, peer):
+        assert stream.extra(attribute.family) == kernel.AF_UNIX
+        assert stream.extra(attribute.remote_address) == peer.sock.getsockname()
+
+
+def test_without_anyio() -> None:
+    program = """
+import sys
+sys.modules["anyio"] = None
+import asyncio, mantou
+assert "mantou._streams" not in sys.modules
+
+async def main():
+    async def echo(stream):
+        async for chunk in stream:
+            await stream.send(chunk)
+    async with mantou.serve_streams(echo, hostname="127.0.0.1", port=0) as server:
+        async with await mantou.connect_stream(hostname="127.0.0.1", port=server.port) as stream:
+            await stream.send(b"x")
+            assert await stream.receive() == b"x"
+            assert dict(stream.extra_attributes) == {} and stream.extra("x", 1) == 1
+            await stream.send_eof()
+            try:
+                await stream.receive()
+            except mantou.EndOfStream:
+                print("fine")
+mantou.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
+def test_importing_mantou_imports_no_anyio() -> None:
+    program = "import mantou, sys; print('anyio' in sys.modules, hasattr(mantou, 'nothing'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "False False\n"

@@ -95,3 +95,62 @@ async def test_a_streams_socket_cuts_no_packets() -> None:
             stream.socket.set_packet("line")
         await peer.send(b"one\ntwo")
         assert await stream.receive_exactly(7) == b"one\ntwo"
+
+
+@every_path
+async def test_serving(link: str, tmp_path: Path) -> None:
+    async def shout(stream: mantou.Stream) -> None:
+        async for line in stream.lines():
+            await stream.send_all([line.upper(), b"\n"])
+
+    async with serving(shout, link, tmp_path) as (server, dial):
+        peers = [await dial() for _ in range(3)]
+        for peer in peers:
+            await peer.send(b"hello\nwor")
+        for peer in peers:
+            assert await peer.receive(6) == b"HELLO\n"
+            await peer.send(b"ld")
+            peer.finish()
+            assert await peer.receive_until_fin() == b"WORLD\n"
+        server.stop()
+        await server.closed()
+
+
+async def test_a_handler_that_fails_ends_its_stream_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def picky(stream: mantou.Stream) -> None:
+        async for chunk in stream:
+            if chunk == b"bad":
+                raise ValueError("I do not like that")
+            await stream.send(chunk)
+
+    async with serving(picky, "tcp", tmp_path) as (_, dial):
+        good, bad = await dial(), await dial()
+        await bad.send(b"bad")
+        assert await bad.receive_until_fin() == b""
+        await good.send(b"good")
+        assert await good.receive(4) == b"good"
+    (record,) = (record for record in caplog.records if record.name == "mantou")
+    assert "I do not like that" in record.getMessage()
+    # It has a traceback, and that the stream.
+    caplog.clear()
+
+
+async def test_closing_a_server_ends_its_handlers(tmp_path: Path) -> None:
+    ended: list[str] = []
+
+    async def patient(stream: mantou.Stream) -> None:
+        await stream.send(b"hello")
+        try:
+            await stream.receive()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async with serving(patient, "tcp", tmp_path) as (server, dial):
+        peer = await dial()
+        assert await peer.receive(5) == b"hello"
+        await server.aclose()
+        assert ended == ["cancelled"]
+        assert await peer.receive_until_fin() == b""
