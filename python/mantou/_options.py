@@ -11,29 +11,22 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, parse_literal
 from ._core import Handlers, can_take, check_packet
 from ._limits import Limits, parse_limits
-from ._names import unknown_name
-from ._option_types import (
-    FdSocketListenOptions,
-    FdSocketOptions,
-    FdStreamListenOptions,
-    FdStreamOptions,
-    Packet,
-    TCPSocketConnectOptions,
-    TCPSocketListenOptions,
-    TCPStreamConnectOptions,
-    TCPStreamListenOptions,
-    TLSOptions,
-    UnixSocketListenOptions,
-    UnixSocketOptions,
-    UnixStreamListenOptions,
-    UnixStreamOptions,
+from ._option_forms import (
+    CONNECT,
+    CONNECT_STREAM,
+    LISTEN,
+    SERVE_STREAMS,
+    Function,
+    form_of,
+    required,
 )
+from ._option_types import Packet
 from ._proxy_options import ProxyPolicy, parse_proxy_header, parse_proxy_protocol
 from ._targets import (
     HIGHEST_PORT,
@@ -144,9 +137,9 @@ def parse_connect(options: Options) -> ConnectRequest:
         parsed = None
     if parsed is None:
         # So that the error is of an option, not of one that cannot be looked up.
-        parsed = _parse_way(way, _CONNECT)
+        parsed = _parse_way(way, CONNECT)
     if handlers is None:
-        _required(options, "socket", _CONNECT)
+        required(options, "socket", CONNECT)
     return ConnectRequest(
         Handlers(handlers),
         data,
@@ -160,7 +153,7 @@ def parse_connect_stream(options: Options) -> ConnectRequest:
     """Checks the options of connect_stream()."""
     way = {"allow_half_open": True, **options}
     tls, proxied = way.pop("tls", False), way.pop("proxy_header", False)
-    parsed = _parse_way(way, _CONNECT_STREAM)
+    parsed = _parse_way(way, CONNECT_STREAM)
     return ConnectRequest(
         None,
         None,
@@ -176,12 +169,12 @@ _Way = tuple[Target, bool, bool, bool, AddressLiteral | None, int, float | None,
 @functools.lru_cache(maxsize=256, typed=True)
 def _parsed_before(**way: object) -> _Way:
     """The same for the same options: a client often connects to one place, again and again."""
-    return _parse_way(way, _CONNECT)
+    return _parse_way(way, CONNECT)
 
 
-def _parse_way(options: Options, function: _Function) -> _Way:
+def _parse_way(options: Options, function: Function) -> _Way:
     """How the connection is to come about: the rest of a ConnectRequest."""
-    form = _form_of(options, function)
+    form = form_of(options, function)
     target: Target
     if form == "tcp":
         target = parse_tcp(options, lowest_port=1)
@@ -208,9 +201,9 @@ def _parse_way(options: Options, function: _Function) -> _Way:
 def parse_listen(options: Options) -> ListenRequest:
     """Checks the options of listen()."""
     handlers = Handlers(options["socket"]) if "socket" in options else None
-    request = _parse_listen(options, _LISTEN)
+    request = _parse_listen(options, LISTEN)
     if handlers is None:
-        _required(options, "socket", _LISTEN)
+        required(options, "socket", LISTEN)
     return request._replace(
         handlers=handlers, data=options.get("data"), data_factory=_data_factory(options)
     )
@@ -218,11 +211,11 @@ def parse_listen(options: Options) -> ListenRequest:
 
 def parse_serve_streams(options: Options) -> ListenRequest:
     """Checks the options of serve_streams()."""
-    return _parse_listen({"allow_half_open": True, **options}, _SERVE_STREAMS)
+    return _parse_listen({"allow_half_open": True, **options}, SERVE_STREAMS)
 
 
-def _parse_listen(options: Options, function: _Function) -> ListenRequest:
-    form = _form_of(options, function)
+def _parse_listen(options: Options, function: Function) -> ListenRequest:
+    form = form_of(options, function)
     target: Target
     if form == "tcp":
         target = parse_tcp(options, lowest_port=0)
@@ -250,98 +243,6 @@ def _parse_listen(options: Options, function: _Function) -> ListenRequest:
         proxy=parse_proxy_protocol(options),
         stream=_stream(options, is_tcp=form == "tcp"),
     )
-
-
-Form = Literal["tcp", "unix", "fd"]
-
-
-class _Function(NamedTuple):
-    """The option names that a function knows, in each of its forms."""
-
-    name: str
-    forms: dict[Form, frozenset[str]]
-    known: frozenset[str]
-
-
-def _function(name: str, tcp: type, unix: type, fd: type) -> _Function:
-    types: dict[Form, type] = {"tcp": tcp, "unix": unix, "fd": fd}
-    forms: dict[Form, frozenset[str]] = {
-        form: frozenset[str](options.__required_keys__ | options.__optional_keys__)  # type: ignore[attr-defined]
-        for form, options in types.items()
-    }
-    return _Function(name, forms, frozenset[str]().union(*forms.values()))
-
-
-_CONNECT = _function("connect()", TCPSocketConnectOptions, UnixSocketOptions, FdSocketOptions)
-_LISTEN = _function(
-    "listen()", TCPSocketListenOptions, UnixSocketListenOptions, FdSocketListenOptions
-)
-_CONNECT_STREAM = _function(
-    "connect_stream()", TCPStreamConnectOptions, UnixStreamOptions, FdStreamOptions
-)
-_SERVE_STREAMS = _function(
-    "serve_streams()", TCPStreamListenOptions, UnixStreamListenOptions, FdStreamListenOptions
-)
-# Whose place a stream takes.
-_OF_HANDLERS = _LISTEN.known - _SERVE_STREAMS.known
-_FORM_TITLES: dict[Form, str] = {"tcp": "'hostname' and 'port'", "unix": "'unix'", "fd": "'fd'"}
-
-
-def _form_of(options: Options, function: _Function) -> Form:
-    """Which of the three forms was used; TypeError unless all names fit exactly one."""
-    for name in options:
-        if name not in function.known:
-            _refuse_name(name, function)
-    given: list[Form] = []
-    if "hostname" in options or "port" in options:
-        given.append("tcp")
-    if "unix" in options:
-        given.append("unix")
-    if "fd" in options:
-        given.append("fd")
-    if len(given) != 1:
-        titles = " and ".join(_FORM_TITLES[form] for form in given) or "none of them"
-        raise TypeError(
-            f"{function.name} needs exactly one of 'hostname' and 'port', 'unix' or 'fd', "
-            f"got {titles}"
-        )
-    form = given[0]
-    for name in options:
-        if name not in function.forms[form]:
-            fitting = " or ".join(
-                _FORM_TITLES[other] for other, names in function.forms.items() if name in names
-            )
-            raise TypeError(
-                f"{function.name}: option {name!r} is only for {fitting}, "
-                f"not together with {_FORM_TITLES[form]}"
-            )
-    if form == "tcp":
-        _required(options, "hostname", function)
-        _required(options, "port", function)
-    return form
-
-
-def _required(options: Options, name: str, function: _Function) -> object:
-    if name not in options:
-        raise TypeError(f"{function.name}: option {name!r} is missing")
-    return options[name]
-
-
-def _refuse_name(name: str, function: _Function) -> NoReturn:
-    of_streams = function in (_CONNECT_STREAM, _SERVE_STREAMS)
-    if of_streams and name in _OF_HANDLERS:
-        raise TypeError(
-            f"{function.name}: option {name!r} is for handlers, whose place the stream takes"
-        )
-    connects = function in (_CONNECT, _CONNECT_STREAM)
-    if of_streams:
-        other = _SERVE_STREAMS if connects else _CONNECT_STREAM
-    else:
-        other = _LISTEN if connects else _CONNECT
-    if name in other.known:
-        raise TypeError(f"{function.name}: option {name!r} is only for {other.name}")
-    of_tls = TLSOptions.__required_keys__ | TLSOptions.__optional_keys__
-    raise unknown_name(function.name, name, sorted(function.known), sorted(of_tls))
 
 
 def _sharing(options: Options) -> tuple[bool, bool, bool]:
