@@ -1,30 +1,74 @@
-//! C functions as methods, for what is called so often that wrappers would be a good part of it. One
+//! Methods as C functions, for what is called so often that wrappers would be a good part of it. One
 //! of the files with `unsafe`.
 
 use std::ffi::{CStr, c_int};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyTypeInfo, intern};
 
-pub struct Method {
-    pub name: &'static CStr,
-    pub doc: &'static CStr,
-    pub function: Function,
+/// A method with arguments.
+pub trait Taking {
+    type Class: PyTypeInfo;
+
+    fn call<'py>(
+        this: &Bound<'py, Self::Class>,
+        given: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>>;
 }
 
-/// A function with arguments, or without any.
+/// A method without any.
+pub trait TakingNothing {
+    type Class: PyTypeInfo;
+
+    fn call<'py>(this: &Bound<'py, Self::Class>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// What stands for a method of `T` in its class.
+pub struct Method<T> {
+    name: &'static CStr,
+    doc: &'static CStr,
+    function: Function,
+    class: PhantomData<fn(&T)>,
+}
+
 #[derive(Clone, Copy)]
-pub enum Function {
+enum Function {
     Taking(ffi::PyCFunctionFastWithKeywords),
     TakingNothing(ffi::PyCFunction),
 }
 
+impl<T: PyTypeInfo> Method<T> {
+    pub const fn taking<M: Taking<Class = T>>(name: &'static CStr, doc: &'static CStr) -> Self {
+        Self::new(name, doc, Function::Taking(taking::<M>))
+    }
+
+    pub const fn taking_nothing<M: TakingNothing<Class = T>>(
+        name: &'static CStr,
+        doc: &'static CStr,
+    ) -> Self {
+        Self::new(name, doc, Function::TakingNothing(taking_nothing::<M>))
+    }
+
+    const fn new(name: &'static CStr, doc: &'static CStr, function: Function) -> Self {
+        Self {
+            name,
+            doc,
+            function,
+            class: PhantomData,
+        }
+    }
+}
+
 /// Puts methods on a class, unless it has its own of that name.
-pub fn add_missing(class: &Bound<'_, PyType>, methods: &[Method]) -> PyResult<()> {
+pub fn add_missing<T: PyTypeInfo>(
+    class: &Bound<'_, PyType>,
+    methods: &[Method<T>],
+) -> PyResult<()> {
     let own = class.getattr(intern!(class.py(), "__dict__"))?;
     for method in methods {
         if !own.contains(method.name.to_string_lossy())? {
@@ -34,8 +78,12 @@ pub fn add_missing(class: &Bound<'_, PyType>, methods: &[Method]) -> PyResult<()
     Ok(())
 }
 
-pub fn add(class: &Bound<'_, PyType>, method: &Method) -> PyResult<()> {
+/// Puts a method of `T` on it or on a subclass.
+pub fn add<T: PyTypeInfo>(class: &Bound<'_, PyType>, method: &Method<T>) -> PyResult<()> {
     let py = class.py();
+    if !class.is_subclass_of::<T>()? {
+        return Err(PyTypeError::new_err("a method of another class"));
+    }
     let (ml_meth, ml_flags) = definition(method.function);
     // The class refers to it for as long as the process lives.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
@@ -45,6 +93,7 @@ pub fn add(class: &Bound<'_, PyType>, method: &Method) -> PyResult<()> {
         ml_doc: method.doc.as_ptr(),
     }));
     // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
+    // CPython calls the function with objects of that class only, which are `T`'s.
     let descriptor = unsafe {
         let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
         Bound::from_owned_ptr_or_err(py, descriptor)?
@@ -72,7 +121,59 @@ fn definition(function: Function) -> (ffi::PyMethodDefPointer, c_int) {
     }
 }
 
-/// What such a function was given, borrowed from the caller.
+unsafe extern "C" fn taking<M: Taking>(
+    this: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: CPython calls it as it promises for such functions.
+    unsafe {
+        enter::<M::Class>(this, |object| {
+            M::call(object, Arguments::new(object.py(), arguments, count, names))
+        })
+    }
+}
+
+unsafe extern "C" fn taking_nothing<M: TakingNothing>(
+    this: *mut PyObject,
+    _: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: CPython calls it as it promises for such functions.
+    unsafe { enter::<M::Class>(this, M::call) }
+}
+
+/// Runs the body of a method, and has what it raises raised.
+///
+/// # Safety
+/// Python calls a method of `T`, of this object.
+#[inline]
+unsafe fn enter<T: PyTypeInfo>(
+    this: *mut PyObject,
+    body: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut PyObject {
+    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
+    // where it is called: that fails while the interpreter ends, when finalizers still get here.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: CPython has checked that it is a method of the object's class.
+    let object = unsafe {
+        Borrowed::from_ptr(py, this)
+            .to_owned()
+            .cast_into_unchecked::<T>()
+    };
+    // No panic may leave a C function.
+    let result = catch_unwind(AssertUnwindSafe(|| body(&object)));
+    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a native method failed")));
+    match result {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// What a method was given, borrowed from the caller.
 #[derive(Clone, Copy)]
 pub struct Arguments<'a, 'py> {
     pub positional: &'a [Borrowed<'a, 'py, PyAny>],
@@ -85,7 +186,7 @@ impl<'py> Arguments<'_, 'py> {
     /// # Safety
     /// They are those of a `METH_FASTCALL | METH_KEYWORDS` function, and live as long as its call.
     #[inline]
-    pub unsafe fn new(
+    unsafe fn new(
         py: Python<'py>,
         arguments: *const *mut PyObject,
         count: Py_ssize_t,
@@ -107,36 +208,6 @@ impl<'py> Arguments<'_, 'py> {
                 values,
                 names,
             }
-        }
-    }
-}
-
-/// Runs the body of such a function, and has what it raises raised.
-///
-/// # Safety
-/// Python calls a method of `T`, of this object.
-#[inline]
-pub unsafe fn enter<T: PyTypeInfo>(
-    this: *mut PyObject,
-    body: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Bound<'py, PyAny>>,
-) -> *mut PyObject {
-    // SAFETY: Python calls, so the lock is held. Nothing in here attaches the thread, as PyO3 does
-    // where it is called: that fails while the interpreter ends, when finalizers still get here.
-    let py = unsafe { Python::assume_attached() };
-    // SAFETY: CPython has checked that it is a method of the object's class.
-    let object = unsafe {
-        Borrowed::from_ptr(py, this)
-            .to_owned()
-            .cast_into_unchecked::<T>()
-    };
-    // No panic may leave a C function.
-    let result = catch_unwind(AssertUnwindSafe(|| body(&object)));
-    let result = result.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a native method failed")));
-    match result {
-        Ok(result) => result.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
         }
     }
 }

@@ -26,41 +26,25 @@ pub(super) fn greeted(
         Ok(()) if engine.get().ended.get(py) => Err(ProxyError::Cancelled),
         heard => heard,
     };
-    let let_in = || -> Result<_, Refusal> {
-        outcome?;
+    let let_in = || {
+        if let Err(error) = outcome {
+            return Ok(Err(error));
+        }
         let tls = listener.get().tls(py);
         let way = tls.map(|tls| Way::of(tls.bind(py))).transpose()?;
         let acceptor = way.as_ref().map(Way::acceptor);
         let core = &engine.get().core;
-        Ok(core.with(|core| core.let_in(token, acceptor.as_ref()))??)
+        core.with(|core| core.let_in(token, acceptor.as_ref()))
     };
     match let_in() {
-        Ok(header) => accepted(engine, &listener, token, header),
-        Err(Refusal::Header(ProxyError::TooMany)) => refuse(engine, &listener, token),
-        Err(Refusal::Header(error)) => {
+        Ok(Ok(header)) => accepted(engine, &listener, token, header),
+        Ok(Err(ProxyError::TooMany)) => refuse(engine, &listener, token),
+        Ok(Err(error)) => {
             let error = errors::from_proxy(py, &error);
             turn_away(engine, &listener, token, &error)
         }
-        Err(Refusal::Setting(error)) => turn_away(engine, &listener, token, &error),
-    }
-}
-
-/// Why one is not let in.
-enum Refusal {
-    Header(ProxyError),
-    /// What the listener's `tls` came to.
-    Setting(PyErr),
-}
-
-impl From<ProxyError> for Refusal {
-    fn from(error: ProxyError) -> Self {
-        Self::Header(error)
-    }
-}
-
-impl From<PyErr> for Refusal {
-    fn from(error: PyErr) -> Self {
-        Self::Setting(error)
+        // What the listener's `tls` came to.
+        Err(error) => turn_away(engine, &listener, token, &error),
     }
 }
 

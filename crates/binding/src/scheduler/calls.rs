@@ -1,11 +1,9 @@
-//! `call_soon()` and its kin, whose arguments come in without a tuple. One of the files with
-//! `unsafe`.
+//! `call_soon()` and its kin, whose arguments come in without a tuple.
 //!
 //! For `*args` there would be a tuple in each call, which costs more than the rest of `call_soon()`.
 //! So these are put on the class as C functions.
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi::{Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
@@ -14,40 +12,35 @@ use pyo3::{Borrowed, intern};
 use super::handle::{Arguments, Call};
 use super::state::Scheduler;
 use crate::context::Context;
-use crate::methods::{self, Function, Method};
+use crate::methods::{self, Method, Taking, TakingNothing};
 
 /// Which of these a subclass has replaced is asked by comparing them: they stay where they are.
-const COMPARED: [Method; 1] = [Method {
-    name: c"call_at",
-    doc: c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+const COMPARED: [Method<Scheduler>; 1] = [Method::taking::<CallAt>(
+    c"call_at",
+    c"call_at($self, when, callback, *args, context=None)\n--\n\n\
       Has the loop call a function at a time of its clock. As asyncio's.",
-    function: Function::Taking(call_at),
-}];
+)];
 
-const METHODS: [Method; 4] = [
-    Method {
-        name: c"call_soon",
-        doc: c"call_soon($self, callback, *args, context=None)\n--\n\n\
+const METHODS: [Method<Scheduler>; 4] = [
+    Method::taking::<CallSoon>(
+        c"call_soon",
+        c"call_soon($self, callback, *args, context=None)\n--\n\n\
           Has the loop call a function in its next turn. As asyncio's.",
-        function: Function::Taking(call_soon),
-    },
-    Method {
-        name: c"call_soon_threadsafe",
-        doc: c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+    ),
+    Method::taking::<CallSoonThreadsafe>(
+        c"call_soon_threadsafe",
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
           Has the loop call a function, brought by any thread. As asyncio's.",
-        function: Function::Taking(call_soon_threadsafe),
-    },
-    Method {
-        name: c"call_later",
-        doc: c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+    ),
+    Method::taking::<CallLater>(
+        c"call_later",
+        c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
           Has the loop call a function in so many seconds. As asyncio's.",
-        function: Function::Taking(call_later),
-    },
-    Method {
-        name: c"create_future",
-        doc: c"create_future($self, /)\n--\n\nA new `asyncio.Future` of this loop.",
-        function: Function::TakingNothing(create_future),
-    },
+    ),
+    Method::taking_nothing::<CreateFuture>(
+        c"create_future",
+        c"create_future($self, /)\n--\n\nA new `asyncio.Future` of this loop.",
+    ),
 ];
 
 /// Puts the functions of this file on the class.
@@ -70,101 +63,102 @@ impl Scheduler {
     }
 }
 
-unsafe extern "C" fn call_soon(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [callback] = given.named(py, "call_soon", ["callback"])?;
-            scheduler.get().check_closed(py)?;
-            if scheduler.get().is_debugged(py) {
-                scheduler.call_method0(intern!(py, "_check_thread"))?;
-                check_callback(scheduler, &callback, "call_soon")?;
-            }
-            let (call, context) = given.call::<1>(py, &callback)?;
-            Scheduler::soon(scheduler, call, context).map(Bound::into_any)
-        })
+struct CallSoon;
+
+impl Taking for CallSoon {
+    type Class = Scheduler;
+
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: methods::Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given = Given::new(given)?;
+        let py = scheduler.py();
+        let [callback] = given.named(py, "call_soon", ["callback"])?;
+        scheduler.get().check_closed(py)?;
+        if scheduler.get().is_debugged(py) {
+            scheduler.call_method0(intern!(py, "_check_thread"))?;
+            check_callback(scheduler, &callback, "call_soon")?;
+        }
+        let (call, context) = given.call::<1>(py, &callback)?;
+        Scheduler::soon(scheduler, call, context).map(Bound::into_any)
     }
 }
 
-unsafe extern "C" fn call_soon_threadsafe(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
-            scheduler.get().check_closed(py)?;
-            if scheduler.get().is_debugged(py) {
-                check_callback(scheduler, &callback, "call_soon_threadsafe")?;
-            }
-            let (call, context) = given.call::<1>(py, &callback)?;
-            let handle = Scheduler::soon(scheduler, call, context)?;
-            scheduler.get().wake(py)?;
-            Ok(handle.into_any())
-        })
+struct CallSoonThreadsafe;
+
+impl Taking for CallSoonThreadsafe {
+    type Class = Scheduler;
+
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: methods::Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given = Given::new(given)?;
+        let py = scheduler.py();
+        let [callback] = given.named(py, "call_soon_threadsafe", ["callback"])?;
+        scheduler.get().check_closed(py)?;
+        if scheduler.get().is_debugged(py) {
+            check_callback(scheduler, &callback, "call_soon_threadsafe")?;
+        }
+        let (call, context) = given.call::<1>(py, &callback)?;
+        let handle = Scheduler::soon(scheduler, call, context)?;
+        scheduler.get().wake(py)?;
+        Ok(handle.into_any())
     }
 }
 
-unsafe extern "C" fn call_later(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
-            if delay.is_none() {
-                return Err(PyTypeError::new_err("delay must not be None"));
-            }
-            let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
-            if scheduler.get().overridden.get(py).call_at {
-                return given.pass_on(scheduler, when, &callback);
-            }
-            at(scheduler, when, &callback, given)
-        })
+struct CallLater;
+
+impl Taking for CallLater {
+    type Class = Scheduler;
+
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: methods::Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given = Given::new(given)?;
+        let py = scheduler.py();
+        let [delay, callback] = given.named(py, "call_later", ["delay", "callback"])?;
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = Scheduler::now(scheduler)? + delay.extract::<f64>()?;
+        if scheduler.get().overridden.get(py).call_at {
+            return given.pass_on(scheduler, when, &callback);
+        }
+        at(scheduler, when, &callback, &given)
     }
 }
 
-unsafe extern "C" fn call_at(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        enter(this, arguments, count, names, |scheduler, given| {
-            let py = scheduler.py();
-            let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
-            if when.is_none() {
-                return Err(PyTypeError::new_err("when cannot be None"));
-            }
-            at(scheduler, when.extract()?, &callback, given)
-        })
+struct CallAt;
+
+impl Taking for CallAt {
+    type Class = Scheduler;
+
+    fn call<'py>(
+        scheduler: &Bound<'py, Scheduler>,
+        given: methods::Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given = Given::new(given)?;
+        let py = scheduler.py();
+        let [when, callback] = given.named(py, "call_at", ["when", "callback"])?;
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        at(scheduler, when.extract()?, &callback, &given)
     }
 }
 
-unsafe extern "C" fn create_future(this: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        methods::enter::<Scheduler>(this, |scheduler| {
-            let class = FUTURE.import(scheduler.py(), "asyncio", "Future")?;
-            class.call((), Some(&Scheduler::future_options(scheduler)?))
-        })
+struct CreateFuture;
+
+impl TakingNothing for CreateFuture {
+    type Class = Scheduler;
+
+    fn call<'py>(scheduler: &Bound<'py, Scheduler>) -> PyResult<Bound<'py, PyAny>> {
+        static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let class = FUTURE.import(scheduler.py(), "asyncio", "Future")?;
+        class.call((), Some(&Scheduler::future_options(scheduler)?))
     }
 }
 
@@ -331,28 +325,4 @@ impl<'a, 'py> Given<'a, 'py> {
 #[inline]
 fn is_context(name: &Bound<'_, PyString>) -> bool {
     name.to_str().is_ok_and(|name| name == "context")
-}
-
-/// Runs the body of a method, with the arguments in their places.
-///
-/// # Safety
-/// The arguments are those of a `METH_FASTCALL | METH_KEYWORDS` method of `Scheduler`.
-#[inline]
-unsafe fn enter(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-    body: impl for<'a, 'py> FnOnce(
-        &Bound<'py, Scheduler>,
-        &Given<'a, 'py>,
-    ) -> PyResult<Bound<'py, PyAny>>,
-) -> *mut PyObject {
-    // SAFETY: the caller's.
-    unsafe {
-        methods::enter::<Scheduler>(this, |scheduler| {
-            let arguments = methods::Arguments::new(scheduler.py(), arguments, count, names);
-            body(scheduler, &Given::new(arguments)?)
-        })
-    }
 }

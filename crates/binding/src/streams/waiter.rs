@@ -9,19 +9,19 @@
 //! ask are C functions on the class: the way through PyO3 would be most of each.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::ffi::{self, PyObject};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
-use pyo3::{Borrowed, PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::cell::Guarded;
 use crate::context::Context;
+use crate::methods::{self, Arguments, Method, Taking, TakingNothing};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -215,32 +215,10 @@ fn cancelled(py: Python<'_>, message: Option<Py<PyAny>>) -> PyErr {
 
 /// Puts on the class what tasks ask for each wait.
 pub fn install(py: Python<'_>) -> PyResult<()> {
-    add_method(
-        py,
-        c"get_loop",
-        ffi::METH_NOARGS,
-        ffi::PyMethodDefPointer {
-            PyCFunction: get_loop,
-        },
-    )?;
-    add_method(
-        py,
-        c"result",
-        ffi::METH_NOARGS,
-        ffi::PyMethodDefPointer {
-            PyCFunction: result,
-        },
-    )?;
-    let flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    add_method(
-        py,
-        c"add_done_callback",
-        flags,
-        ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: add_done_callback,
-        },
-    )?;
     let class = py.get_type::<Waiter>();
+    METHODS
+        .iter()
+        .try_for_each(|method| methods::add(&class, method))?;
     // By this tasks know that it can be waited for. The class refers to it as long as it lives.
     let definition = Box::leak(Box::new(ffi::PyGetSetDef {
         name: c"_asyncio_future_blocking".as_ptr(),
@@ -257,26 +235,58 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     class.setattr(intern!(py, "_asyncio_future_blocking"), attribute)
 }
 
-fn add_method(
-    py: Python<'_>,
-    name: &'static CStr,
-    flags: c_int,
-    function: ffi::PyMethodDefPointer,
-) -> PyResult<()> {
-    let class = py.get_type::<Waiter>();
-    // The class refers to it for as long as the process lives.
-    let definition = Box::leak(Box::new(ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: function,
-        ml_flags: flags,
-        ml_doc: ptr::null(),
-    }));
-    // SAFETY: class and definition live on. It returns a new reference, or null with an exception.
-    let method = unsafe {
-        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        Bound::from_owned_ptr_or_err(py, method)?
-    };
-    class.setattr(PyString::new(py, &name.to_string_lossy()), method)
+const METHODS: [Method<Waiter>; 3] = [
+    Method::taking_nothing::<GetLoop>(c"get_loop", DOC),
+    Method::taking_nothing::<Outcome>(c"result", DOC),
+    Method::taking::<AddDoneCallback>(c"add_done_callback", DOC),
+];
+
+const DOC: &CStr = c"As asyncio.Future's.";
+
+struct GetLoop;
+
+impl TakingNothing for GetLoop {
+    type Class = Waiter;
+
+    fn call<'py>(waiter: &Bound<'py, Waiter>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(waiter.get().event_loop.bind(waiter.py()).clone())
+    }
+}
+
+struct Outcome;
+
+impl TakingNothing for Outcome {
+    type Class = Waiter;
+
+    fn call<'py>(waiter: &Bound<'py, Waiter>) -> PyResult<Bound<'py, PyAny>> {
+        let py = waiter.py();
+        waiter.get().outcome(py)?;
+        Ok(py.None().into_bound(py))
+    }
+}
+
+struct AddDoneCallback;
+
+impl Taking for AddDoneCallback {
+    type Class = Waiter;
+
+    fn call<'py>(
+        waiter: &Bound<'py, Waiter>,
+        given: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = waiter.py();
+        let (callback, context) = match (given.positional, given.values) {
+            ([callback], []) => (callback, Context::current(py)?),
+            // The only name that futures know.
+            ([callback], [context]) => (callback, Context::of((*context).to_owned())),
+            _ => {
+                let text = "add_done_callback() takes a callback, and a context by name";
+                return Err(PyTypeError::new_err(text));
+            }
+        };
+        Waiter::add(waiter, (*callback).to_owned().unbind(), context)?;
+        Ok(py.None().into_bound(py))
+    }
 }
 
 unsafe extern "C" fn is_blocking(_this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
@@ -291,79 +301,4 @@ unsafe extern "C" fn set_blocking(
 ) -> c_int {
     // It is waited for by one task or none.
     0
-}
-
-unsafe extern "C" fn get_loop(this: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: CPython calls a method of the class.
-    unsafe { enter(this, |it| Ok(it.get().event_loop.clone_ref(it.py()))) }
-}
-
-unsafe extern "C" fn result(this: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: CPython calls a method of the class.
-    unsafe {
-        enter(this, |it| {
-            it.get().outcome(it.py()).map(|()| it.py().None())
-        })
-    }
-}
-
-unsafe extern "C" fn add_done_callback(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls a method of the class, with `count` arguments and as many more as there
-    // are names. All of them live as long as the call.
-    unsafe {
-        enter(this, |it| {
-            let py = it.py();
-            let by_name = if names.is_null() {
-                0
-            } else {
-                ffi::PyTuple_Size(names)
-            };
-            if count != 1 || by_name > 1 {
-                let text = "add_done_callback() takes a callback, and a context by name";
-                return Err(PyTypeError::new_err(text));
-            }
-            let callback = Borrowed::from_ptr(py, *arguments).to_owned();
-            // The only name that futures know.
-            let context = if by_name == 1 {
-                Context::of(Borrowed::from_ptr(py, *arguments.add(1)).to_owned())
-            } else {
-                Context::current(py)?
-            };
-            Waiter::add(it, callback.unbind(), context).map(|()| py.None())
-        })
-    }
-}
-
-/// Runs the body of a method.
-///
-/// # Safety
-/// CPython calls, with an object of the class.
-#[inline]
-unsafe fn enter(
-    this: *mut PyObject,
-    body: impl FnOnce(&Bound<'_, Waiter>) -> PyResult<Py<PyAny>>,
-) -> *mut PyObject {
-    // SAFETY: CPython calls, so the lock is held.
-    let py = unsafe { Python::assume_attached() };
-    // SAFETY: the caller's. The reference of its own keeps the object while it is at work.
-    let this = unsafe {
-        Borrowed::from_ptr(py, this)
-            .to_owned()
-            .cast_into_unchecked::<Waiter>()
-    };
-    // No panic may leave a C function.
-    let result = catch_unwind(AssertUnwindSafe(|| body(&this)));
-    let failed = |_| Err(PyRuntimeError::new_err("the waiter failed"));
-    match result.unwrap_or_else(failed) {
-        Ok(result) => result.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
-    }
 }

@@ -1,30 +1,21 @@
-//! What is called for each message, without wrappers. One of the files with `unsafe`.
+//! What is called for each message, without wrappers.
 
-use pyo3::ffi::{Py_ssize_t, PyObject};
+use std::ffi::CStr;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 
 use super::Transport;
-use crate::methods::{self, Arguments, Function, Method};
+use crate::methods::{self, Arguments, Method, Taking, TakingNothing};
 
-const METHODS: [Method; 3] = [
-    Method {
-        name: c"write",
-        doc: c"As the base class's.",
-        function: Function::Taking(write),
-    },
-    Method {
-        name: c"writelines",
-        doc: c"As the base class's.",
-        function: Function::Taking(writelines),
-    },
-    Method {
-        name: c"is_closing",
-        doc: c"As the base class's.",
-        function: Function::TakingNothing(is_closing),
-    },
+const METHODS: [Method<Transport>; 3] = [
+    Method::taking::<Write>(c"write", DOC),
+    Method::taking::<WriteLines>(c"writelines", DOC),
+    Method::taking_nothing::<IsClosing>(c"is_closing", DOC),
 ];
+
+const DOC: &CStr = c"As the base class's.";
 
 #[pymethods]
 impl Transport {
@@ -37,54 +28,51 @@ impl Transport {
     }
 }
 
-unsafe extern "C" fn write(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        methods::enter::<Transport>(this, |transport| {
-            let py = transport.py();
-            let given = Arguments::new(py, arguments, count, names);
-            let ([data], None) = (given.positional, given.names) else {
-                return pass_on(transport, intern!(py, "write"), given);
-            };
-            Transport::write(transport, data)?;
-            Ok(py.None().into_bound(py))
-        })
+struct Write;
+
+impl Taking for Write {
+    type Class = Transport;
+
+    fn call<'py>(
+        transport: &Bound<'py, Transport>,
+        given: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = transport.py();
+        let ([data], None) = (given.positional, given.names) else {
+            return pass_on(transport, intern!(py, "write"), given);
+        };
+        Transport::write(transport, data)?;
+        Ok(py.None().into_bound(py))
     }
 }
 
-unsafe extern "C" fn writelines(
-    this: *mut PyObject,
-    arguments: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        methods::enter::<Transport>(this, |transport| {
-            let py = transport.py();
-            let given = Arguments::new(py, arguments, count, names);
-            let ([data], None) = (given.positional, given.names) else {
-                return pass_on(transport, intern!(py, "writelines"), given);
-            };
-            Transport::writelines(transport, data)?;
-            Ok(py.None().into_bound(py))
-        })
+struct WriteLines;
+
+impl Taking for WriteLines {
+    type Class = Transport;
+
+    fn call<'py>(
+        transport: &Bound<'py, Transport>,
+        given: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = transport.py();
+        let ([data], None) = (given.positional, given.names) else {
+            return pass_on(transport, intern!(py, "writelines"), given);
+        };
+        Transport::writelines(transport, data)?;
+        Ok(py.None().into_bound(py))
     }
 }
 
-unsafe extern "C" fn is_closing(this: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: called by CPython as it promises for such functions.
-    unsafe {
-        methods::enter::<Transport>(this, |transport| {
-            let py = transport.py();
-            let closing = transport.get().is_closing(py);
-            Ok(PyBool::new(py, closing).to_owned().into_any())
-        })
+struct IsClosing;
+
+impl TakingNothing for IsClosing {
+    type Class = Transport;
+
+    fn call<'py>(transport: &Bound<'py, Transport>) -> PyResult<Bound<'py, PyAny>> {
+        let py = transport.py();
+        let closing = transport.get().is_closing(py);
+        Ok(PyBool::new(py, closing).to_owned().into_any())
     }
 }
 
