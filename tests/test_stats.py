@@ -21,6 +21,7 @@ import pytest
 import mantou
 from mantou._tcp_info import parse_tcp_info
 from tests.conftest import LOOPS
+from tests.proxies import V1, door
 from tests.support import (
     Handshaker,
     Peer,
@@ -85,6 +86,26 @@ async def test_connections_and_their_bytes_are_counted(link: str, before: mantou
     stopped = listener.stats()
     assert (stopped.connections, stopped.accepted, stopped.bytes_read) == (0, 3, 600)
     assert (stopped.waiting, stopped.backlog) == (None, None)
+
+
+async def test_who_is_not_heard_yet_behind_a_proxy_is_counted(before: mantou.Stats) -> None:
+    """Everybody who was accepted is open or closed, whatever became of the header."""
+    recorder = Recorder(data=echo)
+    async with door(recorder, "tcp", max_connections_per_host=1) as entrance:
+        inside = await entrance.enter(V1)
+        await recorder.until("open")
+        silent, malformed, refused = entrance.dial(), entrance.dial(), entrance.dial()
+        await malformed.send(b"GET / HTTP/1.1\r\n\r\n")
+        await refused.send(V1)
+        for peer in (malformed, refused):
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_some()
+        stats, process = entrance.listener.stats(), mantou.stats()
+        assert (stats.accepted, stats.connections, stats.refused) == (4, 2, 1)
+        assert process.accepted - before.accepted == 4
+        assert process.connections == entrance.listener.connections == 2
+        for peer in (inside, silent, malformed, refused):
+            peer.close()
 
 
 @every_path
