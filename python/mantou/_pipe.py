@@ -34,9 +34,9 @@ def pipe(a: Socket[Any], b: Socket[Any]) -> asyncio.Future[PipedBytes]:
     A peer that neither reads nor leaves holds both for as long as it likes: set an idle timeout.
 
     While it lasts, handlers get neither `data` nor `drain` nor `end`; `pause()`, `resume()` and
-    `shutdown(True)` have no effect. Idle timeouts are in force, and `close` is called once for each socket, as ever;
-    its error is a ConnectionAbortedError where it was the other connection that broke. A handler's
-    coroutine that waits is not held up by it, nor cancelled by its end.
+    `shutdown(True)` have no effect. Idle timeouts are in force, and `close` is called once for each
+    socket, as ever; its error is a ConnectionAbortedError where it was the other connection that
+    broke. A handler's coroutine that waits is not held up by it, nor cancelled by its end.
 
     Bun: `socket.pipe()` of its `node:net`, which joins one direction.
 
