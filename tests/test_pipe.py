@@ -374,6 +374,99 @@ async def test_sockets_with_packets_are_refused() -> None:
         await it.closed()
 
 
+@pytest.mark.parametrize("when", ["at once", "later", "after it"])
+@pytest.mark.parametrize("link", LINKS)
+async def test_what_came_behind_the_lines_is_carried_over(link: str, when: str) -> None:
+    """A proxy that is told by lines where to (CONNECT), and gets more than those in one segment."""
+    told = Recorder()
+    piped: list[asyncio.Future[mantou.PipedBytes]] = []
+    async with linked("tcp", told) as (upstream, right):
+
+        def go_on(socket: mantou.Socket[Any]) -> None:
+            socket.set_packet("raw")
+            piped.append(mantou.pipe(socket, upstream))
+
+        async def wait_and_go_on(socket: mantou.Socket[Any]) -> None:
+            await others_had_their_turn()
+            go_on(socket)
+
+        def last_line(socket: mantou.Socket[Any], line: bytes) -> object:
+            if line:
+                return None
+            if when == "after it":
+                return socket.pause()
+            return go_on(socket) if when == "at once" else wait_and_go_on(socket)
+
+        client = Recorder(data=last_line)
+        async with linked(link, client, packet="line") as (socket, left):
+            await left.send(b"CONNECT host\r\n\r\n" + b"early, \n" * 5000)
+            await client.until("data", 2)
+            if when == "after it":
+                go_on(socket)
+            await left.send(b"late")
+            left.finish()
+            assert await right.receive_until_fin() == b"early, \n" * 5000 + b"late"
+            await right.send(b"answer")
+            right.finish()
+            assert await left.receive_until_fin() == b"answer"
+            assert await piped[0] == (8 * 5000 + 4, 6)
+            await client.until("close")
+            await told.until("close")
+    assert client.names == ["open", "data", "close"]
+
+
+@pytest.mark.parametrize("how", ["end", "shutdown"])
+@every_tcp_mix
+async def test_whoever_ends_one_end_by_hand_leaves_nobody_in_the_belief_that_all_arrived(
+    one: str, other: str, how: str
+) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        getattr(it.b, how)()
+        assert await it.right.receive_some() == b""
+        await it.right.send(b"answer")
+        assert await it.left.receive(6) == b"answer"
+        await it.left.send(b"for nobody")
+        with pytest.raises(ConnectionResetError):
+            await it.left.receive_some()
+        with pytest.raises(ConnectionAbortedError):
+            await piped
+        await it.closed()
+
+
+@every_mix
+async def test_the_last_fin_of_one_end_that_was_ended_by_hand_is_no_end_of_the_pipe(
+    one: str, other: str
+) -> None:
+    async with ends(one, other) as it:
+        piped = it.pipe()
+        it.b.end()
+        it.right.finish()
+        assert await it.right.receive_until_fin() == b""
+        assert await it.left.receive_until_fin() == b""
+        it.left.finish()
+        with pytest.raises(ConnectionAbortedError):
+            await piped
+        await it.closed()
+
+
+async def test_who_wants_to_receive_no_more_is_refused_and_a_pipe_receives_on() -> None:
+    async with ends("tcp", "tcp") as it:
+        piped = it.pipe()
+        it.a.shutdown(True)
+        await it.left.send(b"hello")
+        assert await it.right.receive(5) == b"hello"
+        piped.cancel()
+        await it.closed()
+    async with ends("tcp", "tcp") as it:
+        it.a.shutdown(True)
+        for pair in ((it.a, it.b), (it.b, it.a)):
+            with pytest.raises(ConnectionError, match="open both ways"):
+                mantou.pipe(*pair)
+
+
 async def test_sockets_of_two_loops_are_refused() -> None:
     async with ends("tcp", "tcp") as it:
 

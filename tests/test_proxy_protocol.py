@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket as kernel
 import time
 from pathlib import Path
@@ -364,6 +365,25 @@ async def test_a_listener_that_closes_all_turns_away_who_was_not_heard() -> None
         with pytest.raises(ConnectionResetError):
             await peer.receive_some()
         peer.close()
+
+
+@every_path
+async def test_draining_cuts_who_was_not_heard(link: str, tmp_path: Path) -> None:
+    recorder = Echo()
+    async with door(recorder, link, tmp_path, handshake_timeout=None) as entrance:
+        inside = await entrance.enter(V1)
+        await recorder.until("open")
+        with entrance.dial().sock as silent, entrance.dial().sock as halfway:
+            halfway.send(V1[:9])
+            await others_had_their_turn()
+            assert entrance.listener.connections == 3
+            assert await entrance.listener.drain(grace=0) == 3
+            assert entrance.listener.connections == 0
+            for sock in (silent, halfway):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await Peer(sock).receive_some() == b""
+        inside.close()
+    assert sorted(recorder.names) == ["close", "connect_error", "connect_error", "open"]
 
 
 @pytest.mark.parametrize("kind", LOOPS)

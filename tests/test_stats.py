@@ -16,6 +16,7 @@ import pytest
 import mantou
 from tests.conftest import LOOPS
 from tests.limits import arrive, come_in, echo, listen_over
+from tests.proxies import V1, door
 from tests.support import (
     Peer,
     Recorder,
@@ -69,8 +70,28 @@ async def test_connections_and_their_bytes_are_counted(
     assert (stopped.waiting, stopped.backlog) == (None, None)
 
 
+async def test_who_is_not_heard_yet_behind_a_proxy_is_counted(stats_before: mantou.Stats) -> None:
+    """Everybody who was accepted is open or closed, whatever became of the header."""
+    recorder = Recorder(data=echo)
+    async with door(recorder, "tcp", max_connections_per_host=1) as entrance:
+        inside = await entrance.enter(V1)
+        await recorder.until("open")
+        silent, malformed, refused = entrance.dial(), entrance.dial(), entrance.dial()
+        await malformed.send(b"GET / HTTP/1.1\r\n\r\n")
+        await refused.send(V1)
+        for peer in (malformed, refused):
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_some()
+        stats, process = entrance.listener.stats(), mantou.stats()
+        assert (stats.accepted, stats.connections, stats.refused) == (4, 2, 1)
+        assert process.accepted - stats_before.accepted == 4
+        assert process.connections == entrance.listener.connections == 2
+        for peer in (inside, silent, malformed, refused):
+            peer.close()
+
+
 @every_path
-async def test_connections_of_our_own_are_counted(link: str, stats_before: mantou.Stats) -> None:
+async def test_connections_of_our_own_are_counted(link: str, stats_stats_before: mantou.Stats) -> None:
     recorder = Recorder()
     async with linked(link, recorder) as (socket, peer):
         socket.write(b"request")
@@ -87,7 +108,7 @@ async def test_connections_of_our_own_are_counted(link: str, stats_before: manto
         assert mantou.stats() == dataclasses.replace(stats, connections=0)
 
 
-async def test_bytes_that_wait_are_queued(stats_before: mantou.Stats) -> None:
+async def test_bytes_that_wait_are_queued(stats_stats_before: mantou.Stats) -> None:
     recorder = Recorder()
     async with accepted(recorder) as (socket, _):
         filled = fill(socket)
@@ -100,7 +121,7 @@ async def test_bytes_that_wait_are_queued(stats_before: mantou.Stats) -> None:
         await recorder.until("close")
 
 
-async def test_an_upgraded_connection_is_one_connection(stats_before: mantou.Stats) -> None:
+async def test_an_upgraded_connection_is_one_connection(stats_stats_before: mantou.Stats) -> None:
     recorder, secure = Recorder(), Recorder()
     async with connected(recorder) as (socket, peer):
         socket.write(b"STARTTLS")
@@ -128,7 +149,7 @@ async def test_what_the_kernel_has_waiting_is_shown() -> None:
 
 
 @pytest.mark.loops("mantou")
-async def test_asyncio_s_connections_count_on_mantou_s_loop(stats_before: mantou.Stats) -> None:
+async def test_asyncio_s_connections_count_on_mantou_s_loop(stats_stats_before: mantou.Stats) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read(100))
         writer.close()
@@ -148,7 +169,7 @@ async def test_asyncio_s_connections_count_on_mantou_s_loop(stats_before: mantou
     await server.wait_closed()
 
 
-async def test_running_out_of_descriptors_is_counted(stats_before: mantou.Stats) -> None:
+async def test_running_out_of_descriptors_is_counted(stats_stats_before: mantou.Stats) -> None:
     with listen(Recorder()) as listener:
         listener.pause()
         peer = arrive(listener)
@@ -177,7 +198,7 @@ def no_descriptor_left() -> Iterator[None]:
 # Threads, loops, processes
 
 
-async def test_figures_may_be_asked_from_any_thread(stats_before: mantou.Stats) -> None:
+async def test_figures_may_be_asked_from_any_thread(stats_stats_before: mantou.Stats) -> None:
     recorder = Recorder(data=echo)
     with listen(recorder) as listener:
         peer = await dial(listener)
@@ -195,7 +216,7 @@ async def test_figures_may_be_asked_from_any_thread(stats_before: mantou.Stats) 
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_what_a_loop_has_done_outlives_it(kind: str, stats_before: mantou.Stats) -> None:
+def test_what_a_loop_has_done_outlives_it(kind: str, stats_stats_before: mantou.Stats) -> None:
     async def main() -> None:
         async with accepted(Recorder()) as (socket, peer):
             await peer.send(b"x" * 10)

@@ -82,8 +82,9 @@ impl Listener {
     /// Terminates what is open of it, and tells how many those were.
     fn cut(this: &Bound<'_, Self>) -> PyResult<usize> {
         let py = this.py();
-        let mut cut = 0;
-        for socket in this.get().engine.get().owners::<Socket>(py) {
+        let engine = this.get().engine.get();
+        let mut cut = this.get().cancel_greetings(this)?;
+        for socket in engine.owners::<Socket>(py) {
             if socket.get().came_from(py, this) {
                 let open = socket.get().is_open(py)?;
                 socket.get().with(py, core::Engine::terminate)?;
@@ -98,12 +99,8 @@ impl Listener {
         let listener = this.get();
         listener.stop_accepting(py)?;
         if close_active_connections {
-            listener.closes_all.replace(py, true);
-            let engine = listener.engine.get();
-            for token in engine.tokens_of(py, this) {
-                engine.core.with(|core| core.cancel_greeting(token))?;
-            }
-            for socket in engine.owners::<Socket>(py) {
+            listener.cancel_greetings(this)?;
+            for socket in listener.engine.get().owners::<Socket>(py) {
                 let socket = socket.get();
                 if socket.came_from(py, this) {
                     socket.close(py)?;
@@ -111,6 +108,20 @@ impl Listener {
             }
         }
         Ok(())
+    }
+}
+
+impl Listener {
+    /// Turns away those that have not come to be sockets yet, and tells how many those were.
+    fn cancel_greetings(&self, this: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = this.py();
+        self.closes_all.replace(py, true);
+        let engine = self.engine.get();
+        let mut cancelled = 0;
+        for token in engine.tokens_of(py, this) {
+            cancelled += usize::from(engine.core.with(|core| core.cancel_greeting(token))?);
+        }
+        Ok(cancelled)
     }
 }
 

@@ -111,6 +111,13 @@ impl Engine {
         drop(self.pipes.with(py, |pipes| pipes.insert(token, pipe)));
     }
 
+    pub fn pipe<'py, T: PyClass>(&self, py: Python<'py>, token: Token) -> Option<Bound<'py, T>> {
+        let pipe = self
+            .pipes
+            .with(py, |pipes| pipes.get(&token).map(|pipe| pipe.clone_ref(py)));
+        pipe?.into_bound(py).cast_into_exact().ok()
+    }
+
     pub fn take_pipe(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
         self.pipes.with(py, |pipes| pipes.remove(&token))
     }

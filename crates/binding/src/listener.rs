@@ -120,6 +120,7 @@ impl Listener {
     }
 
     pub fn add_connection(&self, py: Python<'_>) {
+        self.count(py, Fact::Accepted);
         self.connections.with(py, |connections| *connections += 1);
     }
 

@@ -112,7 +112,6 @@ pub(super) fn accepted(
     let py = engine.py();
     let from = listener.get();
     let socket = new_socket(engine, listener)?;
-    from.count(py, Fact::Accepted);
     if proxy.is_some() {
         socket.get().set_proxy(py, proxy);
     }

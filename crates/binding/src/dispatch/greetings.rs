@@ -55,7 +55,8 @@ fn refuse(
     token: Token,
 ) -> PyResult<()> {
     let py = engine.py();
-    engine.get().core.with(|core| core.turn_away(token))?;
+    let farewell = engine.get().core.with(|core| core.turn_away(token))?;
+    listener.get().count(py, Fact::Closed(&farewell));
     listener.get().remove_connection(py);
     too_many_of_a_host(engine, listener);
     Ok(())
@@ -69,7 +70,6 @@ fn turn_away(
 ) -> PyResult<()> {
     let py = engine.py();
     let socket = new_socket(engine, listener)?;
-    listener.get().count(py, Fact::Accepted);
     let farewell = engine.get().core.with(|core| core.turn_away(token))?;
     socket.get().finish(py, farewell);
     listener.get().remove_connection(py);

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::delivering::on_packet;
 use crate::engine::Engine;
 use crate::errors;
-use crate::socket::Socket;
+use crate::socket::{Pipe, Socket};
 use crate::work::Work;
 
 /// Packets that one socket gets before others have their turn.
@@ -139,13 +139,34 @@ impl Batch<'_> {
                     socket.get().close_for(py, error.into_any())?;
                     break false;
                 }
-                NextPacket::Unwanted => break false,
+                NextPacket::Unwanted => {
+                    self.pass_on(engine, socket, token)?;
+                    break false;
+                }
             }
         };
         if corked {
             engine_core.with(|core| core.uncork(token))?;
         }
         Ok(goes_on)
+    }
+
+    /// What came behind the packet for which its handler piped the socket is for the other end.
+    fn pass_on(
+        &self,
+        engine: &Bound<'_, Engine>,
+        socket: &Bound<'_, Socket>,
+        token: Token,
+    ) -> PyResult<()> {
+        let py = socket.py();
+        if let Some(pipe) = engine.get().pipe::<Pipe>(py, token) {
+            pipe.get().count_early(py, socket, self.rest().len());
+            engine
+                .get()
+                .core
+                .with(|core| core.hand_over(token, self.rest()))?;
+        }
+        Ok(())
     }
 
     /// Leaves what is not delivered with the connection.

@@ -16,8 +16,8 @@ use crate::host;
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Pipe {
     ends: [Py<Socket>; 2],
-    /// Bytes that each of them had received before.
-    before: [u64; 2],
+    /// Bytes that each of them had received before, and handed to its handlers.
+    before: Guarded<[u64; 2]>,
     future: Py<PyAny>,
     outcome: Guarded<Outcome>,
 }
@@ -53,7 +53,7 @@ impl Socket {
         if one.phase.get(py) != Phase::Open || two.phase.get(py) != Phase::Open {
             return Err(not_open());
         }
-        let before = [one.counters(py)?.0, two.counters(py)?.0];
+        let before = [one.delivered(py)?, two.delivered(py)?];
         let second = two.token(py);
         one.with(py, |core, first| core.join(first, second))?
             .map_err(|why| match why {
@@ -62,13 +62,12 @@ impl Socket {
                     PyValueError::new_err("pipe() got a socket that is in another pipe")
                 }
                 Unjoinable::Framed => PyValueError::new_err(
-                    "pipe() got a socket with packets; set_packet('raw') ends them, once those \
-                     are handled that have come",
+                    "pipe() got a socket with packets; set_packet('raw') ends them",
                 ),
             })?;
         let pipe = Pipe {
             ends: [this.clone().unbind(), other.clone().unbind()],
-            before,
+            before: Guarded::new(before),
             future: future.clone().unbind(),
             outcome: Guarded::default(),
         };
@@ -82,7 +81,21 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Bytes that it has received, without packets whose turn has not come.
+    fn delivered(&self, py: Python<'_>) -> PyResult<u64> {
+        let waiting = self.with(py, |core, token| core.waiting_len(token))?;
+        Ok(self.counters(py)?.0 - waiting as u64)
+    }
+}
+
 impl Pipe {
+    /// So many bytes that it carries were received before it was made.
+    pub fn count_early(&self, py: Python<'_>, from: &Bound<'_, Socket>, count: usize) {
+        let index = usize::from(!self.ends[0].is(from));
+        self.before.with(py, |before| before[index] -= count as u64);
+    }
+
     /// One of the two connections is gone.
     pub fn leave(&self, py: Python<'_>, reason: &CloseReason, error: Option<&Py<PyAny>>) {
         let is_cut = !matches!(reason, CloseReason::Finished);
@@ -108,10 +121,10 @@ impl Pipe {
         let future = self.future.bind(py);
         if !outcome.is_cut {
             static COUNTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let [one, two] = &self.ends;
+            let ([one, two], before) = (&self.ends, self.before.get(py));
             let carried = (
-                one.get().counters(py)?.0 - self.before[0],
-                two.get().counters(py)?.0 - self.before[1],
+                one.get().counters(py)?.0 - before[0],
+                two.get().counters(py)?.0 - before[1],
             );
             let counts = COUNTS.import(py, "mantou._pipe", "PipedBytes")?;
             host::resolve_with(future, &counts.call1(carried)?);

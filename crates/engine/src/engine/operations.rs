@@ -93,6 +93,9 @@ impl Engine {
     }
 
     pub fn stop_reading(&mut self, token: Token) {
+        if self.is_joined(token) {
+            return;
+        }
         self.with_stream(token, |stream| {
             stream.apply(Input::StopReading);
             stream.take_waiting();

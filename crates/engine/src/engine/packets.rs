@@ -62,6 +62,10 @@ impl Engine {
         self.stream_mut(token)?.take_unfinished()
     }
 
+    pub fn waiting_len(&self, token: Token) -> usize {
+        self.stream(token).map_or(0, Stream::waiting_len)
+    }
+
     /// A copy of what waits, for whoever takes the connection over.
     pub fn waiting_bytes(&self, token: Token) -> Vec<u8> {
         let stream = self.stream(token);

@@ -52,11 +52,11 @@ impl Relays {
 /// Why streams cannot be joined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unjoinable {
-    /// One of them is not open, or has ended its side already.
+    /// One of them is not open, has ended its side already, or wants nothing more to read.
     NotOpen,
     /// One of them is joined.
     Joined,
-    /// Data of one of them is cut into packets, or waits to be.
+    /// Data of one of them is cut into packets.
     Framed,
 }
 
@@ -66,12 +66,12 @@ impl Engine {
         if self.is_joined(one) || self.is_joined(other) {
             return Err(Unjoinable::Joined);
         }
-        let writes = |stream: &Stream| stream.state.accepts_writes() && stream.broken().is_none();
-        let is_open = |token| self.stream(token).is_some_and(writes);
+        let is_open = |token| self.stream(token).is_some_and(Stream::goes_both_ways);
         if one == other || !is_open(one) || !is_open(other) {
             return Err(Unjoinable::NotOpen);
         }
-        if self.is_framed(one) || self.is_framed(other) {
+        let cuts = |token| self.stream(token).is_some_and(Stream::cuts_packets);
+        if cuts(one) || cuts(other) {
             return Err(Unjoinable::Framed);
         }
         self.relays.join(one, other);
@@ -81,6 +81,10 @@ impl Engine {
                 stream.set_held(false);
                 stream.state.apply(Input::Join);
             });
+        }
+        for token in [one, other] {
+            let waiting = self.take_waiting(token);
+            self.hand_over(token, waiting.rest());
         }
         for token in [one, other] {
             if self.stream(token).is_some_and(|it| it.state.read_ended()) {
@@ -112,7 +116,9 @@ impl Engine {
                 Received::Data { n, more } => {
                     stream.bytes_read += n as u64;
                     left = left.saturating_sub(n);
-                    self.hand_over(token, &buffer[..n]);
+                    if !self.hand_over(token, &buffer[..n]) {
+                        return Read::Nothing;
+                    }
                     goes_on = !self.waits_for_partner(token) && more;
                 }
                 other => return self.on_received(token, other),
@@ -137,11 +143,27 @@ impl Engine {
         waiting > 0
     }
 
-    /// What the other end does not send any more is lost, as it would be in its own buffers.
-    fn hand_over(&mut self, token: Token, data: &[u8]) {
-        if let Some(partner) = self.relays.partner(token) {
-            self.with_stream(partner, |stream| stream.transmit(&[Piece::lent(data)]));
+    /// Gives the other end what this one has received. What a broken connection does not send any
+    /// more is lost, as it would be in its own buffers. False if the other end's owner has ended
+    /// what this one is read for: that is the end of both, and no peer takes it for a FIN.
+    pub fn hand_over(&mut self, token: Token, data: &[u8]) -> bool {
+        let Some(partner) = self.relays.partner(token) else {
+            return false;
+        };
+        if data.is_empty() {
+            return true;
         }
+        let accepts = self.with_stream(partner, |stream| {
+            stream.transmit(&[Piece::lent(data)]).is_some() || stream.state.accepts_writes()
+        });
+        if accepts != Some(false) {
+            return true;
+        }
+        self.relays.leave(token);
+        self.relays.leave(partner);
+        self.close_gracefully(partner);
+        self.close(token, true, CloseReason::PartnerBroke);
+        false
     }
 
     /// Nothing waits here any more: the other end is read again.
@@ -173,18 +195,19 @@ impl Engine {
         }
     }
 
-    /// The connection ends: so does the other one, unless both have finished.
+    /// The connection ends: so does the other one, unless both peers have finished.
     pub(super) fn end_partner(&mut self, token: Token, has_finished: bool) {
         let Some(partner) = self.relays.leave(token) else {
             return;
         };
-        if has_finished {
+        let reads = |stream: &Stream| !stream.state.read_ended();
+        if has_finished && !self.stream(partner).is_some_and(reads) {
             return;
         }
         self.relays.leave(partner);
-        let is_graceful = self
-            .stream(token)
-            .is_some_and(|stream| stream.state.is_lingering());
+        // Its owner may have ended what the other one is read for.
+        let lingers = |stream: &Stream| stream.state.is_lingering();
+        let is_graceful = has_finished || self.stream(token).is_some_and(lingers);
         if is_graceful {
             self.close_gracefully(partner);
         } else {

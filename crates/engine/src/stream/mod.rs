@@ -340,6 +340,12 @@ impl Stream {
         (self.is_handshaking() || announces) && !self.state.read_ended()
     }
 
+    /// Whether its owner still sends, and wants all that comes.
+    pub fn goes_both_ways(&self) -> bool {
+        let reads = self.state.delivers() || self.state.read_ended();
+        reads && self.state.accepts_writes() && self.broken.is_none()
+    }
+
     /// Whether it ends by itself. asyncio's transports stay until they are closed.
     pub fn is_over(&self) -> bool {
         self.state.is_over() && !(self.settings.transport && self.state.is_open())

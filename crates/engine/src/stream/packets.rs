@@ -85,6 +85,12 @@ impl Stream {
         self.packets.is_some()
     }
 
+    /// Whether it is cut, and does not only wait here.
+    pub fn cuts_packets(&self) -> bool {
+        let cuts = |packets: &Packets| packets.framing != Framing::Raw;
+        self.packets.as_deref().is_some_and(cuts)
+    }
+
     #[inline]
     pub fn next_packet(&self, bytes: &[u8], searched: usize) -> NextPacket {
         if !self.state.delivers() {
@@ -127,6 +133,11 @@ impl Stream {
     pub fn take_unfinished(&mut self) -> Option<Vec<u8>> {
         let waiting = self.take_waiting();
         (!waiting.is_empty()).then(|| waiting.rest().to_vec())
+    }
+
+    pub fn waiting_len(&self) -> usize {
+        let packets = self.packets.as_ref();
+        packets.map_or(0, |packets| packets.waiting.rest().len())
     }
 
     pub fn waiting_bytes(&self) -> Vec<u8> {
