@@ -19,7 +19,7 @@ from ._addresses import parse_literal
 from ._asyncio_streams import StreamReader, StreamWriter
 from ._attach import running_engine
 from ._core import Handlers, Listener, Socket
-from ._options import DEFAULT_TIMEOUT, ConnectRequest, StreamOptions
+from ._options import DEFAULT_TIMEOUT, StreamOptions, Way
 from ._race import Candidate, Race
 from ._streams import Stream
 from ._targets import TcpTarget
@@ -85,11 +85,7 @@ async def open_connection(
     else:
         candidates = await _resolve(host, port, family, proto, flags)
         local, local_port = local_addr or (None, 0)
-        request = ConnectRequest(
-            handlers=None,
-            data=None,
-            tls=None,
-            preface=None,
+        way = Way(
             target=TcpTarget(cast("Any", host), cast("Any", port), str(host)),
             exclusive=False,
             reuse_port=False,
@@ -98,8 +94,10 @@ async def open_connection(
             local_port=local_port,
             connect_timeout=None,
             stream=options,
+            hostname=str(host),
+            address=None,
         )
-        attempt = await Race(engine, request).run(candidates)
+        attempt = await Race(engine, way).run(candidates)
         waiting = attempt.establish(socket, options, settings)
     if waiting is not None:
         try:
