@@ -58,13 +58,13 @@ def refused(
 
 def test_defaults_of_connect_over_tcp() -> None:
     request = parse_connect(TCP)
-    assert isinstance(request.target, TcpTarget)
+    assert isinstance(request.way.target, TcpTarget)
     assert request.data is None
     assert request.tls is None
-    assert (request.exclusive, request.reuse_port, request.ipv6_only) == (False, False, False)
-    assert (request.local_address, request.local_port) == (None, 0)
-    assert request.connect_timeout == 30.0
-    stream = request.stream
+    assert (request.way.exclusive, request.way.reuse_port, request.way.ipv6_only) == (False, False, False)
+    assert (request.way.local_address, request.way.local_port) == (None, 0)
+    assert request.way.connect_timeout == 30.0
+    stream = request.way.stream
     assert stream.allow_half_open is False
     assert stream.no_delay is True
     assert stream.keep_alive is None
@@ -81,7 +81,7 @@ def test_defaults_of_listen_over_tcp() -> None:
     assert request.data_factory is None
     assert request.tls is None
     assert (request.exclusive, request.reuse_port, request.ipv6_only) == (False, False, False)
-    assert request.stream == parse_connect(TCP).stream
+    assert request.stream == parse_connect(TCP).way.stream
 
 
 def test_default_backlog_is_the_systems() -> None:
@@ -101,7 +101,7 @@ def test_default_backlog_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unix_and_fd_leave_tcp_settings_alone() -> None:
     for form in (UNIX, FD):
-        stream = parse_connect(form).stream
+        stream = parse_connect(form).way.stream
         assert stream.no_delay is False
         assert stream.keep_alive is None
         assert stream.write_limit == 16 * MIB
@@ -109,8 +109,8 @@ def test_unix_and_fd_leave_tcp_settings_alone() -> None:
 
 
 def test_targets_of_each_form() -> None:
-    assert parse_connect(UNIX).target == UnixTarget(b"/tmp/s", "/tmp/s")
-    assert parse_connect(FD).target == FdTarget(7)
+    assert parse_connect(UNIX).way.target == UnixTarget(b"/tmp/s", "/tmp/s")
+    assert parse_connect(FD).way.target == FdTarget(7)
     assert parse_listen(UNIX).target == UnixTarget(b"/tmp/s", "/tmp/s", None, False)
     assert parse_listen(FD).target == FdTarget(7)
     assert parse_listen(FD).backlog == 0
@@ -143,17 +143,17 @@ def test_values_arrive() -> None:
             "write_limit": 1,
         }
     )
-    assert isinstance(request.target, TcpTarget)
-    assert request.target.port == 443
+    assert isinstance(request.way.target, TcpTarget)
+    assert request.way.target.port == 443
     assert request.handlers["data"] is ignore
     assert request.data is data
     assert request.tls is context
-    assert request.exclusive is True
-    assert request.ipv6_only is True
-    assert request.local_address == Literal("::1", socket.AF_INET6)
-    assert request.local_port == 5000
-    assert request.connect_timeout == 1.0
-    stream = request.stream
+    assert request.way.exclusive is True
+    assert request.way.ipv6_only is True
+    assert request.way.local_address == Literal("::1", socket.AF_INET6)
+    assert request.way.local_port == 5000
+    assert request.way.connect_timeout == 1.0
+    stream = request.way.stream
     assert stream.allow_half_open is True
     assert stream.no_delay is False
     assert stream.keep_alive == 60.0
@@ -178,29 +178,29 @@ def test_listen_values_arrive() -> None:
 
 @pytest.mark.parametrize("name", ["connect_timeout", "handshake_timeout", "close_timeout"])
 def test_none_is_no_limit(name: str) -> None:
-    request = parse_connect({**TCP, name: None})
-    holder: Any = request if name == "connect_timeout" else request.stream
+    way = parse_connect({**TCP, name: None}).way
+    holder: Any = way if name == "connect_timeout" else way.stream
     assert getattr(holder, name) is None
 
 
 @pytest.mark.parametrize("zero", [0, 0.0, -0.0, None])
 def test_idle_timeout_of_zero_is_off(zero: float | None) -> None:
-    assert parse_connect({**TCP, "idle_timeout": zero}).stream.idle_timeout is None
+    assert parse_connect({**TCP, "idle_timeout": zero}).way.stream.idle_timeout is None
 
 
 @pytest.mark.parametrize("name", ["idle_timeout", "handshake_timeout", "keep_alive"])
 @pytest.mark.parametrize("endless", [1e300, 10**400, 2e9])
 def test_times_are_capped(name: str, endless: float) -> None:
-    assert getattr(parse_connect({**TCP, name: endless}).stream, name) == 1e9
+    assert getattr(parse_connect({**TCP, name: endless}).way.stream, name) == 1e9
 
 
 def test_seconds_are_floats_whatever_was_given() -> None:
-    assert type(parse_connect({**TCP, "connect_timeout": 3}).connect_timeout) is float
+    assert type(parse_connect({**TCP, "connect_timeout": 3}).way.connect_timeout) is float
 
 
 @pytest.mark.parametrize("port", [1, 65535, "1", "65535", "00080"])
 def test_ports_of_connect(port: int | str) -> None:
-    target = parse_connect({**TCP, "port": port}).target
+    target = parse_connect({**TCP, "port": port}).way.target
     assert isinstance(target, TcpTarget)
     assert target.port == int(port)
 
@@ -217,7 +217,7 @@ def test_an_int_enum_is_an_int() -> None:
     class Ports(IntEnum):
         HTTP = 80
 
-    target = parse_connect({**TCP, "port": Ports.HTTP}).target
+    target = parse_connect({**TCP, "port": Ports.HTTP}).way.target
     assert isinstance(target, TcpTarget)
     assert target.port == 80
 
@@ -347,8 +347,8 @@ def test_local_port_out_of_range(value: int) -> None:
 
 
 def test_local_port_none_or_zero_is_any() -> None:
-    assert parse_connect({**TCP, "local_port": None}).local_port == 0
-    assert parse_connect({**TCP, "local_port": 0}).local_port == 0
+    assert parse_connect({**TCP, "local_port": None}).way.local_port == 0
+    assert parse_connect({**TCP, "local_port": 0}).way.local_port == 0
 
 
 @pytest.mark.parametrize("value", [0, b"::1", True, ["::1"]], ids=repr)

@@ -91,7 +91,7 @@ async def test_who_is_not_heard_yet_behind_a_proxy_is_counted(stats_before: mant
 
 
 @every_path
-async def test_connections_of_our_own_are_counted(link: str, stats_stats_before: mantou.Stats) -> None:
+async def test_connections_of_our_own_are_counted(link: str, stats_before: mantou.Stats) -> None:
     recorder = Recorder()
     async with linked(link, recorder) as (socket, peer):
         socket.write(b"request")
@@ -108,7 +108,7 @@ async def test_connections_of_our_own_are_counted(link: str, stats_stats_before:
         assert mantou.stats() == dataclasses.replace(stats, connections=0)
 
 
-async def test_bytes_that_wait_are_queued(stats_stats_before: mantou.Stats) -> None:
+async def test_bytes_that_wait_are_queued(stats_before: mantou.Stats) -> None:
     recorder = Recorder()
     async with accepted(recorder) as (socket, _):
         filled = fill(socket)
@@ -121,7 +121,7 @@ async def test_bytes_that_wait_are_queued(stats_stats_before: mantou.Stats) -> N
         await recorder.until("close")
 
 
-async def test_an_upgraded_connection_is_one_connection(stats_stats_before: mantou.Stats) -> None:
+async def test_an_upgraded_connection_is_one_connection(stats_before: mantou.Stats) -> None:
     recorder, secure = Recorder(), Recorder()
     async with connected(recorder) as (socket, peer):
         socket.write(b"STARTTLS")
@@ -149,7 +149,7 @@ async def test_what_the_kernel_has_waiting_is_shown() -> None:
 
 
 @pytest.mark.loops("mantou")
-async def test_asyncio_s_connections_count_on_mantou_s_loop(stats_stats_before: mantou.Stats) -> None:
+async def test_asyncio_s_connections_count_on_mantou_s_loop(stats_before: mantou.Stats) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read(100))
         writer.close()
@@ -169,7 +169,7 @@ async def test_asyncio_s_connections_count_on_mantou_s_loop(stats_stats_before: 
     await server.wait_closed()
 
 
-async def test_running_out_of_descriptors_is_counted(stats_stats_before: mantou.Stats) -> None:
+async def test_running_out_of_descriptors_is_counted(stats_before: mantou.Stats) -> None:
     with listen(Recorder()) as listener:
         listener.pause()
         peer = arrive(listener)
@@ -198,7 +198,7 @@ def no_descriptor_left() -> Iterator[None]:
 # Threads, loops, processes
 
 
-async def test_figures_may_be_asked_from_any_thread(stats_stats_before: mantou.Stats) -> None:
+async def test_figures_may_be_asked_from_any_thread(stats_before: mantou.Stats) -> None:
     recorder = Recorder(data=echo)
     with listen(recorder) as listener:
         peer = await dial(listener)
@@ -216,7 +216,7 @@ async def test_figures_may_be_asked_from_any_thread(stats_stats_before: mantou.S
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_what_a_loop_has_done_outlives_it(kind: str, stats_stats_before: mantou.Stats) -> None:
+def test_what_a_loop_has_done_outlives_it(kind: str, stats_before: mantou.Stats) -> None:
     async def main() -> None:
         async with accepted(Recorder()) as (socket, peer):
             await peer.send(b"x" * 10)

@@ -114,6 +114,11 @@ def parse_literal(text: str) -> Literal | None:
     return Literal(canonical, socket.AF_INET6, zone if percent else None)
 
 
+def name_of(host: Host) -> str:
+    """The name to ask a host for: without a zone, other letters than ASCII's encoded."""
+    return host.text if isinstance(host, Literal) else host.text.encode("idna").decode()
+
+
 def shown_address(host: str, port: int) -> str:
     """A host and a port as people write them: ``127.0.0.1:80``, ``[::1]:80``."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

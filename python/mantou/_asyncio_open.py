@@ -14,7 +14,7 @@ from ._addresses import parse_literal
 from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
 from ._attach import running_engine
 from ._core import Socket
-from ._options import ConnectRequest
+from ._options import Way
 from ._race import Candidate, Race
 from ._streams import Stream
 from ._targets import TcpTarget
@@ -78,11 +78,7 @@ async def open_connection(
     else:
         candidates = await _resolve(host, port, family, proto, flags)
         local, local_port = local_addr or (None, 0)
-        request = ConnectRequest(
-            handlers=None,
-            data=None,
-            tls=None,
-            preface=None,
+        way = Way(
             target=TcpTarget(cast("Any", host), cast("Any", port), str(host)),
             exclusive=False,
             reuse_port=False,
@@ -91,8 +87,10 @@ async def open_connection(
             local_port=local_port,
             connect_timeout=None,
             stream=options,
+            hostname=str(host),
+            address=None,
         )
-        attempt = await Race(engine, request).run(candidates)
+        attempt = await Race(engine, way).run(candidates)
         waiting = attempt.establish(socket, options, settings)
     if waiting is not None:
         try:

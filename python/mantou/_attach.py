@@ -55,8 +55,8 @@ def engines() -> list[Engine]:
 def running_engine() -> Engine:
     """The engine of the running loop. RuntimeError if none runs."""
     loop = asyncio.get_running_loop()
-    own = getattr(loop, "engine", None)
-    if isinstance(own, Engine):
+    own = getattr(loop, "_engine", None)
+    if type(own) is Engine:
         return own
     attached = _attached.get(loop)
     return (attached and attached()) or _attach(loop)

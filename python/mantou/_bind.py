@@ -15,7 +15,7 @@ import socket
 import stat
 
 from ._addresses import Literal, Name, SocketAddress, no_address, shown_address
-from ._options import ConnectRequest, ListenRequest
+from ._options import ListenRequest, Way
 from ._targets import TcpTarget, UnixTarget
 from .errors import locate
 
@@ -25,20 +25,20 @@ _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-def for_connecting(request: ConnectRequest, family: int) -> int:
+def for_connecting(way: Way, family: int) -> int:
     """The descriptor to connect with, bound as the options say; -1 if they ask for nothing."""
-    local, port = request.local_address, request.local_port
-    must_bind = local is not None or port or request.exclusive or request.reuse_port
-    if not must_bind and not request.ipv6_only:
+    local, port = way.local_address, way.local_port
+    must_bind = local is not None or port or way.exclusive or way.reuse_port
+    if not must_bind and not way.ipv6_only:
         return -1
     with _Closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
-        _set_ipv6_only(sock, family, request.ipv6_only)
+        _set_ipv6_only(sock, family, way.ipv6_only)
         if must_bind:
             address = (_ANY[family], port) if local is None else local.sockaddr(port)
             # Asked for any port with SO_REUSEADDR on, the kernel may pick one that is shared.
-            shared = not (request.exclusive and port == 0)
-            _bind(sock, address, request, reuse_address=shared)
-            if request.exclusive:
+            shared = not (way.exclusive and port == 0)
+            _bind(sock, address, way, reuse_address=shared)
+            if way.exclusive:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         return sock.detach()
 
@@ -107,11 +107,11 @@ def name_of(fd: int) -> tuple[str, int] | bytes | str:
 def _bind(
     sock: socket.socket,
     address: SocketAddress,
-    request: ConnectRequest | ListenRequest,
+    options: ListenRequest | Way,
     *,
     reuse_address: bool,
 ) -> None:
-    if request.reuse_port:
+    if options.reuse_port:
         if not hasattr(socket, "SO_REUSEPORT"):
             raise OSError(errno.ENOTSUP, "option 'reuse_port' is not supported by this system")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

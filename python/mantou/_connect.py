@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from typing import Any, Unpack, cast, overload
 
 from . import _bind
-from ._addresses import Literal, SocketAddress, interleave, no_address
+from ._addresses import Literal, interleave, no_address
 from ._attach import running_engine
 from ._core import Attempt, Engine, Socket, is_server_name
 from ._handlers import D
 from ._option_types import FdSocketOptions, TCPSocketConnectOptions, UnixSocketOptions
-from ._options import ConnectRequest, parse_connect
+from ._options import ConnectRequest, Way, parse_connect
 from ._race import Candidate, Race
 from ._targets import FdTarget, TcpTarget, UnixTarget
-from ._tls_options import TlsSettings, name_of, parse_tls
+from ._tls_options import parse_tls
 from .errors import locate
 
 # Seconds between two looks at a unix listener whose queue is full: at first, and at most.
@@ -26,6 +26,10 @@ _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1
 
 _IP_FAMILIES = (kernel.AF_INET, kernel.AF_INET6)
+
+# What there is to wait for when a connection was opened: its result is what `open` or `handshake`
+# raised.
+_Outcome = asyncio.Future[BaseException | None] | None
 
 
 @overload
@@ -154,13 +158,12 @@ async def connect(**options: Any) -> Socket[Any]:
 class Opening:
     """A connection that is to be made, and its socket."""
 
+    __slots__ = ("_engine", "_request", "_tls", "socket")
+
     def __init__(self, request: ConnectRequest) -> None:
+        hostname = request.way.hostname
         tls = None if request.tls is None else parse_tls(request.tls, "client")
         engine = running_engine()
-        # Where there is no hostname to check, it is this machine that is talked to.
-        hostname = (
-            name_of(request.target.host) if isinstance(request.target, TcpTarget) else "localhost"
-        )
         if tls is not None and tls.server_name is None and not is_server_name(hostname):
             raise ValueError(
                 f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
@@ -173,17 +176,23 @@ class Opening:
 
     async def run(self) -> None:
         """Returns when the socket can carry application data."""
-        engine, socket = self._engine, self.socket
-        # Whoever connects keeps the loop alive, also before there is a socket to count.
-        engine.hold()
+        engine, socket, way = self._engine, self.socket, self._request.way
         try:
-            waiting = await _open(engine, socket, self._request, self._tls)
+            attempt = None
+            if way.address is not None:
+                attempt = engine.connect(way.address, -1, way.connect_timeout)
+            if attempt is not None and attempt.connected:
+                # As it mostly is to this machine: then there is nothing to wait for.
+                waiting = self._establish(attempt)
+            else:
+                waiting = await self._open(attempt)
         except Exception as error:
             # Not only the system's: a resolver may be anybody's.
-            engine.connect_failed(socket, error)
-            raise
-        finally:
-            engine.unhold()
+            why = _explained(error, way)
+            engine.connect_failed(socket, why)
+            if why is error:
+                raise
+            raise why from None
         if waiting is not None:
             try:
                 failure = await waiting
@@ -192,10 +201,30 @@ class Opening:
                 await _seen_out(socket)
                 raise
             except OSError as error:
-                locate(error, self._request.target.where)
+                locate(error, way.target.where)
                 raise
             if failure is not None:
                 raise failure
+
+    async def _open(self, attempt: Attempt | None) -> _Outcome:
+        """Connects the socket, with an attempt that is under way already or by another."""
+        engine, way = self._engine, self._request.way
+        # Whoever connects keeps the loop alive, also before there is a socket to count.
+        engine.hold()
+        try:
+            if attempt is not None:
+                return self._establish(await _followed(attempt))
+            if isinstance(way.target, FdTarget):
+                fd = way.target.fd
+                _bind.check_connected(fd)
+                return engine.adopt(fd, self.socket, way.stream, self._tls, self._request.preface)
+            return self._establish(await _connected(engine, way, way.target))
+        finally:
+            engine.unhold()
+
+    def _establish(self, attempt: Attempt) -> _Outcome:
+        request = self._request
+        return attempt.establish(self.socket, request.way.stream, self._tls, request.preface)
 
 
 async def _seen_out(socket: Socket[Any]) -> None:
@@ -209,65 +238,47 @@ async def _seen_out(socket: Socket[Any]) -> None:
             await asyncio.shield(closed)
 
 
-async def _open(
-    engine: Engine, socket: Socket[Any], request: ConnectRequest, tls: TlsSettings | None
-) -> asyncio.Future[BaseException | None] | None:
-    """Connects the socket and calls `open`; returns what is to be awaited then.
-
-    Its result is what `open` or `handshake` raised.
-    """
-    target = request.target
-    try:
-        if isinstance(target, FdTarget):
-            _bind.check_connected(target.fd)
-            return engine.adopt(target.fd, socket, request.stream, tls, request.preface)
-        attempt = await _connected(engine, request, target)
-        return attempt.establish(socket, request.stream, tls, request.preface)
-    except OSError as error:
-        if isinstance(error, TimeoutError) and error.errno is None:
-            raise _late(request, error) from None
+def _explained(error: Exception, way: Way) -> Exception:
+    """The error with the address in its text; another one if it is that of our own limit."""
+    if isinstance(error, TimeoutError) and error.errno is None:
+        text = f"not connected to {way.target} within {way.connect_timeout} s"
+        late = TimeoutError(errno.ETIMEDOUT, text)
+        for note in getattr(error, "__notes__", ()):
+            late.add_note(note)
+        return late
+    if isinstance(error, OSError):
         # The kernel's own, also where it gave up before we did.
-        locate(error, target.where)
-        raise
+        locate(error, way.target.where)
+    return error
 
 
-async def _connected(
-    engine: Engine, request: ConnectRequest, target: TcpTarget | UnixTarget
-) -> Attempt:
+async def _connected(engine: Engine, way: Way, target: TcpTarget | UnixTarget) -> Attempt:
     """An attempt that is connected. TimeoutError without errno after `connect_timeout`."""
     if isinstance(target, UnixTarget):
-        async with asyncio.timeout(request.connect_timeout):
+        async with asyncio.timeout(way.connect_timeout):
             return await _connect_unix(engine, target)
     if isinstance(target.host, Literal):
         address = target.host.sockaddr(target.port)
-        bound = _bind.for_connecting(request, target.host.family)
-        return await _attempt(engine, address, bound, request.connect_timeout)
-    return await _connect_by_name(engine, request, target)
+        bound = _bind.for_connecting(way, target.host.family)
+        return await _followed(engine.connect(address, bound, way.connect_timeout))
+    return await _connect_by_name(engine, way, target)
 
 
-def _late(request: ConnectRequest, error: TimeoutError) -> TimeoutError:
-    text = f"not connected to {request.target} within {request.connect_timeout} s"
-    late = TimeoutError(errno.ETIMEDOUT, text)
-    for note in getattr(error, "__notes__", ()):
-        late.add_note(note)
-    return late
-
-
-async def _connect_by_name(engine: Engine, request: ConnectRequest, target: TcpTarget) -> Attempt:
-    race = Race(engine, request)
+async def _connect_by_name(engine: Engine, way: Way, target: TcpTarget) -> Attempt:
+    race = Race(engine, way)
     try:
-        async with asyncio.timeout(request.connect_timeout):
-            return await race.run(await _candidates(request, target))
+        async with asyncio.timeout(way.connect_timeout):
+            return await race.run(await _candidates(way, target))
     except TimeoutError as error:
         race.annotate(error)
         raise
 
 
-async def _candidates(request: ConnectRequest, target: TcpTarget) -> list[Candidate]:
+async def _candidates(way: Way, target: TcpTarget) -> list[Candidate]:
     """The addresses of a name, in the order in which they are to be tried."""
-    family = kernel.AF_INET6 if request.ipv6_only else kernel.AF_UNSPEC
-    if request.local_address is not None:
-        family = request.local_address.family
+    family = kernel.AF_INET6 if way.ipv6_only else kernel.AF_UNSPEC
+    if way.local_address is not None:
+        family = way.local_address.family
     found = await asyncio.get_running_loop().getaddrinfo(
         str(target.host), target.port, family=family, type=kernel.SOCK_STREAM
     )
@@ -288,20 +299,14 @@ async def _connect_unix(engine: Engine, target: UnixTarget) -> Attempt:
     pause = _FIRST_PAUSE
     while True:
         try:
-            return await _attempt(engine, target.path, -1, None)
+            return await _followed(engine.connect(target.path, -1, None))
         except BlockingIOError:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _attempt(
-    engine: Engine, address: SocketAddress | bytes, bound: int, seconds: float | None
-) -> Attempt:
-    """The one attempt at an address, once it is connected.
-
-    TimeoutError without errno if that takes longer than so many seconds.
-    """
-    attempt = engine.connect(address, bound, seconds)
+async def _followed(attempt: Attempt) -> Attempt:
+    """The attempt, once it is connected. TimeoutError without errno if that takes too long."""
     if attempt.connected:
         return attempt
     finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()

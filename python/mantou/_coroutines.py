@@ -1,8 +1,7 @@
-"""Async handlers: their first step within the event, the rest as a task.
+"""Async handlers that wait: what is left of them is a task.
 
-A handler that never waits needs no task of its own. But its coroutine may ask who is running
-(`asyncio.timeout()` does), so there has to be a task from the first step on. One is kept in
-reserve; it is given away only to a coroutine that really waits.
+Their first step is native (`crates/binding/src/first_step.rs`), and taken as a task that is kept
+in reserve.
 """
 
 from __future__ import annotations
@@ -16,57 +15,27 @@ from typing import Any
 AnyCoroutine = Coroutine[Any, Any, object]
 
 
-class Runner:
-    """Runs the coroutines of one loop's handlers."""
+def new_reserve(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Task[object], Rest]:
+    """A task that does nothing, until there is a coroutine whose rest it is to run."""
+    rest = Rest(loop)
+    task = loop.create_task(rest)
+    # Whoever asks for all tasks is not to wait for it.
+    tasks._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return task, rest
 
-    def __init__(self) -> None:
-        self._reserve: tuple[asyncio.Task[object], _Rest] | None = None
 
-    def begin(
-        self, loop: asyncio.AbstractEventLoop, coroutine: AnyCoroutine, context: Context
-    ) -> asyncio.Task[object]:
-        """Takes the first step, in the current context. Returns the task that takes the others.
-
-        :raises StopIteration: there are no others; its value is the coroutine's result.
-        """
-        # Taken out meanwhile: the step may begin another handler, of a socket that it connects.
-        (task, rest), self._reserve = self._ready(loop), None
-        before = asyncio.current_task(loop)
-        if before is not None:
-            tasks._leave_task(loop, before)
-        tasks._enter_task(loop, task)
-        try:
-            awaited = coroutine.send(None)
-        except BaseException:
-            self._reserve = task, rest
-            raise
-        finally:
-            tasks._leave_task(loop, task)
-            if before is not None:
-                tasks._enter_task(loop, before)
-        _show(task)
-        rest.take(coroutine, context, awaited)
-        return task
-
-    def close(self) -> None:
-        """Lets go of the task in reserve."""
-        self._reserve = None
-
-    def _ready(self, loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Task[object], _Rest]:
-        # One that was cancelled is of no use to others.
-        if self._reserve is None or self._reserve[0].done() or self._reserve[0].cancelling():
-            rest = _Rest(loop)
-            task = loop.create_task(rest)
-            _hide(task)
-            return task, rest
-        return self._reserve
+def show(task: asyncio.Task[object]) -> None:
+    """It has something to do now."""
+    tasks._register_task(task)
+    task._log_destroy_pending = True  # type: ignore[attr-defined]
 
 
 # What a coroutine waits for is not known, or the task waits for it already.
 _NOTHING = object()
 
 
-class _Rest(Coroutine[Any, Any, object]):
+class Rest(Coroutine[Any, Any, object]):
     """What is left of a coroutine after its first step; until there is one, it waits for that."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -116,14 +85,3 @@ class _Rest(Coroutine[Any, Any, object]):
     def __getattr__(self, name: str) -> Any:
         # What debuggers want to know of a coroutine (cr_frame, cr_code, ...): the handler's.
         return getattr(self._coroutine, name)
-
-
-def _hide(task: asyncio.Task[object]) -> None:
-    """Whoever asks for all tasks is not to wait for one that does nothing."""
-    tasks._unregister_task(task)
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
-
-
-def _show(task: asyncio.Task[object]) -> None:
-    tasks._register_task(task)
-    task._log_destroy_pending = True  # type: ignore[attr-defined]

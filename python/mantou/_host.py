@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any
 
 from ._core import Engine, Socket
-from ._coroutines import AnyCoroutine, Runner
+from ._coroutines import AnyCoroutine, Rest, new_reserve, show
 
 _log = logging.getLogger("mantou")
 
@@ -29,7 +29,6 @@ class Host:
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
         self._loop = weakref.ref(loop)
         self._engine = engine
-        self._coroutines = Runner()
         # The coroutines that wait, of each socket.
         self._tasks: dict[Socket[Any], set[asyncio.Task[object]]] = {}
         # Those of them that were told that the connection is gone.
@@ -49,15 +48,11 @@ class Host:
     def future(self) -> asyncio.Future[None]:
         return self._living_loop().create_future()
 
-    def begin(
-        self,
-        socket: Socket[Any],
-        stage: int,
-        cause: BaseException | None,
-        coroutine: AnyCoroutine,
-        context: Context,
-    ) -> tuple[object] | None:
-        """Runs an async handler up to its first wait: its result in a tuple if it has none."""
+    def reserve(
+        self, coroutine: AnyCoroutine
+    ) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[object], Rest] | None:
+        """A task for the first step of async handlers; None, and this one is dropped, if tasks
+        do not run any more."""
         if not self._runs_tasks:
             coroutine.close()
             # By its text: a record that is kept must not keep the socket.
@@ -65,15 +60,27 @@ class Host:
                 "the loop was closed without shutdown_asyncgens(): %s could not run",
                 repr(coroutine),
             )
-            return (None,)
-        try:
-            task = self._coroutines.begin(self._living_loop(), coroutine, context)
-        except StopIteration as stop:
-            return (stop.value,)
+            return None
+        loop = self._living_loop()
+        return loop, *new_reserve(loop)
+
+    def go_on(  # noqa: PLR0917
+        self,
+        socket: Socket[Any],
+        stage: int,
+        cause: BaseException | None,
+        coroutine: AnyCoroutine,
+        context: Context,
+        awaited: object,
+        task: asyncio.Task[object],
+        rest: Rest,
+    ) -> None:
+        """Has the task run the rest of an async handler, which waits since its first step."""
+        show(task)
+        rest.take(coroutine, context, awaited)
         self._tasks.setdefault(socket, set()).add(task)
         self._engine.hold()
         task.add_done_callback(functools.partial(self._finished, socket, stage, cause))
-        return None
 
     def _finished(
         self,
@@ -178,7 +185,6 @@ class Host:
 
     def let_go(self) -> None:
         """Parts host and engine, whose references to each other would keep both alive."""
-        self._coroutines.close()
         self._engine.attach(None)
         del self._engine
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from ._addresses import Literal as AddressLiteral
-from ._addresses import Name, parse_literal
+from ._addresses import Name, SocketAddress, name_of, parse_literal
 from ._core import Handlers, can_take, check_packet
 from ._limits import Limits, parse_limits
 from ._option_forms import (
@@ -87,6 +87,25 @@ class StreamOptions(NamedTuple):
     transport: bool = False
 
 
+class Way(NamedTuple):
+    """How a connection is to come about: what is the same for every connection to one place.
+
+    `hostname` is the name that TLS asks for. `address` is where to connect to if that is all:
+    nothing is to be resolved, bound or set before.
+    """
+
+    target: Target
+    exclusive: bool
+    reuse_port: bool
+    ipv6_only: bool
+    local_address: AddressLiteral | None
+    local_port: int
+    connect_timeout: float | None
+    stream: StreamOptions
+    hostname: str
+    address: SocketAddress | None
+
+
 class ConnectRequest(NamedTuple):
     """What connect() is to do; connect_stream() has no handlers.
 
@@ -97,14 +116,7 @@ class ConnectRequest(NamedTuple):
     data: object
     tls: TlsSource | None
     preface: bytes | None
-    target: Target
-    exclusive: bool
-    reuse_port: bool
-    ipv6_only: bool
-    local_address: AddressLiteral | None
-    local_port: int
-    connect_timeout: float | None
-    stream: StreamOptions
+    way: Way
 
 
 class ListenRequest(NamedTuple):
@@ -127,17 +139,17 @@ class ListenRequest(NamedTuple):
 def parse_connect(options: Options) -> ConnectRequest:
     """Checks the options of connect()."""
     # What differs from connection to connection, or is more than a value, is looked at each time.
-    way = dict(options)
-    handlers, data, tls = way.pop("socket", None), way.pop("data", None), way.pop("tls", False)
-    proxied = way.pop("proxy_header", False)
+    rest = dict(options)
+    handlers, data, tls = rest.pop("socket", None), rest.pop("data", None), rest.pop("tls", False)
+    proxied = rest.pop("proxy_header", False)
     try:
         # Only of TCP: what else names a file may be an object that changes.
-        parsed = _parsed_before(**way) if "hostname" in way else None
+        way = _way_before(**rest) if "hostname" in rest else None
     except TypeError:
-        parsed = None
-    if parsed is None:
+        way = None
+    if way is None:
         # So that the error is of an option, not of one that cannot be looked up.
-        parsed = _parse_way(way, CONNECT)
+        way = _parse_way(rest, CONNECT)
     if handlers is None:
         required(options, "socket", CONNECT)
     return ConnectRequest(
@@ -145,35 +157,31 @@ def parse_connect(options: Options) -> ConnectRequest:
         data,
         None if tls is False else _tls(options),
         None if proxied is False else parse_proxy_header(options),
-        *parsed,
+        way,
     )
 
 
 def parse_connect_stream(options: Options) -> ConnectRequest:
     """Checks the options of connect_stream()."""
-    way = {"allow_half_open": True, **options}
-    tls, proxied = way.pop("tls", False), way.pop("proxy_header", False)
-    parsed = _parse_way(way, CONNECT_STREAM)
+    rest = {"allow_half_open": True, **options}
+    tls, proxied = rest.pop("tls", False), rest.pop("proxy_header", False)
+    way = _parse_way(rest, CONNECT_STREAM)
     return ConnectRequest(
         None,
         None,
         None if tls is False else _tls(options),
         None if proxied is False else parse_proxy_header(options),
-        *parsed,
+        way,
     )
 
 
-_Way = tuple[Target, bool, bool, bool, AddressLiteral | None, int, float | None, StreamOptions]
-
-
 @functools.lru_cache(maxsize=256, typed=True)
-def _parsed_before(**way: object) -> _Way:
+def _way_before(**options: object) -> Way:
     """The same for the same options: a client often connects to one place, again and again."""
-    return _parse_way(way, CONNECT)
+    return _parse_way(options, CONNECT)
 
 
-def _parse_way(options: Options, function: Function) -> _Way:
-    """How the connection is to come about: the rest of a ConnectRequest."""
+def _parse_way(options: Options, function: Function) -> Way:
     form = form_of(options, function)
     target: Target
     if form == "tcp":
@@ -184,17 +192,27 @@ def _parse_way(options: Options, function: Function) -> _Way:
         target = parse_fd(options)
     exclusive, reuse_port, ipv6_only = _sharing(options)
     local_address = _local_address(options)
+    local_port = _local_port(options)
+    # Where there is no hostname to check, it is this machine that is talked to.
+    hostname, address = "localhost", None
     if isinstance(target, TcpTarget):
         _check_families(target, local_address, ipv6_only)
-    return (
+        hostname = name_of(target.host)
+        bound = exclusive or reuse_port or ipv6_only or local_address is not None or local_port
+        # A zone may be another interface by the next time.
+        if isinstance(target.host, AddressLiteral) and target.host.zone is None and not bound:
+            address = target.host.sockaddr(target.port)
+    return Way(
         target,
         exclusive,
         reuse_port,
         ipv6_only,
         local_address,
-        _local_port(options),
+        local_port,
         positive_seconds(options, "connect_timeout", DEFAULT_TIMEOUT),
         _stream(options, is_tcp=form == "tcp", exclusive=exclusive),
+        hostname,
+        address,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from . import _bind
 from ._addresses import SocketAddress, shown_address
 from ._core import Attempt, Engine
-from ._options import ConnectRequest
+from ._options import Way
 from .errors import locate
 
 STAGGER = 0.25  # seconds
@@ -27,9 +27,9 @@ Candidate = tuple[int, SocketAddress]
 class Race:
     """The attempts of one connect()."""
 
-    def __init__(self, engine: Engine, request: ConnectRequest) -> None:
+    def __init__(self, engine: Engine, way: Way) -> None:
         self._engine = engine
-        self._request = request
+        self._way = way
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Candidate] = deque()
         self._running: dict[Candidate, tuple[Attempt, float]] = {}
@@ -66,7 +66,7 @@ class Race:
             candidate = self._waiting.popleft()
             started = self._loop.time()
             try:
-                bound = _bind.for_connecting(self._request, candidate[0])
+                bound = _bind.for_connecting(self._way, candidate[0])
                 attempt = self._engine.connect(candidate[1], bound, None)
             except OSError as error:
                 self._record(candidate, started, error)
@@ -92,7 +92,7 @@ class Race:
 
     def _takes_turns(self) -> bool:
         """A local port that is ours alone can be used by one attempt at a time."""
-        return self._request.exclusive and self._request.local_port > 0
+        return self._way.exclusive and self._way.local_port > 0
 
     def _finished(self, candidate: Candidate, finished: asyncio.Future[None]) -> None:
         error = finished.exception()

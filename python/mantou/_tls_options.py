@@ -16,8 +16,7 @@ from itertools import chain
 from typing import Literal, cast
 
 from . import _pem
-from ._addresses import Host, parse_host
-from ._addresses import Literal as Address
+from ._addresses import name_of, parse_host
 from ._core import TlsConfig, TlsTicket, is_server_name, system_trust_size
 from ._names import unknown_name
 from ._option_types import TLSOptions
@@ -274,11 +273,6 @@ def tls_name(text: object, option: str) -> str:
     if not is_server_name(name):
         raise wrong_value(option, "a host name that a certificate can have", text)
     return name
-
-
-def name_of(host: Host) -> str:
-    """The name to ask a host for: without a zone, other letters than ASCII's encoded."""
-    return host.text if isinstance(host, Address) else host.text.encode("idna").decode()
 
 
 def _text(options: Options, name: str) -> str | None:

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyMapping, PyTuple, PyType};
 
+use crate::methods;
+
 /// The flag of code that takes any number of positional arguments.
 const CO_VARARGS: usize = 0x04;
 
@@ -22,8 +24,8 @@ pub fn can_take(callable: &Bound<'_, PyAny>, count: usize) -> PyResult<bool> {
             return function_can_take(function, count);
         }
         let class = callable.get_type();
-        if class.is(&known.method) {
-            callable = callable.getattr(intern!(callable.py(), "__func__"))?;
+        if let Some(function) = methods::function_of(&callable) {
+            callable = function;
             count += 1;
         } else if class.is(&known.partial) {
             let Some(more) = positional_of(&callable, known)? else {
@@ -99,7 +101,6 @@ fn call_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, PyAny>
 }
 
 struct Known {
-    method: Py<PyAny>,
     partial: Py<PyAny>,
     /// Stands in a partial's arguments for one that is still to come; newer than Python 3.13.
     placeholder: Option<Py<PyAny>>,
@@ -110,7 +111,6 @@ fn known(py: Python<'_>) -> PyResult<&Known> {
     KNOWN.get_or_try_init(py, || {
         let functools = py.import("functools")?;
         Ok(Known {
-            method: py.import("types")?.getattr("MethodType")?.unbind(),
             partial: functools.getattr("partial")?.unbind(),
             placeholder: functools.getattr_opt("Placeholder")?.map(Bound::unbind),
         })

@@ -24,6 +24,7 @@ impl Engine {
     fn end(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         this.get().ended.replace(py, true);
+        this.get().host.forget_reserve(py);
         dispatch::end_all(this)?;
         this.get().check_fatal(py)
     }

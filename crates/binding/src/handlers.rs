@@ -8,6 +8,7 @@ use pyo3::types::{PyMapping, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arity::can_take;
+use crate::methods;
 use crate::stage::Stage;
 use crate::stream_reader;
 
@@ -233,7 +234,7 @@ fn of_object<'py>(given: &Bound<'py, PyAny>, no_ops: &NoOps) -> PyResult<Found<'
         if let Some(handler) = given.getattr_opt(no_op.name.bind(py))?
             && !handler.is_none()
         {
-            let function = handler.getattr_opt(intern!(py, "__func__"))?;
+            let function = methods::function_of(&handler);
             if !function.is_some_and(|function| function.is(&no_op.function)) {
                 *place = Some(handler.unbind());
             }

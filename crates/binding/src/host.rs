@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::cell::Guarded;
 use crate::errors;
+use crate::first_step::{Reserve, Step};
 
 /// The Python object that stands for the event loop; none before the engine is attached, and none
 /// once the loop is closed.
@@ -17,11 +18,14 @@ pub struct Host {
     object: Guarded<Option<Py<PyAny>>>,
     /// There was one.
     is_gone: Guarded<bool>,
+    /// For the next async handler.
+    reserve: Guarded<Option<Reserve>>,
 }
 
 impl Host {
     pub fn attach(&self, py: Python<'_>, object: Option<Py<PyAny>>) {
         self.is_gone.replace(py, object.is_none());
+        self.forget_reserve(py);
         drop(self.object.replace(py, object));
     }
 
@@ -56,14 +60,37 @@ impl Host {
         let Some(host) = self.object.cloned(py) else {
             return coroutine.call_method0(intern!(py, "close")).map(Some);
         };
-        let arguments = (socket, stage, cause, coroutine, context);
-        let result = host
-            .bind(py)
-            .call_method1(intern!(py, "begin"), arguments)?;
-        match result.cast::<PyTuple>() {
-            Ok(result) => result.get_item(0).map(Some),
-            Err(_) => Ok(None),
+        let host = host.bind(py);
+        // Taken out meanwhile: the step may begin another handler, of a socket that it connects.
+        let reserve = match self.reserve.replace(py, None) {
+            Some(reserve) if reserve.is_fresh(py)? => reserve,
+            _ => {
+                let made = host.call_method1(intern!(py, "reserve"), (coroutine,))?;
+                match made.cast::<PyTuple>() {
+                    Ok(made) => Reserve::of(made)?,
+                    Err(_) => return Ok(Some(made)),
+                }
+            }
+        };
+        let step = reserve.step(coroutine);
+        if let Ok(Step::Waits(awaited)) = &step {
+            let (task, rest) = reserve.task_and_rest();
+            let arguments = (
+                socket, stage, cause, coroutine, context, awaited, task, rest,
+            );
+            host.call_method1(intern!(py, "go_on"), arguments)?;
+            return Ok(None);
         }
+        drop(self.reserve.replace(py, Some(reserve)));
+        match step? {
+            Step::Done(result) => Ok(Some(result)),
+            Step::Waits(_) => Ok(None),
+        }
+    }
+
+    /// Has the next async handler ask for a task.
+    pub fn forget_reserve(&self, py: Python<'_>) {
+        drop(self.reserve.replace(py, None));
     }
 
     /// Cancels the coroutines of a socket.
@@ -127,11 +154,18 @@ impl Host {
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.object.traverse(visit, |host, visit| visit.call(host))
+        self.object
+            .traverse(visit, |host, visit| visit.call(host))?;
+        self.reserve
+            .traverse(visit, |reserve, visit| match reserve {
+                Some(reserve) => reserve.traverse(visit),
+                None => Ok(()),
+            })
     }
 
     pub fn clear(&self) {
         drop(self.object.take());
+        drop(self.reserve.take());
     }
 }
 

@@ -13,6 +13,7 @@ mod engine;
 mod errors;
 mod facts;
 mod figures;
+mod first_step;
 mod handlers;
 mod handshake;
 mod host;

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyTypeInfo, intern};
 
@@ -173,7 +174,21 @@ unsafe fn enter<T: PyTypeInfo>(
     }
 }
 
-/// What a method was given, borrowed from the caller.
+unsafe extern "C" {
+    fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
+}
+
+/// The function of a bound method; `None` if it is something else.
+pub fn function_of<'py>(method: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    static METHOD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = method.py();
+    let class = METHOD.import(py, "types", "MethodType").ok()?;
+    // SAFETY: it is a method, which has a function for as long as it lives.
+    let function = || unsafe { Bound::from_borrowed_ptr(py, PyMethod_Function(method.as_ptr())) };
+    method.get_type().is(class).then(function)
+}
+
+/// What such a function was given, borrowed from the caller.
 #[derive(Clone, Copy)]
 pub struct Arguments<'a, 'py> {
     pub positional: &'a [Borrowed<'a, 'py, PyAny>],

@@ -305,9 +305,15 @@ pub(super) fn on_raised(
 
 pub(super) fn is_coroutine(result: &Bound<'_, PyAny>) -> bool {
     static COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static OWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     // The commonest result by far besides None is that of a write().
     if result.is_instance_of::<PyInt>() {
         return false;
+    }
+    // Asking an abstract class is slow, and hardly anybody's coroutines are not Python's own.
+    let own = OWN.import(result.py(), "types", "CoroutineType");
+    if own.is_ok_and(|own| result.get_type().is(own)) {
+        return true;
     }
     let class = COROUTINE.import(result.py(), "collections.abc", "Coroutine");
     class.is_ok_and(|class| result.is_instance(class).unwrap_or(false))
