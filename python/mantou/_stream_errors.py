@@ -63,7 +63,7 @@ class DelimiterNotFound(_anyio.DelimiterNotFound):
     max_bytes: int
 
     def __init__(self, max_bytes: int) -> None:
-        Exception.__init__(self, f"there is no delimiter behind {max_bytes} bytes at most")
+        Exception.__init__(self, f"the delimiter did not come within {max_bytes} bytes")
         self.max_bytes = max_bytes
 
 
@@ -84,29 +84,6 @@ class BrokenResourceError(_anyio.BrokenResourceError):
     What is raised is also of the class of the connection's own error, which is its `__cause__`: a
     `ConnectionResetError`, a `TimeoutError`, an `ssl.SSLError`. anyio: `BrokenResourceError`.
     """
-
-
-# What the native part calls.
-
-
-def end_of_stream(_: object) -> EndOfStream:
-    return EndOfStream()
-
-
-def incomplete(partial: bytes) -> IncompleteRead:
-    return IncompleteRead(partial)
-
-
-def not_found(max_bytes: int) -> DelimiterNotFound:
-    return DelimiterNotFound(max_bytes)
-
-
-def busy(action: str) -> BusyResourceError:
-    return BusyResourceError(action)
-
-
-def closed(reason: str) -> ClosedResourceError:
-    return ClosedResourceError(reason)
 
 
 def broken(cause: BaseException) -> BrokenResourceError:

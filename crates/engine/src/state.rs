@@ -6,9 +6,9 @@
 //! | `EndHandled` |                     |                  | Open -> Finishing, unless half-open is allowed |
 //! | `End`        |                     |                  | Open -> Finishing   |
 //! | `Shutdown`   |                     |                  | Open -> Finishing   |
-//! | `StopReading`|                     | Open -> Discarding |                   |
+//! | `StopReading`|                     | Open, Relayed -> Discarding |          |
 //! | `Join`       |                     | Open -> Relayed  |                     |
-//! | `Leave`      |                     | Open -> Discarding | Open -> Finishing |
+//! | `Leave`      |                     | Open, Relayed -> Discarding | Open -> Finishing |
 //! | `Close`      | Open -> Closing     | Open, Relayed -> Discarding | Open -> Finishing |
 //! | `FinSent`    | Closing -> Lingering|                  | -> Ended            |
 //! | `Gone`       | -> Closed           | -> Ended         | -> Ended            |

@@ -47,7 +47,7 @@ impl Stream {
 
     fn _skip(&self, py: Python<'_>, count: usize) -> PyResult<()> {
         self.reader.with(py, |reader| reader.consume(count));
-        self.resume_if_empty(py)
+        self.resume_if_emptied(py)
     }
 
     /// Takes everything, in pieces that leave together; nothing once the stream has ended.

@@ -1,6 +1,7 @@
 //! How a stream begins and ends, and what its socket tells it.
 
 use mantou_engine as core;
+use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -24,6 +25,17 @@ pub enum End {
     Broken(Py<PyAny>),
 }
 
+impl End {
+    fn seen(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Open => Self::Open,
+            Self::Closed => Self::Closed,
+            Self::Finished => Self::Finished,
+            Self::Broken(error) => Self::Broken(error.clone_ref(py)),
+        }
+    }
+}
+
 #[pymethods]
 impl Stream {
     /// It can carry data from now on.
@@ -36,12 +48,7 @@ impl Stream {
         if self.writer.with(py, |writer| writer.ended) {
             return Ok(());
         }
-        if self.is_busy(py, Side::Writing) {
-            return Err(self.busy(py, Side::Writing));
-        }
-        if let Some(error) = self.closed(py, Side::Writing) {
-            return Err(error);
-        }
+        self.check_free(py, Side::Writing)?;
         self.writer.with(py, |writer| writer.ended = true);
         self.socket.get().with(py, core::Engine::shutdown)
     }
@@ -56,12 +63,7 @@ impl Stream {
         let py = this.py();
         let stream = this.get();
         for side in [Side::Reading, Side::Writing] {
-            if stream.is_busy(py, side) {
-                return Err(stream.busy(py, side));
-            }
-            if let Some(error) = stream.closed(py, side) {
-                return Err(error);
-            }
+            stream.check_free(py, side)?;
         }
         let socket = stream.socket.bind(py);
         let mut start = Start::new(settings, server_side, socket.get().hostname())?;
@@ -102,10 +104,10 @@ impl Stream {
     /// What broke the connection.
     #[getter]
     fn _error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.end.with(py, |end| match end {
-            End::Broken(error) => Some(error.clone_ref(py)),
+        match self.end.with(py, |end| end.seen(py)) {
+            End::Broken(error) => Some(error),
             _ => None,
-        })
+        }
     }
 }
 
@@ -190,33 +192,27 @@ impl Stream {
         }
     }
 
-    #[allow(clippy::unused_self)]
-    pub(super) fn busy(&self, py: Python<'_>, side: Side) -> PyErr {
-        let action = match side {
-            Side::Reading => "reading from",
-            Side::Writing => "writing to",
-        };
-        raised(py, "busy", action)
+    /// Refuses whoever comes while another is at it, or when that side has ended.
+    pub(super) fn check_free(&self, py: Python<'_>, side: Side) -> PyResult<()> {
+        if self.is_busy(py, side) {
+            return Err(busy(py, side));
+        }
+        self.closed(py, side).map_or(Ok(()), Err)
     }
 
     /// Why nothing more can be received or sent.
     pub(super) fn closed(&self, py: Python<'_>, side: Side) -> Option<PyErr> {
-        let broken = self.end.with(py, |end| match end {
-            End::Open => Err(false),
-            End::Closed => Err(true),
-            End::Finished => Err(side == Side::Writing),
-            End::Broken(error) => Ok(error.clone_ref(py)),
-        });
-        match broken {
-            Ok(error) => Some(broken_by(py, error)),
-            Err(closed) if closed => Some(raised(py, "closed", "the stream is closed")),
-            Err(_) if side == Side::Writing && self.writer.with(py, |it| it.ended) => Some(raised(
-                py,
-                "closed",
-                "the sending side was ended by send_eof()",
-            )),
-            Err(_) => None,
-        }
+        let is_writing = side == Side::Writing;
+        let text = match self.end.with(py, |end| end.seen(py)) {
+            End::Broken(error) => return Some(broken(py, error)),
+            End::Closed => "the stream is closed",
+            End::Finished if is_writing => "the stream is closed",
+            End::Open if is_writing && self.writer.with(py, |writer| writer.ended) => {
+                "the sending side was ended by send_eof()"
+            }
+            End::Open | End::Finished => return None,
+        };
+        Some(raised(py, "ClosedResourceError", (text,)))
     }
 
     /// A send found the connection gone, of which the reading side is still to hear.
@@ -225,26 +221,35 @@ impl Stream {
         match known {
             Ok(Some(error)) => {
                 let error = errors::from_io(&error).into_value(py).into_any();
-                broken_by(py, error)
+                broken(py, error)
             }
-            Ok(None) => raised(py, "closed", "the connection is closed"),
+            Ok(None) => raised(py, "ClosedResourceError", ("the connection is closed",)),
             Err(error) => error,
         }
     }
 }
 
-/// One of the exceptions of `mantou._stream_errors`, which are anyio's where that is installed.
-pub fn raised<'py>(py: Python<'py>, make: &str, argument: impl IntoPyObject<'py>) -> PyErr {
+pub fn busy(py: Python<'_>, side: Side) -> PyErr {
+    let action = match side {
+        Side::Reading => "reading from",
+        Side::Writing => "writing to",
+    };
+    raised(py, "BusyResourceError", (action,))
+}
+
+fn broken(py: Python<'_>, error: Py<PyAny>) -> PyErr {
+    raised(py, "broken", (error,))
+}
+
+/// What something of `mantou._stream_errors` makes, whose exceptions are anyio's where that is
+/// installed.
+pub fn raised<'py>(py: Python<'py>, make: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
     let error = (|| {
         let errors = py.import(intern!(py, "mantou._stream_errors"))?;
-        errors.getattr(make)?.call1((argument,))
+        errors.getattr(make)?.call1(arguments)
     })();
     match error {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }
-}
-
-fn broken_by(py: Python<'_>, error: Py<PyAny>) -> PyErr {
-    raised(py, "broken", error)
 }

@@ -32,7 +32,7 @@ pub enum AtEnd {
 impl AtEnd {
     pub fn conclude(self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         match self {
-            Self::Raises => Err(raised(py, "end_of_stream", ())),
+            Self::Raises => Err(raised(py, "EndOfStream", ())),
             Self::Stops => Err(PyStopAsyncIteration::new_err(())),
             Self::Empty => Ok(Some(PyBytes::new(py, b"").into_any().unbind())),
         }

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyInt};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::backlog::{Answer, Backlog, Form, LIMIT, Wish};
-use super::life::{End, raised};
+use super::life::{End, busy, raised};
 use super::operation::AtEnd;
 use super::waiter::Waiter;
 use super::{Side, Stream};
@@ -86,7 +86,7 @@ impl Stream {
         // Whoever reads beside its loop's thread is told so.
         self.socket.get().with(py, |_, _| ())?;
         if self.is_busy(py, Side::Reading) {
-            return Err(self.busy(py, Side::Reading));
+            return Err(busy(py, Side::Reading));
         }
         self.reader.with(py, |reader| {
             reader.backlog.search_anew();
@@ -144,7 +144,7 @@ impl Stream {
                     }),
                 };
                 self.reader.with(py, |reader| reader.backlog.consume(gone));
-                self.resume_if_empty(py)?;
+                self.resume_if_emptied(py)?;
                 Ok(Some(result))
             }
             Answer::TooLong => {
@@ -152,7 +152,7 @@ impl Stream {
                     Some(Wish::Until(until)) => until.most,
                     _ => 0,
                 });
-                Err(raised(py, "not_found", most))
+                Err(raised(py, "DelimiterNotFound", (most,)))
             }
             Answer::NotYet => self.at_end(py, at_end),
         }
@@ -193,7 +193,9 @@ impl Stream {
         match wish {
             Wish::All => Ok(Some(rest.into_any().unbind())),
             _ if is_line && !rest.as_bytes().is_empty() => Ok(Some(rest.into_any().unbind())),
-            Wish::Exactly(_) | Wish::Until(_) if !is_line => Err(raised(py, "incomplete", rest)),
+            Wish::Exactly(_) | Wish::Until(_) if !is_line => {
+                Err(raised(py, "IncompleteRead", (rest,)))
+            }
             _ => at_end.conclude(py),
         }
     }
@@ -243,22 +245,23 @@ impl Stream {
         Ok((made, true))
     }
 
-    pub(super) fn resume_if_empty(&self, py: Python<'_>) -> PyResult<()> {
-        let due = self.reader.with(py, |reader| {
-            reader.backlog.len() <= LIMIT / 2 && reader.resume()
-        });
-        if due {
-            self.set_paused(py, false)?;
-        }
-        Ok(())
+    /// Reading goes on where little is left.
+    pub(super) fn resume_if_emptied(&self, py: Python<'_>) -> PyResult<()> {
+        self.resume_if(py, |reader| reader.backlog.len() <= LIMIT / 2)
     }
 
     /// Its reader needs more than is usually kept.
     fn resume_if_wanting(&self, py: Python<'_>) -> PyResult<()> {
-        let due = self.reader.with(py, |reader| {
+        self.resume_if(py, |reader| {
             let most = reader.wish.as_ref().map_or(0, Wish::most);
-            reader.backlog.len() < most && reader.resume()
-        });
+            reader.backlog.len() < most
+        })
+    }
+
+    fn resume_if(&self, py: Python<'_>, is_due: impl FnOnce(&Reader) -> bool) -> PyResult<()> {
+        let due = self
+            .reader
+            .with(py, |reader| is_due(reader) && reader.resume());
         if due {
             self.set_paused(py, false)?;
         }

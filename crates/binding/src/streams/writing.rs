@@ -108,12 +108,7 @@ impl Stream {
     }
 
     fn begin_sending(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_busy(py, Side::Writing) {
-            return Err(self.busy(py, Side::Writing));
-        }
-        if let Some(error) = self.closed(py, Side::Writing) {
-            return Err(error);
-        }
+        self.check_free(py, Side::Writing)?;
         self.writer.with(py, |writer| {
             writer.sent = 0;
             writer.whole = false;
