@@ -58,13 +58,14 @@ def refused(
 
 def test_defaults_of_connect_over_tcp() -> None:
     request = parse_connect(TCP)
-    assert isinstance(request.way.target, TcpTarget)
+    way = request.way
+    assert isinstance(way.target, TcpTarget)
     assert request.data is None
     assert request.tls is None
-    assert (request.way.exclusive, request.way.reuse_port, request.way.ipv6_only) == (False, False, False)
-    assert (request.way.local_address, request.way.local_port) == (None, 0)
-    assert request.way.connect_timeout == 30.0
-    stream = request.way.stream
+    assert (way.exclusive, way.reuse_port, way.ipv6_only) == (False, False, False)
+    assert (way.local_address, way.local_port) == (None, 0)
+    assert way.connect_timeout == 30.0
+    stream = way.stream
     assert stream.allow_half_open is False
     assert stream.no_delay is True
     assert stream.keep_alive is None

@@ -51,8 +51,10 @@ class Host:
     def reserve(
         self, coroutine: AnyCoroutine
     ) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[object], Rest] | None:
-        """A task for the first step of async handlers; None, and this one is dropped, if tasks
-        do not run any more."""
+        """A task for the first step of async handlers.
+
+        None if tasks do not run any more: then this handler's coroutine is dropped.
+        """
         if not self._runs_tasks:
             coroutine.close()
             # By its text: a record that is kept must not keep the socket.
