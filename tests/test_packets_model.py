@@ -73,15 +73,15 @@ class Receiver(Recorder):
     def __init__(self, kind: Any, changes: list[Change], actions: dict[int, str]) -> None:
         super().__init__()
         self.binary_type = kind
-        self.packets: list[bytes] = []
+        self.taken: list[bytes] = []
         self._changes = dict(changes)
         self._actions = actions
 
     def data(self, socket: mantou.Socket[Any], data: Any) -> object:
-        self.packets.append(bytes(data))
-        if (framing := self._changes.get(len(self.packets))) is not None:
+        self.taken.append(bytes(data))
+        if (framing := self._changes.get(len(self.taken))) is not None:
             socket.set_packet(framing)
-        action = self._actions.get(len(self.packets))
+        action = self._actions.get(len(self.taken))
         if action == "pause":
             socket.pause()
             asyncio.get_running_loop().call_soon(socket.resume)
@@ -95,9 +95,9 @@ class Receiver(Recorder):
         return self._note("data", socket, bytes(data))
 
     async def _wait(self, socket: mantou.Socket[Any], data: Any) -> None:
-        before = len(self.packets)
+        before = len(self.taken)
         await asyncio.sleep(0)
-        assert len(self.packets) == before, "a packet while the handler was busy with another"
+        assert len(self.taken) == before, "a packet while the handler was busy with another"
         self._note("data", socket, data)
 
 
@@ -135,8 +135,8 @@ async def carried_out(
         await peer.send(sent[position:])
         peer.finish()
         await receiver.until("close")
-        assert receiver.packets[: len(packets)] == packets
-        assert b"".join(receiver.packets[len(packets) :]) == raw
+        assert receiver.taken[: len(packets)] == packets
+        assert b"".join(receiver.taken[len(packets) :]) == raw
         assert type(receiver.errors[-1]) is error
         assert (receiver.names[-2:] == ["end", "close"]) is (error is type(None))
         assert error is mantou.PacketTooLarge or socket.bytes_read == len(sent)
