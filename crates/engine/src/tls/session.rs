@@ -366,8 +366,7 @@ impl Session {
             let records = left.div_ceil(self.max_fragment);
             let start = out.len();
             let room = self.output.len() + left + records * RECORD_OVERHEAD;
-            out.reserve_exact(room);
-            unsafe { out.set_len(start + room) };
+            out.resize(start + room, 0);
             let sealed = self.seal_into(&plaintext[taken..], &mut out[start..]);
             out.truncate(start + sealed.as_ref().map_or(0, |sealed| sealed.written));
             taken += sealed?.taken;
