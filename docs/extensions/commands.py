@@ -43,7 +43,12 @@ def _block(name: str) -> str:
 
 def help_of(*command: str) -> str:
     """The text of `--help`, 80 columns wide and without colours."""
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONPATH": str(ROOT / "python")}
+    environment = {
+        **os.environ,
+        "COLUMNS": "80",
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(ROOT / "python"),
+    }
     done = subprocess.run(
         [sys.executable, "-m", "mantou", *command, "--help"],
         capture_output=True, text=True, check=True, env=environment,

@@ -40,7 +40,11 @@ class Options(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Docutils' hook."""
         self.env.note_dependency(str(TYPES))
-        return self.parse_text_to_nodes(described(self.arguments[0]), allow_section_headings=True)
+        made = self.parse_text_to_nodes(described(self.arguments[0]), allow_section_headings=True)
+        for node in made:
+            for facts in node.findall(nodes.field_list):
+                facts["classes"].append("facts")
+        return made
 
 
 def described(name: str) -> str:
@@ -127,7 +131,9 @@ def _refusal(function: str, option: str) -> str:
 
 
 def _plain(given: Mapping[str, object], option: str) -> dict[str, Any]:
-    place = {} if option in ("unix", "fd", "mode", "unlink_stale") else {"hostname": "::1", "port": 1}
+    place = (
+        {} if option in ("unix", "fd", "mode", "unlink_stale") else {"hostname": "::1", "port": 1}
+    )
     if option in ("mode", "unlink_stale"):
         place = {"unix": "/nowhere/at/all"}
     return {**place, **given, option: Wrong()}

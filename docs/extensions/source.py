@@ -83,9 +83,9 @@ def members(found: Found) -> dict[str, tuple[ast.stmt, str]]:
                 text = ast.get_docstring(node)
                 if text and not name.startswith("_") and not is_setter:
                     collected[name] = node, text
-            case (
-                ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)])
-            ) if not name.startswith("_"):
+            case ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)]) if (
+                not name.startswith("_")
+            ):
                 if text := text_below(following):
                     collected[name] = node, text
     return collected

@@ -36,7 +36,7 @@ INPUTS: Mapping[str, str] = {
     "StopReading": "shutdown(True)",
 }
 
-WIDTH, NODE, HIGH, LINE = 860, 104, 34, 15
+WIDTH, NODE, HIGH, LINE = 700, 92, 34, 15
 ROW = 190
 
 
