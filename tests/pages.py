@@ -13,7 +13,8 @@ DOCS = ROOT / "docs"
 #   <!-- serves -->          it goes on while what follows runs, and ends with the page
 #   <!-- not run: REASON -->
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<note>[^>]*) -->\n+)?^(?P<fence>`{3,})(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=fence)$",
+    r"^(?:<!-- (?P<note>[^>]*) -->\n+)?"
+    r"^(?P<fence>`{3,})(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
 

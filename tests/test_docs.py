@@ -1,6 +1,6 @@
 """The documentation's programs run as they are printed, and print what the pages say they do.
 
-The blocks of a page are run in order and share their names, as if they were typed one after another.
+The blocks of a page are run in order and share their names, as if typed one after another.
 What they print is what the next block of kind `output` says, where `...` stands for anything.
 """
 

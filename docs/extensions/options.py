@@ -17,6 +17,13 @@ from sphinx.util.docutils import SphinxDirective
 
 import mantou
 from extensions import source
+from mantou._options import (
+    parse_connect,
+    parse_connect_stream,
+    parse_listen,
+    parse_serve_streams,
+)
+from mantou._tls_options import parse_tls
 from tools.docstrings import options as kinds
 
 TYPES = source.PACKAGE / "_option_types.py"
@@ -40,11 +47,7 @@ class Options(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Docutils' hook."""
         self.env.note_dependency(str(TYPES))
-        made = self.parse_text_to_nodes(described(self.arguments[0]), allow_section_headings=True)
-        for node in made:
-            for facts in node.findall(nodes.field_list):
-                facts["classes"].append("facts")
-        return made
+        return self.parse_text_to_nodes(described(self.arguments[0]), allow_section_headings=True)
 
 
 def described(name: str) -> str:
@@ -140,32 +143,22 @@ def _plain(given: Mapping[str, object], option: str) -> dict[str, Any]:
 
 
 def _call_listen(option: str) -> None:
-    from mantou._options import parse_listen
-
     parse_listen(_plain({"socket": {"open": print}}, option))
 
 
 def _call_connect(option: str) -> None:
-    from mantou._options import parse_connect
-
     parse_connect(_plain({"socket": {"open": print}}, option))
 
 
 def _call_connect_stream(option: str) -> None:
-    from mantou._options import parse_connect_stream
-
     parse_connect_stream(_plain({}, option))
 
 
 def _call_serve_streams(option: str) -> None:
-    from mantou._options import parse_serve_streams
-
     parse_serve_streams(_plain({}, option))
 
 
 def _call_tls(option: str) -> None:
-    from mantou._tls_options import parse_tls
-
     parse_tls({option: Wrong()}, "client")
 
 

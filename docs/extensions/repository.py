@@ -1,4 +1,4 @@
-"""Pages whose text is a file elsewhere in the repository: its links are made to lead on from here."""
+"""Pages whose text is a file elsewhere in the repository, with its links as seen from here."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ PAGES = {
     "project/contributing": "CONTRIBUTING.md",
     "project/security": "SECURITY.md",
 }
-# Where links to other things than files lead.
-OTHERS = {"examples": "docs/examples.md", "LICENSE": "LICENSE"}
 
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -35,7 +33,7 @@ def shown(file: str) -> str:
     for page, source in PAGES.items():
         if source == file:
             return f"docs/{page}.md"
-    return OTHERS.get(file, file)
+    return file
 
 
 def relinked(text: str, source: str, page: str) -> str:

@@ -51,7 +51,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def find(name: str, module: str = "__init__") -> Found | None:
-    """The definition behind a name, from wherever the module has it; None if it is no class of ours."""
+    """The definition behind a name, wherever it comes from; None if it is none of ours."""
     found = definitions(module).get(name)
     while isinstance(found, _Later):
         found = definitions(found.module).get(found.name)
@@ -68,7 +68,7 @@ def public(name: str) -> Found:
 
 
 def members(found: Found) -> dict[str, tuple[ast.stmt, str]]:
-    """The public members of a class and of those of its bases that are ours, with their docstrings."""
+    """The public members of a class, and of its bases that are ours, with their docstrings."""
     collected: dict[str, tuple[ast.stmt, str]] = {}
     assert isinstance(found.node, ast.ClassDef)
     for base in found.node.bases:

@@ -70,8 +70,8 @@ def _row(part: str, top: float) -> str:
     drawn = [f'<text class="part" x="10" y="{top + 18}">{part}</text>']
     for name, x in place.items():
         drawn.append(
-            f'<rect x="{x - NODE / 2}" y="{middle - HIGH / 2}" width="{NODE}" height="{HIGH}" rx="8"/>'
-            + _text(x, middle + 5, name)
+            f'<rect x="{x - NODE / 2}" y="{middle - HIGH / 2}" '
+            f'width="{NODE}" height="{HIGH}" rx="8"/>' + _text(x, middle + 5, name)
         )
     for (froms, to), labels in _edges(part):
         if len(froms) == len(names) - 1:
@@ -113,7 +113,8 @@ def _arrow(start: float, end: float, middle: float, labels: list[str], step: flo
         line = f'<path class="way" d="M{left} {middle}H{right}"/>'
         return line + _texts(x, middle - 8, labels)
     high = middle - HIGH / 2 - 62
-    path = f"M{start} {middle - HIGH / 2}C{start + 40} {high} {end - 40} {high} {end} {middle - HIGH / 2 - 2}"
+    top = middle - HIGH / 2
+    path = f"M{start} {top}C{start + 40} {high} {end - 40} {high} {end} {top - 2}"
     return f'<path class="way" d="{path}"/>' + _texts(x, middle - HIGH / 2 - 52, labels)
 
 

@@ -237,6 +237,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::iter;
 
     use super::*;
 
@@ -351,16 +352,17 @@ mod tests {
                 }
             }
         }
-        let mut text = String::from("part,from,input,to,write half,half-open\n");
-        for (change, modes) in found {
+        let rows = found.into_iter().map(|(change, modes)| {
             let mode = match modes {
                 [true, true] => "",
                 [true, false] => "not allowed",
                 _ => "allowed",
             };
-            text += &format!("{},{mode}\n", change.join(","));
-        }
-        text
+            format!("{},{mode}\n", change.join(","))
+        });
+        iter::once(String::from("part,from,input,to,write half,half-open\n"))
+            .chain(rows)
+            .collect()
     }
 
     fn can_come(input: Input, state: State) -> bool {
