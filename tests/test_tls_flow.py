@@ -11,7 +11,8 @@ import pytest
 
 import mantou
 from tests.peers import Peer
-from tests.support import Recorder, accepted, fill, linked, others_had_their_turn
+from tests.streams import streaming
+from tests.support import TLS_LINKS, Recorder, accepted, fill, linked, others_had_their_turn
 from tests.tls_support import (
     APPLICATION_DATA,
     VERSIONS,
@@ -20,6 +21,7 @@ from tests.tls_support import (
 )
 
 both_versions = pytest.mark.parametrize("version", VERSIONS)
+every_tls = pytest.mark.parametrize("link", TLS_LINKS)
 
 MIB = 1 << 20
 FRAGMENT = 16 * 1024
@@ -195,7 +197,46 @@ async def test_large_writes_fill_their_records(version: str) -> None:
         assert [length + 5 - OVERHEAD[version] for _, length in found] == [FRAGMENT] * 4
 
 
+@every_tls
+async def test_writes_of_any_size_arrive_in_order(link: str) -> None:
+    """Some fill all that is gathered at once, come behind a little, or leave a little over."""
+    full = 64 * 1024
+    sizes = [full, 1, full, full - 1, full, 3, full + 1, 2 * full, full, 5, 0, 3 * full + 7, full]
+    content = hashlib.shake_256(b"dough").digest(sum(sizes))
+    async with linked(link, Recorder()) as (socket, peer):
+        for corked in (False, True):
+            receiving = asyncio.ensure_future(peer.receive(len(content)))
+            with socket.cork() if corked else contextlib.nullcontext():
+                position = 0
+                for size in sizes:
+                    socket.write_all(content[position : position + size])
+                    position += size
+            assert await receiving == content
+        assert socket.bytes_written == 2 * len(content)
+
+
 # Reading
+
+
+async def test_records_are_cut_to_what_a_reader_asks_for() -> None:
+    """One read opens several, of which some have room and some are left for later."""
+    sizes = [1, FRAGMENT, 7, 3 * FRAGMENT, 100, FRAGMENT - 1, 2 * FRAGMENT + 1, 12]
+    content = hashlib.shake_256(b"filling").digest(sum(sizes))
+    async with streaming("tls") as (stream, peer):
+        assert isinstance(peer, TlsPeer)
+        for most in (3, 1000, FRAGMENT, FRAGMENT + 1, 64 * 1024, MIB):
+            position, wire = 0, b""
+            for size in sizes:
+                wire += peer.seal(content[position : position + size])
+                position += size
+            sending = asyncio.ensure_future(Peer(peer.sock).send(wire))
+            received = bytearray()
+            while len(received) < len(content):
+                piece = await stream.receive(most)
+                assert 0 < len(piece) <= most
+                received += piece
+            assert received == content
+            await sending
 
 
 @both_versions

@@ -28,6 +28,17 @@ pub enum Step {
     Idle,
 }
 
+/// Where plaintext goes.
+pub trait Plaintext {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Plaintext for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// The state in which rustls sends.
 pub enum Writer<'c> {
     Client(WriteTraffic<'c, ClientConnectionData>),
@@ -73,12 +84,12 @@ impl Connection {
         }
     }
 
-    /// Goes one step. Appends plaintext to `plain` and what is to be sent to `output`; returns how
-    /// much of the input is done with. The rest must be at the front of the next input.
+    /// Goes one step. Puts plaintext into `plain` and appends what is to be sent to `output`;
+    /// returns how much of the input is done with. The rest must be at the front of the next input.
     pub fn process(
         &mut self,
         input: &mut [u8],
-        plain: &mut Vec<u8>,
+        plain: &mut dyn Plaintext,
         output: &mut Vec<u8>,
     ) -> (usize, Result<Step, Error>) {
         match self {
@@ -133,7 +144,7 @@ impl Connection {
 /// Acts on one state of rustls. Returns how much of the input is done with.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    plain: &mut Vec<u8>,
+    plain: &mut dyn Plaintext,
     output: &mut Vec<u8>,
 ) -> (usize, Result<Step, Error>) {
     let mut discard = status.discard;
@@ -142,7 +153,7 @@ fn step<Data>(
             match traffic.next_record() {
                 Some(Ok(record)) => {
                     discard += record.discard;
-                    plain.extend_from_slice(record.payload);
+                    plain.put(record.payload);
                 }
                 Some(Err(error)) => break Err(error),
                 None => break Ok(Step::Data),

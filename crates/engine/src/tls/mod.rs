@@ -23,6 +23,7 @@ mod trust;
 mod verify;
 
 pub use config::{ClientAuth, ClientSpec, Common, Identity, ServerSpec, TlsConfig, Version};
+pub use connection::Plaintext;
 pub use cover::{covers, is_server_name};
 pub use der::key_algorithm;
 pub use error::{TlsError, VerifyError, VerifyKind};

@@ -12,7 +12,7 @@ use rustls_pki_types::ServerName;
 
 use super::capture::{self, ExporterSecret};
 use super::config::{Side, TlsConfig};
-use super::connection::{Connection, Step, Writer};
+use super::connection::{Connection, Plaintext, Step, Writer};
 use super::error::{TlsError, VerifyError, other_protocol, session_error};
 use super::resume::{ResumeToken, Store};
 
@@ -143,10 +143,14 @@ impl Session {
 
     // Bytes
 
-    /// Takes all of `ciphertext`, which is overwritten, and appends what it says to `plain`. What
-    /// was decrypted before an error is in `plain` as well. After an error the session is dead; an
+    /// Takes all of `ciphertext`, which is overwritten, and puts what it says into `plain`. What was
+    /// decrypted before an error is there as well. After an error the session is dead; an
     /// alert may wait in the output.
-    pub fn feed(&mut self, ciphertext: &mut [u8], plain: &mut Vec<u8>) -> Result<Fed, TlsError> {
+    pub fn feed(
+        &mut self,
+        ciphertext: &mut [u8],
+        plain: &mut dyn Plaintext,
+    ) -> Result<Fed, TlsError> {
         if let Some(error) = &self.failed {
             return Err((**error).clone());
         }
@@ -197,7 +201,7 @@ impl Session {
     }
 
     /// Processes what is complete in `input` and returns how much that was.
-    fn run(&mut self, input: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, TlsError> {
+    fn run(&mut self, input: &mut [u8], plain: &mut dyn Plaintext) -> Result<usize, TlsError> {
         if !self.established {
             // Nothing of another session is taken for this one's.
             capture::take();

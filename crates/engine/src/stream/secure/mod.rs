@@ -6,17 +6,16 @@ use super::{CORK_SIZE, Received};
 use crate::buffer::{Piece, SendQueue};
 use crate::engine::Facts;
 use crate::timers::Millis;
-use crate::tls::{Authorization, Session, TlsError};
+use crate::tls::{Authorization, Fed, Plaintext, Session, TlsError};
 
 mod files;
 mod traffic;
 
 use files::Files;
 
-/// Buffers that all connections of an engine share while they read.
+/// What all connections of an engine read ciphertext into.
 pub struct Scratch {
     ciphertext: Vec<u8>,
-    plaintext: Vec<u8>,
 }
 
 /// Ciphertext per read.
@@ -29,7 +28,6 @@ impl Default for Scratch {
     fn default() -> Self {
         Self {
             ciphertext: vec![0; CIPHERTEXT_SIZE],
-            plaintext: Vec::new(),
         }
     }
 }
@@ -76,6 +74,27 @@ pub struct Outgoing {
 enum Ending {
     CloseNotify,
     Broken(TlsError),
+}
+
+/// Plaintext as it is opened: what is due straight into the reader's buffer.
+struct Opened<'a> {
+    due: &'a mut [u8],
+    /// So much of that is filled.
+    n: usize,
+    /// What has no room there.
+    later: &'a mut Vec<u8>,
+}
+
+impl Plaintext for Opened<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let room = &mut self.due[self.n..];
+        let (due, later) = bytes.split_at(bytes.len().min(room.len()));
+        room[..due.len()].copy_from_slice(due);
+        self.n += due.len();
+        if !later.is_empty() {
+            self.later.extend_from_slice(later);
+        }
+    }
 }
 
 #[allow(clippy::struct_excessive_bools)]
@@ -277,6 +296,11 @@ impl Secure {
         is_next && self.gathered.len() + len < CORK_SIZE
     }
 
+    /// Whether what is accepted now can be sealed right away: nothing is before it.
+    fn is_next(&self) -> bool {
+        self.established && !self.dead && self.gathered.is_empty() && self.files.is_none()
+    }
+
     /// Gathers what is to be sealed later, by a foreign driver if there is one.
     pub fn gather(&mut self, pieces: &[Piece<'_>]) {
         for piece in pieces {
@@ -347,13 +371,38 @@ impl Secure {
         }
     }
 
-    /// Opens ciphertext into `plaintext`.
-    fn open(&mut self, ciphertext: &mut [u8], plaintext: &mut Vec<u8>) {
-        plaintext.clear();
+    /// Opens ciphertext, and hands over what is due in `buffer`; the rest stays for `next`.
+    fn open(&mut self, ciphertext: &mut [u8], buffer: &mut [u8]) -> Received {
+        // Nothing else waits, or that would be read first.
+        let room = if self.opens_first() { 0 } else { buffer.len() };
         let Driver::Native(session) = &mut self.driver else {
-            return;
+            return Received::Nothing;
         };
-        match session.feed(ciphertext, plaintext) {
+        let mut opened = Opened {
+            due: &mut buffer[..room],
+            n: 0,
+            later: &mut self.unread,
+        };
+        let fed = session.feed(ciphertext, &mut opened);
+        let n = opened.n;
+        self.note_fed(fed);
+        if n == 0 {
+            return self.next(buffer).unwrap_or(Received::Nothing);
+        }
+        let more = self.has_unread();
+        Received::Data { n, more }
+    }
+
+    /// Opens ciphertext that somebody else has read; it is all for `next`.
+    fn open_early(&mut self, mut ciphertext: Vec<u8>) {
+        if let Driver::Native(session) = &mut self.driver {
+            let fed = session.feed(&mut ciphertext, &mut self.unread);
+            self.note_fed(fed);
+        }
+    }
+
+    fn note_fed(&mut self, fed: Result<Fed, TlsError>) {
+        match fed {
             Ok(fed) => {
                 self.established |= fed.established;
                 self.news |= fed.established;
@@ -364,22 +413,6 @@ impl Secure {
             }
             Err(error) => self.break_off(error),
         }
-    }
-
-    /// Hands over what was just opened; what is not due yet or does not fit stays for `next`.
-    fn deliver(&mut self, plaintext: &[u8], buffer: &mut [u8]) -> Received {
-        let fits = if self.news {
-            0
-        } else {
-            plaintext.len().min(buffer.len())
-        };
-        self.unread.extend_from_slice(&plaintext[fits..]);
-        if fits == 0 {
-            return self.next(buffer).unwrap_or(Received::Nothing);
-        }
-        buffer[..fits].copy_from_slice(&plaintext[..fits]);
-        let more = self.has_unread();
-        Received::Data { n: fits, more }
     }
 
     /// Puts what the session has to say by itself into the queue.

@@ -156,11 +156,9 @@ impl Stream {
     }
 
     /// Ciphertext that somebody else has read already.
-    pub fn open_early(&mut self, mut initial: Vec<u8>) {
+    pub fn open_early(&mut self, ciphertext: Vec<u8>) {
         if let Some(secure) = &mut self.secure {
-            let mut plaintext = Vec::new();
-            secure.open(&mut initial, &mut plaintext);
-            secure.unread.append(&mut plaintext);
+            secure.open_early(ciphertext);
             self.send_queue();
         }
     }
@@ -204,8 +202,7 @@ impl Stream {
         if foreign {
             return Received::Ciphertext { n, more };
         }
-        secure.open(&mut scratch.ciphertext[..n], &mut scratch.plaintext);
-        let received = secure.deliver(&scratch.plaintext, buffer);
+        let received = secure.open(&mut scratch.ciphertext[..n], buffer);
         if secure.session().is_some_and(|session| session.has_output()) {
             self.send_own();
         }
@@ -248,13 +245,11 @@ impl Stream {
                 break;
             }
             if n == 0 || (n == CORK_SIZE && secure.gathered.is_empty()) {
-                // A full load needs no gathering.
-                let direct = &data[taken..taken + n];
                 if n > 0 {
-                    secure.seal_now(direct, &mut self.queue);
-                    secure.note_queued(self.sent + self.queue.len() as u64);
+                    self.send_load(&data[taken..taken + n]);
+                } else {
+                    self.send_queue();
                 }
-                self.send_queue();
                 if self.broken.is_some() {
                     return Written::Closed;
                 }
@@ -274,12 +269,25 @@ impl Stream {
         Written::Accepted(taken)
     }
 
+    /// Seals and sends as much as would be gathered at most, without gathering it.
+    fn send_load(&mut self, data: &[u8]) {
+        if let Some(secure) = &mut self.secure {
+            secure.seal_now(data, &mut self.queue);
+            secure.note_queued(self.sent + self.queue.len() as u64);
+        }
+        self.send_queue();
+    }
+
     /// Takes everything, whatever the kernel says.
     pub(in crate::stream) fn accept_secure(&mut self, data: &[u8]) {
         for piece in data.chunks(CORK_SIZE) {
             let Some(secure) = &mut self.secure else {
                 return;
             };
+            if piece.len() == CORK_SIZE && secure.is_next() {
+                self.send_load(piece);
+                continue;
+            }
             secure.last().extend_from_slice(piece);
             if secure.established && secure.gathered.len() >= CORK_SIZE {
                 self.send_queue();
