@@ -16,6 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
+DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -32,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docstrings format clean
+	docs docstrings format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +98,11 @@ bench-proxies: $(BUILT) ## Compare the proxies of examples/ with HAProxy (ARGS="
 bench-builds: $(BUILT) ## Compare with another build (ARGS="../before", a checkout where make build ran)
 	@$(BIN)/python benchmarks/builds.py $(ARGS)
 
+docs: $(BUILT) $(DOCS)/.installed ## Make the documentation, to be read from build/docs/index.html
+	@$(DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --jobs auto \
+		--doctree-dir build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
 docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
 	$(BIN)/python -m tools.docstrings
 
@@ -118,6 +124,11 @@ $(INSTALLED): requirements/dev.txt
 $(PROGRAMS)/.installed: requirements/programs.txt
 	test -x $(PROGRAMS)/bin/python || { python=$(PYTHON) && $$python -m venv $(PROGRAMS); }
 	$(PROGRAMS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(DOCS)/.installed: requirements/docs.txt
+	test -x $(DOCS)/bin/python || { python=$(PYTHON) && $$python -m venv $(DOCS); }
+	$(DOCS)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.

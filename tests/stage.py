@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import inspect
 import itertools
 import socket as kernel
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -33,6 +36,8 @@ async def stage(link: str) -> AsyncIterator[Stage]:
         made = Stage(link, Path(directory), patch)
         patch.setattr(mantou, "listen", made.listen)
         patch.setattr(mantou, "connect", made.connect)
+        patch.setattr(mantou, "connect_stream", made.connect_stream)
+        patch.setattr(mantou, "serve_streams", made.serve_streams)
         patch.setattr(mantou, "run", made.run)
         patch.setattr(asyncio, "open_connection", made.open_connection)
         patch.setattr(asyncio, "run", made.run)
@@ -53,15 +58,44 @@ class Stage:
         self._numbers = itertools.count(1)
         self._listeners: dict[int, Any] = {}
         self._mains: list[Coroutine[Any, Any, object]] = []
+        self._serving: list[asyncio.Task[None]] = []
+        self._servers: list[mantou.StreamServer] = []
+        self._listens = asyncio.Event()
         self._really = (mantou.listen, mantou.connect, asyncio.open_connection)
+        self._really_streams = (mantou.serve_streams, mantou.connect_stream)
 
-    async def perform(self, text: str, *arguments: str) -> None:
-        """Runs the program; returns when its coroutines have, or when it has begun to listen."""
+    async def perform(
+        self,
+        text: str,
+        *arguments: str,
+        names: dict[str, Any] | None = None,
+        page: str = "program",
+    ) -> None:
+        """Runs the program; returns when its coroutines have, or when it has begun to listen.
+
+        It may await where asyncio's own prompt would let it.
+        """
         self._patch.setattr(sys, "argv", ["program", *arguments])
+        code = compile(text, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        names = {"__name__": "__main__"} if names is None else names
         with contextlib.suppress(SystemExit):
-            exec(compile(text, "program", "exec"), {"__name__": "__main__"})
+            if code.co_flags & inspect.CO_COROUTINE:
+                await FunctionType(code, names)()
+            else:
+                exec(code, names)
         while self._mains:
             await self._mains.pop(0)
+
+    async def serve(self, text: str, names: dict[str, Any], page: str) -> None:
+        """Runs a program that serves until it is stopped; returns when it has begun to listen."""
+        self._listens.clear()
+        task = asyncio.create_task(self.perform(text, names=names, page=page))
+        self._serving.append(task)
+        listens = asyncio.create_task(self._listens.wait())
+        await asyncio.wait([task, listens], return_when=asyncio.FIRST_COMPLETED)
+        listens.cancel()
+        if task.done():
+            await task
 
     @contextlib.asynccontextmanager
     async def visitor(self, port: int) -> AsyncIterator[Peer]:
@@ -78,6 +112,13 @@ class Stage:
             peer.close()
 
     async def clear(self) -> None:
+        for task in self._serving:
+            task.cancel()
+        for task in self._serving:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for server in self._servers:
+            await server.aclose()
         for listener in self._listeners.values():
             listener.stop(True)
             await listener.closed()
@@ -86,18 +127,41 @@ class Stage:
 
     def listen(self, **options: Any) -> Any:
         listen, _, _ = self._really
-        if "unix" in options:
+        if "port" not in options:
+            self._listens.set()
             return listen(**options)
         hostname, port = options["hostname"], options["port"] or next(self._numbers)
         place: dict[str, Any] = {"hostname": hostname, "port": 0}
         if self._link == "unix":
             place = {"unix": self._directory / str(port)}
         self._listeners[port] = listen(**self._moved(options, place, SERVER_OPTIONS, True))
+        self._listens.set()
         return Listener(self._listeners[port], hostname, port)
+
+    def serve_streams(self, handler: Any, **options: Any) -> Any:
+        serve_streams, _ = self._really_streams
+        if "port" not in options:
+            self._listens.set()
+            return serve_streams(handler, **options)
+        place: dict[str, Any] = {"hostname": options["hostname"], "port": 0}
+        if self._link == "unix":
+            place = {"unix": self._directory / str(options["port"])}
+        server = serve_streams(handler, **self._moved(options, place, SERVER_OPTIONS, True))
+        self._servers.append(server)
+        self._listeners[options["port"]] = server.listener
+        self._listens.set()
+        return server
 
     async def connect(self, **options: Any) -> mantou.Socket[Any]:
         _, connect, _ = self._really
-        if "unix" in options:
+        return await self._connected(connect, options)
+
+    async def connect_stream(self, **options: Any) -> mantou.Stream:
+        _, connect_stream = self._really_streams
+        return await self._connected(connect_stream, options)
+
+    async def _connected(self, connect: Any, options: dict[str, Any]) -> Any:
+        if "port" not in options:
             return await connect(**options)
         address = self._address(options["port"])
         place: dict[str, Any] = {"hostname": options["hostname"], "port": address[1]}

@@ -253,7 +253,7 @@ async def test_a_block_that_is_cancelled_leaves_nothing() -> None:
 
 
 async def test_what_the_documentation_shows() -> None:
-    page = Path(__file__).parent.parent / "docs" / "testing.md"
+    page = Path(__file__).parent.parent / "docs" / "guides" / "testing.md"
     (program,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(program, str(page), "exec"), names)

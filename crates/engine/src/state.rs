@@ -236,6 +236,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::iter;
+
     use super::*;
 
     const INPUTS: [Input; 10] = [
@@ -309,6 +312,76 @@ mod tests {
         assert!(!after(false, &[Input::Join, Input::Close]).relays());
         assert!(!after(false, &[Input::StopReading, Input::Join]).relays());
         assert!(after(false, &[Input::Join, Input::PeerFin]).accepts_writes());
+    }
+
+    /// What the documentation's picture of the table is drawn from.
+    const DRAWN: &str = include_str!("../../../docs/reference/states.csv");
+
+    #[test]
+    fn the_picture_in_the_documentation_is_of_this_table() {
+        let transitions = transitions();
+        assert!(
+            DRAWN == transitions,
+            "docs/reference/states.csv is to be:\n{transitions}"
+        );
+    }
+
+    /// Each part's changes, over all states that can be reached.
+    fn transitions() -> String {
+        // Part, before, input, after; where it depends on the write half, that too.
+        let mut found = BTreeMap::<[String; 5], [bool; 2]>::new();
+        for half_open in [false, true] {
+            let mut reached = vec![State::new(half_open)];
+            let mut next = 0;
+            while let Some(&before) = reached.get(next) {
+                next += 1;
+                for input in INPUTS.into_iter().filter(|&input| can_come(input, before)) {
+                    let mut now = before;
+                    now.apply(input);
+                    if !reached.contains(&now) {
+                        reached.push(now);
+                    }
+                    for (part, from, to) in changes(before, now) {
+                        let with = match (part, input) {
+                            ("life", Input::Close) => format!("{:?}", before.write),
+                            _ => String::new(),
+                        };
+                        let change = [part.into(), from, format!("{input:?}"), to, with];
+                        found.entry(change).or_default()[usize::from(half_open)] = true;
+                    }
+                }
+            }
+        }
+        let rows = found.into_iter().map(|(change, modes)| {
+            let mode = match modes {
+                [true, true] => "",
+                [true, false] => "not allowed",
+                _ => "allowed",
+            };
+            format!("{},{mode}\n", change.join(","))
+        });
+        iter::once(String::from("part,from,input,to,write half,half-open\n"))
+            .chain(rows)
+            .collect()
+    }
+
+    fn can_come(input: Input, state: State) -> bool {
+        match input {
+            Input::EndHandled => state.read_ended(),
+            Input::FinSent => state.owes_fin(),
+            _ => true,
+        }
+    }
+
+    fn changes(before: State, now: State) -> Vec<(&'static str, String, String)> {
+        let life = [before.life, now.life].map(|life| format!("{life:?}"));
+        let read = [before.read, now.read].map(|half| format!("{half:?}"));
+        let write = [before.write, now.write].map(|half| format!("{half:?}"));
+        [("life", life), ("read half", read), ("write half", write)]
+            .into_iter()
+            .filter(|(_, [from, to])| from != to)
+            .map(|(part, [from, to])| (part, from, to))
+            .collect()
     }
 
     #[test]

@@ -1,0 +1,1 @@
+"""What the documentation takes from the program itself, so that it cannot be out of date."""

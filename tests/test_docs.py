@@ -1,0 +1,193 @@
+"""The documentation's programs run as they are printed, and print what the pages say they do.
+
+The blocks of a page are run in order and share their names, as if typed one after another.
+What they print is what the next block of kind `output` says, where `...` stands for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import importlib.util
+import itertools
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.pages import ROOT, Block, blocks, pages
+from tests.stage import LINKS, Stage, stage
+from tests.tls import authority, client_credential, server_credential
+
+KINDS = {"python", "output", "console", "ini"}
+
+# Pages with tests of their own.
+ELSEWHERE = {
+    "guides/testing": "tests/test_testing.py",
+}
+
+# Pages whose programs do not mind what lies below: they run over every link. The others are about
+# addresses, files or TLS, and run as they are printed.
+EVERYWHERE = {"index"}
+
+RUN = [
+    pytest.param(name, link, id=f"{name}-{link}")
+    for name, path in pages().items()
+    if name not in ELSEWHERE and any(block.kind == "python" for block in blocks(path))
+    for link in (LINKS if name in EVERYWHERE else ["tcp"])
+]
+
+
+class Output:
+    """What a page has printed, to be waited for."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._more = asyncio.Event()
+
+    def print(self, *values: object, flush: bool = False) -> None:
+        self.text += " ".join(map(str, values)) + "\n"
+        self._more.set()
+
+    async def until(self, expected: str) -> None:
+        """Returns when exactly that has been printed since the last time."""
+        pattern = re.escape(expected).replace(r"\.\.\.", ".*?")
+        try:
+            async with asyncio.timeout(5):
+                while not re.fullmatch(pattern, self.text):
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            assert self.text == expected
+            raise
+        self.text = ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the programs run, with the certificates that pages speak of."""
+    server, client = server_credential(), client_credential()
+    for name, text in {
+        "ca.pem": authority().pem,
+        "cert.pem": server.cert_pem,
+        "key.pem": server.key_pem,
+        "client-cert.pem": client.cert_pem,
+        "client-key.pem": client.key_pem,
+    }.items():
+        (tmp_path / name).write_bytes(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "link"), RUN)
+async def test_the_programs_of_a_page(
+    name: str, link: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output()
+    monkeypatch.setattr(builtins, "print", output.print)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    async with stage(link) as here:
+        for block in blocks(pages()[name]):
+            if block.skipped:
+                continue
+            if block.kind == "python":
+                await run(block, here, names, name)
+            elif block.kind == "output":
+                await output.until(block.text)
+    assert output.text == "", "a page says what its programs print"
+
+
+async def run(block: Block, here: Stage, names: dict[str, Any], page: str) -> None:
+    # The lines of tracebacks are the page's.
+    text = "\n" * (block.line - 1) + block.text
+    if block.serves:
+        await here.serve(text, names, page)
+    else:
+        await here.perform(text, names=names, page=page)
+
+
+def test_pages_have_no_blocks_that_nobody_checks() -> None:
+    skipped = []
+    for name, path in pages().items():
+        for block in blocks(path):
+            if not block.kind.startswith("{"):
+                assert block.kind in KINDS, f"{name}, line {block.line}"
+            if block.note and not block.serves:
+                assert len(block.skipped) > 10, f"{name}, line {block.line}: why is it not run?"
+                skipped.append(name)
+    assert len(skipped) <= 4, skipped
+    assert pages().keys() > ELSEWHERE.keys() | EVERYWHERE
+    assert all((ROOT / test).exists() for test in ELSEWHERE.values())
+
+
+COMMANDS = {
+    name: lines
+    for name, path in pages().items()
+    if (
+        lines := [
+            line.removeprefix("$ ")
+            for block in blocks(path)
+            if block.kind == "console" and not block.skipped
+            for line in re.sub(r"\\\n\s*", "", block.text).splitlines()
+            if line.startswith("$ ")
+        ]
+    )
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_are_what_they_can_be(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in COMMANDS[name]:
+        words = shlex.split(line, comments=True)
+        program, *arguments = itertools.dropwhile(re.compile(r"[A-Z_]+=").match, words)
+        CHECKS[program](arguments, pages()[name])
+
+
+def _pip(arguments: list[str], _page: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert arguments[0] == "install"
+    for wanted in arguments[1:]:
+        match = re.fullmatch(r"mantou(?:\[([a-z]+)\])?|\.", wanted)
+        assert match, wanted
+        assert match[1] is None or match[1] in extras
+
+
+def _python(arguments: list[str], page: Path) -> None:
+    if arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1].partition(".")[0])
+    else:
+        shown = {text.splitlines()[0] for text in (block.text for block in blocks(page)) if text}
+        assert f"# {arguments[0]}" in shown or (ROOT / arguments[0]).exists(), arguments[0]
+
+
+def _openssl(arguments: list[str], _page: Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+
+
+CHECKS = {
+    "openssl": _openssl,
+    "pip": _pip,
+    "python": _python,
+}
+
+
+def test_the_reference_has_everything_that_is_public() -> None:
+    described: list[str] = []
+    for path in (ROOT / "docs" / "reference").glob("*.md"):
+        for block in blocks(path):
+            if block.kind.startswith("{api}"):
+                described += [*block.kind.removeprefix("{api}").split(), *block.text.split()]
+    assert len(described) == len(set(described))
+    told = {name.rpartition(".")[2] for name in described}
+    options = {name for name in mantou.__all__ if name.endswith("Options")}
+    assert set(mantou.__all__) - options - told == {"__version__", "HandlerObject"}
