@@ -90,7 +90,7 @@ class _Listening:
         self.options = options
         self.say = options.say
         self.server: StreamServer
-        self.ended: asyncio.Future[BaseException | None]
+        self.ended: asyncio.Future[Failure | None]
         self.served = False
         self.serve: Serve = self._stdio
         self.once = options.once
@@ -136,21 +136,21 @@ class _Listening:
         who = shown_peer(stream.socket)
         if self.options.verbose:
             self.say(f"{who} has come")
-        error: BaseException | None = None
+        ending: Failure | None = None
         try:
             with connected(who):
                 await self.serve(stream)
                 await stream.aclose()
         except Failure as failure:
             stream.abort()
-            error = failure
+            ending = failure
             if not self.once:
                 self.say(failure.text)
         if self.options.verbose:
             socket = stream.socket
             self.say(f"{who} has gone: {socket.bytes_read} B in, {socket.bytes_written} B out")
         if self.once and not self.ended.done():
-            self.ended.set_result(error)
+            self.ended.set_result(ending)
 
     async def _stdio(self, stream: Stream) -> None:
         # Both: who connects may finish first, and wait for what we say.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from mantou._ready_state import ReadyState
 from mantou._streams import Stream, connect_stream
 
 from .addresses import Address
@@ -57,5 +58,5 @@ async def _secured(
         text = f"{address}: --starttls {starttls}: {refusal}"
         raise Failure(Code.NO_STARTTLS, text) from None
     finally:
-        if not stream.socket.ready_state.name == "DETACHED":
+        if stream.socket.ready_state is not ReadyState.DETACHED:
             stream.abort()

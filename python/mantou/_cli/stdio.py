@@ -1,7 +1,7 @@
 """stdin, stdout and files as something to await.
 
-A thread of its own waits for each: regular files cannot be polled, and descriptors that others share
-(a terminal's is the shell's, too) must not be made non-blocking.
+A thread of its own waits for each: regular files cannot be polled, and descriptors that others
+share (a terminal's is the shell's, too) must not be made non-blocking.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class Input:
     async def read(self) -> bytes:
         """Some bytes; none at the end."""
         try:
-            return await self._worker.do(lambda: os.read(self._number, CHUNK))
+            data: bytes = await self._worker.do(lambda: os.read(self._number, CHUNK))
         except OSError as error:
             raise Failure(Code.FAILED, f"{self._name}: {reason(error)}") from error
+        return data
 
 
 class Output:

@@ -12,7 +12,9 @@ from .starttls import PROTOCOLS
 _NEED_TLS = ("ca", "cert", "key", "alpn", "insecure", "sni")
 
 
-def declare_client(parser: argparse.ArgumentParser, *, always: bool = False) -> None:
+def declare_client(
+    parser: argparse.ArgumentParser, *, always: bool = False, starttls: bool = True
+) -> None:
     """Adds the options of a client; with `always` it speaks TLS without being told to."""
     group = parser.add_argument_group("TLS")
     if not always:
@@ -30,12 +32,13 @@ def declare_client(parser: argparse.ArgumentParser, *, always: bool = False) -> 
         group.add_argument(
             "--insecure", action="store_true", help="take any certificate, and say what is wrong"
         )
-    group.add_argument(
-        "--starttls",
-        choices=tuple(PROTOCOLS),
-        metavar="PROTOCOL",
-        help=f"ask for TLS in the words of {', '.join(PROTOCOLS)}",
-    )
+    if starttls:
+        group.add_argument(
+            "--starttls",
+            choices=tuple(PROTOCOLS),
+            metavar="PROTOCOL",
+            help=f"ask for TLS in the words of {', '.join(PROTOCOLS)}",
+        )
 
 
 _CA = "trust the certificates in this file and no others, PEM (default: the system's)"
@@ -44,10 +47,13 @@ _SNI = "the name to ask for and to verify (default: HOST)"
 
 def client_tls(options: argparse.Namespace, *, always: bool = False) -> dict[str, Any] | None:
     """A client's TLSOptions, None where it speaks none. Misuse ends the process."""
-    wanted = always or options.tls or options.starttls
+    starttls = getattr(options, "starttls", None)
+    wanted = always or options.tls or starttls
     given = [name for name in _NEED_TLS if getattr(options, name, None)]
     if given and not wanted:
-        options.fail(f"--{given[0]} needs --tls or --starttls")
+        options.fail(
+            f"--{given[0]} needs --tls" + (" or --starttls" * hasattr(options, "starttls"))
+        )
     if options.key and not options.cert:
         options.fail("--key needs --cert")
     if not wanted:
