@@ -83,7 +83,7 @@ async def _bench(options: argparse.Namespace) -> Code:
                 load.add(await mantou.connect(**connect))
         cpu, began = time.process_time(), time.perf_counter()
         pace.begin(time.perf_counter_ns())
-        await _show_until(load, pace, began + options.seconds)
+        await _show_until(load, began + options.seconds)
         took = time.perf_counter() - began
         busy = (time.process_time() - cpu) / took
         pace.stop()
@@ -91,14 +91,15 @@ async def _bench(options: argparse.Namespace) -> Code:
         agreed = load.agreed()
     finally:
         load.terminate()
-    result = _result(options, load, pace, took, busy, agreed)
+    result = _result(options, load, pace, took)
+    result |= {"tls": agreed, "own_cpu": busy}
     print(json.dumps(result, indent=2) if options.json else _text(result))
     if not load.latencies.total:
         raise Failure(Code.BROKEN, f"{options.address}: no message came back")
     return Code.BROKEN if load.errors else Code.FINE
 
 
-async def _show_until(load: Load, pace: Turns | Rate, deadline: float) -> None:
+async def _show_until(load: Load, deadline: float) -> None:
     with live() as update:
         before, since = 0, time.perf_counter()
         while (left := deadline - time.perf_counter()) > 0 and load.alive:
@@ -127,12 +128,7 @@ def _picture(line: str, load: Load) -> RenderableType:
 
 
 def _result(
-    options: argparse.Namespace,
-    load: Load,
-    pace: Turns | Rate,
-    took: float,
-    busy: float,
-    agreed: dict[str, Any] | None,
+    options: argparse.Namespace, load: Load, pace: Turns | Rate, took: float
 ) -> dict[str, Any]:
     """All that was measured. Times are in microseconds, if not said otherwise."""
     latencies = load.latencies
@@ -147,7 +143,6 @@ def _result(
     return {
         "mantou": mantou.__version__,
         "target": str(options.address),
-        "tls": agreed,
         "loop": "closed" if options.rate is None else "open",
         "coordinated_omission": options.rate is None,
         "connections": options.connections,
@@ -160,7 +155,6 @@ def _result(
         "unanswered": load.unanswered(),
         "unsent": pace.unsent(),
         "errors": dict(load.errors),
-        "own_cpu": busy,
         "latency_us": measured,
         "distribution": [
             {"percentile": percent, "latency_us": value / 1000, "messages": number}

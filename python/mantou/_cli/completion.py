@@ -39,14 +39,6 @@ def start(options: argparse.Namespace) -> Code:
     return Code.FINE
 
 
-def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
-
-
 def flags(parser: argparse.ArgumentParser) -> Iterator[Flag]:
     """The options of a command."""
     for action in parser._actions:
@@ -57,7 +49,7 @@ def flags(parser: argparse.ArgumentParser) -> Iterator[Flag]:
 
 
 def _commands() -> dict[str, list[Flag]]:
-    return {name: list(flags(each)) for name, each in subparsers(build("mantou")).items()}
+    return {name: list(flags(each)) for name, each in build("mantou").commands.items()}
 
 
 def _bash() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -50,7 +50,7 @@ class Failure(Exception):
 
 
 @contextmanager
-def connecting(where: object) -> Iterator[None]:
+def connecting(where: object) -> Generator[None, None, None]:
     """What is raised while a connection is made, as a Failure."""
     try:
         yield
@@ -65,7 +65,18 @@ def connecting(where: object) -> Iterator[None]:
 
 
 @contextmanager
-def connected(where: object) -> Iterator[None]:
+def listening(where: object) -> Generator[None, None, None]:
+    """What is raised while a listener is made, as a Failure."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(Code.FAILED, f"{where}: {reason(error)}") from error
+    except (TypeError, ValueError) as error:
+        raise Failure(Code.MISUSE, str(error)) from error
+
+
+@contextmanager
+def connected(where: object) -> Generator[None, None, None]:
     """What is raised while a connection is used, as a Failure."""
     try:
         yield

@@ -17,7 +17,7 @@ from mantou._streams import Stream
 
 from .addresses import Address, place
 from .carrying import carry
-from .endings import Code, Failure, connected, reason
+from .endings import Code, Failure, connected, listening, reason
 from .numbers import seconds
 from .running import run
 from .stdio import CHUNK, Input, Output
@@ -112,19 +112,15 @@ class _Listening:
         tls = server_tls(options, "--tls", options.address.host)
         if tls is not None:
             more["tls"] = tls
-        try:
+        with listening(options.address):
             server = serve_streams(self._handle, **bound(options.address, **more))
-        except OSError as error:
-            raise Failure(Code.FAILED, f"{options.address}: {reason(error)}") from error
-        except (TypeError, ValueError) as error:
-            raise Failure(Code.MISUSE, str(error)) from error
         self.server = server
         async with server:
             self.say(f"listening on {shown_place(server.listener)}")
-            error = await self.ended
+            failure = await self.ended
             await server.closed()
-        if error is not None:
-            raise error
+        if failure is not None:
+            raise failure
 
     async def _handle(self, stream: Stream) -> None:
         if self.once and self.served:

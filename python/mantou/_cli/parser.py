@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.examples = examples
+        self.commands: dict[str, Parser] = {}
 
 
 def build(name: str, wanted: Collection[str] = COMMANDS.keys()) -> Parser:
@@ -47,8 +48,8 @@ def build(name: str, wanted: Collection[str] = COMMANDS.keys()) -> Parser:
         if command not in wanted:
             commands.add_parser(command, help=summary)
             continue
-        module = import_module(f"{__package__}.{command}")
-        own = commands.add_parser(
+        module: Any = import_module(f"{__package__}.{command}")
+        own = parser.commands[command] = commands.add_parser(
             command, help=summary, description=module.DESCRIPTION, examples=module.EXAMPLES
         )
         module.declare(own)

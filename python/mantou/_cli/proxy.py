@@ -8,12 +8,12 @@ import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mantou
 
 from .addresses import Address, place, target
-from .endings import Code, Failure, reason
+from .endings import Code, listening, reason
 from .listen import bound, shown_peer, shown_place
 from .numbers import count, seconds, shown_bytes, shown_seconds
 from .running import run
@@ -121,12 +121,11 @@ class _Proxy(mantou.SocketHandler[Any]):
             more["tls"] = tls
         if "in" in options.proxy_protocol:
             more["proxy_protocol"] = "require"
-        try:
-            listener: Any = mantou.listen(socket=self, **bound(options.listen, **more))
-        except OSError as error:
-            raise Failure(Code.FAILED, f"{options.listen}: {reason(error)}") from error
-        except (TypeError, ValueError) as error:
-            raise Failure(Code.MISUSE, str(error)) from error
+        with listening(options.listen):
+            listener = cast(
+                "mantou.TCPSocketListener[Any] | mantou.UnixSocketListener[Any]",
+                mantou.listen(socket=self, **bound(options.listen, **more)),
+            )
         with listener:
             self.say(f"listening on {shown_place(listener)}")
             showing = asyncio.create_task(self._show(listener))

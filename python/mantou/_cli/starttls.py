@@ -64,10 +64,9 @@ async def _imap(stream: Stream, _name: str) -> None:
     if not greeting.upper().startswith(("* OK", "* PREAUTH")):
         raise Refused(f"the peer greets with {greeting!r}")
     await stream.send(b"a STARTTLS\r\n")
-    for _ in range(_MOST_LINES):
-        line = await _line(stream)
-        if not line.startswith("* "):
-            break
+    line, left = "* ", _MOST_LINES
+    while line.startswith("* ") and left:
+        line, left = await _line(stream), left - 1
     if not line.upper().startswith("A OK"):
         raise Refused(f"the peer answered {line!r}")
 

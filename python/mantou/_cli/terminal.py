@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def is_drawable(file: IO[str]) -> bool:
 
 
 @contextmanager
-def live() -> Iterator[Update | None]:
+def live() -> Generator[Update | None, None, None]:
     """A display at the bottom of the terminal, by rich.
 
     None where stderr is no terminal or rich is not installed: the command prints lines, then. At
