@@ -32,7 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docstrings format clean
+	docstrings man format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-proxies: $(BUILT) ## Compare the proxies of examples/ with HAProxy (ARGS="
 
 bench-builds: $(BUILT) ## Compare with another build (ARGS="../before", a checkout where make build ran)
 	@$(BIN)/python benchmarks/builds.py $(ARGS)
+
+man: $(BUILT) ## Write the manual page of the command, build/mantou.1, from its parser
+	@$(BIN)/python -m tools.manual build/mantou.1
 
 docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
 	$(BIN)/python -m tools.docstrings
