@@ -90,6 +90,8 @@ def reason(error: BaseException) -> str:
     """An error in a line: what the system or OpenSSL says, without numbers and places in code."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLEOFError):
+        return "it was cut short: the peer's FIN came without a close_notify"
     if isinstance(error, socket.gaierror):
         return str(error.strerror)
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

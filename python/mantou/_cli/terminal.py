@@ -18,7 +18,10 @@ _STYLES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 
 def say(name: str, text: str) -> None:
     """A line to stderr, behind the command's name."""
-    print(f"{name}: {printable(text)}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # closed by the caller
+        # At once: several processes may share a terminal.
+        sys.stderr.write(f"{name}: {printable(text)}\n")
+        sys.stderr.flush()
 
 
 def printable(text: str) -> str:
@@ -47,7 +50,7 @@ def live() -> Generator[Update | None, None, None]:
     None where stderr is no terminal or rich is not installed: the command prints lines, then. At
     the end, however that comes, the terminal is as it was before.
     """
-    if not is_drawable(sys.stderr):
+    if sys.stderr is None or not is_drawable(sys.stderr):
         yield None
         return
     try:
