@@ -186,7 +186,7 @@ class Server:
         self._sock.close()
         for thread in self._threads:
             thread.join(LIMIT)
-        assert not self._errors
+        assert not self._errors, self._errors
 
 
 def read_all(sock: kernel.socket) -> bytes:

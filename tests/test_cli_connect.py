@@ -193,7 +193,7 @@ def test_how_it_ends_is_the_exit_code(tmp_path: Path) -> None:
     assert "other.example" in said
     with kernel.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        done = mantou("connect", "127.0.0.1:{}".format(nobody.getsockname()[1]))
+        done = mantou("connect", f"127.0.0.1:{nobody.getsockname()[1]}")
     assert (done.returncode, b"refused" in done.stderr) == (3, True)
     done = mantou("connect", "nobody.invalid:80")
     assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
