@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import socket as kernel
 import ssl
@@ -37,10 +38,12 @@ def over_tls(talk: Callable[[ssl.SSLSocket], object], **options: Any) -> Callabl
 
     def talk_tls(sock: kernel.socket) -> None:
         # A client that refuses us is what some tests are about.
-        with contextlib.suppress(ssl.SSLError, ConnectionError):
-            with context.wrap_socket(sock, server_side=True) as secure:
-                secure.settimeout(LIMIT)
-                talk(secure)
+        with (
+            contextlib.suppress(ssl.SSLError, ConnectionError),
+            context.wrap_socket(sock, server_side=True) as secure,
+        ):
+            secure.settimeout(LIMIT)
+            talk(secure)
 
     return talk_tls
 
@@ -148,8 +151,6 @@ def test_a_server_that_does_not_read_stops_stdin() -> None:
             assert stdin is not None
             os.set_blocking(stdin.fileno(), False)
             taken = 0
-            import select
-
             while select.select([], [stdin], [], 1.0)[1]:
                 taken += os.write(stdin.fileno(), bytes(65536))
                 assert taken < 32 << 20

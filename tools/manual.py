@@ -51,10 +51,9 @@ def _lines() -> Iterator[str]:
 def _command(name: str, summary: str, parser: Parser) -> Iterator[str]:
     yield f".SS {name}: {_text(summary)}"
     yield _text(" ".join(parser.format_usage().removeprefix("usage: ").split()))
-    yield ".PP"
     for paragraph in (parser.description or "").strip().split("\n\n"):
-        yield _text(" ".join(paragraph.split()))
         yield ".PP"
+        yield _text(" ".join(paragraph.split()))
     for action in parser._actions:
         if not action.option_strings and action.help is not argparse.SUPPRESS:
             yield ".TP"
