@@ -110,7 +110,7 @@ def test_bash_completes(words: str, expected: set[str]) -> None:
 def test_nothing_of_it_is_imported_with_mantou_and_little_for_its_help() -> None:
     code = (
         "import sys, mantou\n"
-        "assert not any(name.startswith('mantou._cli') for name in sys.modules)\n"
+        "assert not any(f'{name}.'.startswith('mantou._cli.') for name in sys.modules)\n"
         "import mantou._cli\n"
         "try: mantou._cli.main(arguments=['--help'])\n"
         "except SystemExit: pass\n"
