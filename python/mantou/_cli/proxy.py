@@ -131,6 +131,8 @@ class _Proxy(mantou.SocketHandler[Any]):
             showing = asyncio.create_task(self._show(listener))
             try:
                 await self.stopping.wait()
+                listener.stop()
+                self.say("nobody is accepted any more; waiting for those that are open")
                 cut = await listener.drain(grace=options.grace)
             finally:
                 showing.cancel()
@@ -141,7 +143,6 @@ class _Proxy(mantou.SocketHandler[Any]):
 
     def stop(self) -> None:
         """Has those that are open finish."""
-        self.say("nobody is accepted any more; waiting for those that are open")
         self.stopping.set()
 
     # Clients
