@@ -29,6 +29,8 @@ BARE = [
     "import sys; sys.modules.update(rich=None, cryptography=None); "
     "import mantou._cli; mantou._cli.main()",
 ]
+# Who runs the tests in the background may have had Ctrl-C ignored, which is inherited.
+_HEARING = ["env", "--default-signal=INT"]
 
 
 def mantou(
@@ -50,7 +52,7 @@ class Running:
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | options
         self.process = subprocess.Popen(
-            [*options.pop("command", COMMAND), *map(str, arguments)],
+            [*_HEARING, *options.pop("command", COMMAND), *map(str, arguments)],
             stderr=subprocess.PIPE,
             **options,
         )
@@ -98,7 +100,7 @@ class Terminal:
         variables = {**os.environ, "TERM": "xterm-256color", **environment}
         self.process = subprocess.Popen(
             # Ctrl-C reaches whom the terminal belongs to.
-            ["setsid", "--ctty", "--wait", *command, *map(str, arguments)],
+            [*_HEARING, "setsid", "--ctty", "--wait", *command, *map(str, arguments)],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -167,8 +169,8 @@ class Server:
                 sock, _ = self._sock.accept()
                 self.served += 1
                 thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
 
     def _serve(self, sock: kernel.socket) -> None:
         sock.settimeout(LIMIT)

@@ -225,7 +225,10 @@ def test_signals(number: int, code: int) -> None:
         ) as client,
     ):
         client.until("connected to")
-        assert client.end(number) == code
+        client.process.send_signal(number)
+        # Its end, before that of its input.
+        assert client.process.wait(LIMIT) == code
+        assert client.end() == code
 
 
 def test_nobody_reads_stdout() -> None:

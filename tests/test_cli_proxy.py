@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket as kernel
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,19 @@ def says(word: bytes) -> Any:
 def ask(port: int, given: bytes = b"") -> bytes:
     with kernel.create_connection(("localhost", port), LIMIT) as sock:
         sock.sendall(given)
-        sock.shutdown(kernel.SHUT_WR)
+        # Who was turned away already hears of it when it reads.
+        with errno_ignored(errno.ENOTCONN):
+            sock.shutdown(kernel.SHUT_WR)
         return read_all(sock)
+
+
+@contextlib.contextmanager
+def errno_ignored(number: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != number:
+            raise
 
 
 def dead_port() -> Any:
