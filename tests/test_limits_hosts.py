@@ -16,6 +16,7 @@ from tests.support import (
     listen,
     others_had_their_turn,
 )
+from tests.tls_support import secured
 
 
 @pytest.mark.parametrize("link", ["tcp", "tls", "context"])
@@ -95,6 +96,28 @@ async def test_handshakes_behind_a_proxy_count_from_the_header_on(link: str) -> 
         peer = await entrance.enter(header)
         await recorder.until("open")
         peer.close()
+
+
+@pytest.mark.parametrize("link", ["tls", "context"])
+async def test_handshakes_behind_a_proxy_are_never_too_many(link: str) -> None:
+    """Neither those whose headers come at the same time, nor with those that never come."""
+    recorder = Recorder(data=echo)
+    header = b"PROXY UNKNOWN\r\n"
+    async with door(recorder, link, max_handshakes=2) as entrance:
+        peers = [entrance.dial() for _ in range(5)]
+        await others_had_their_turn()
+        assert entrance.listener.stats().accepted == 2
+        for peer in peers:
+            await peer.send(header)
+        await others_had_their_turn()
+        assert entrance.listener.stats().accepted == 2
+        assert entrance.listener.stats().waiting == 3
+        secure = [await secured(peer.sock, server_side=False) for peer in peers]
+        await recorder.until("open", 5)
+        assert entrance.listener.stats().handshakes == 5
+        for peer in secure:
+            peer.close()
+        await recorder.until("close", 5)
 
 
 async def test_an_ipv4_client_of_an_ipv6_listener_is_the_same_host() -> None:

@@ -191,21 +191,54 @@ async def test_optional_serves_whom_nobody_trusts_without_a_header_only() -> Non
         peer.close()
 
 
-async def test_ipv4_networks_are_those_of_mapped_addresses_too() -> None:
+@pytest.mark.parametrize("hostname", ["127.0.0.1", "::"])
+@pytest.mark.parametrize(
+    ("network", "is_trusted"),
+    [
+        ("127.0.0.0/8", True),
+        ("::ffff:127.0.0.0/104", True),
+        ("::ffff:0:0/96", True),
+        ("::/0", False),
+        ("::127.0.0.1", False),
+    ],
+)
+async def test_who_is_trusted_is_the_same_on_a_socket_for_both_families(
+    hostname: str, network: str, is_trusted: bool
+) -> None:
     recorder = Echo()
     listener = mantou.listen(
-        hostname="::",
+        hostname=hostname,
         port=0,
         socket=recorder,
         proxy_protocol="require",
-        proxy_trusted=["127.0.0.0/8"],
+        proxy_trusted=[network],
     )
     with listener:
         peer = Peer.connect_at_once(("127.0.0.1", listener.port))
-        await peer.send(V1)
-        await recorder.until("open")
+        with contextlib.suppress(ConnectionError):
+            await peer.send(V1)
+        await recorder.until("open" if is_trusted else "connect_error")
         peer.close()
-        peer = Peer.connect_at_once(("::1", listener.port), kernel.AF_INET6)
-        await recorder.until("connect_error")
-        peer.close()
-        await recorder.until("close")
+        if is_trusted:
+            await recorder.until("close")
+        if hostname == "::":
+            other = Peer.connect_at_once(("::1", listener.port), kernel.AF_INET6)
+            with contextlib.suppress(ConnectionError):
+                await other.send(V1)
+            await recorder.until("open" if network == "::/0" else "connect_error")
+            other.close()
+            if network == "::/0":
+                await recorder.until("close")
+
+
+async def test_peers_of_a_unix_socket_come_from_no_network() -> None:
+    with kernel.socket(kernel.AF_UNIX) as sock:
+        sock.bind("")
+        sock.listen()
+        with pytest.raises(ValueError, match="'proxy_trusted' must be None for a unix socket"):
+            mantou.listen(
+                fd=sock.fileno(),
+                socket=Recorder(),
+                proxy_protocol="require",
+                proxy_trusted=["10.0.0.0/8"],
+            )

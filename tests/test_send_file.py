@@ -14,7 +14,15 @@ from typing import IO, Any
 import pytest
 
 import mantou
-from tests.support import Recorder, accepted, every_link, every_path, fill, linked
+from tests.support import (
+    Recorder,
+    accepted,
+    every_link,
+    every_path,
+    fill,
+    linked,
+    others_had_their_turn,
+)
 
 SIZE = 5_000_011
 CONTENT = random.Random(7).randbytes(SIZE)
@@ -44,6 +52,9 @@ async def until_idle(recorder: Recorder, socket: mantou.Socket[Any]) -> None:
         (SIZE - 10, 1000, CONTENT[-10:]),
         (SIZE + 10, None, b""),
         (0, 0, b""),
+        (7, 2**63 - 1, CONTENT[7:]),
+        (2**60, 5, b""),
+        (2**63 - 1, 2**63 - 1, b""),
     ],
 )
 async def test_it_sends_what_it_is_told(
@@ -133,6 +144,48 @@ async def test_cancelled_it_sends_no_more(link: str, file: IO[bytes]) -> None:
 
 
 @every_path
+async def test_cancelled_it_does_not_count_any_more(link: str, file: IO[bytes]) -> None:
+    """Behind what waits, in front of it, and between others."""
+    recorder = Recorder()
+    async with linked(link, recorder) as (socket, peer):
+        waiting = 0
+        # An `ssl.SSLContext` has its turn in between.
+        while taken := fill(socket):
+            waiting += taken
+            await others_had_their_turn()
+        socket.write_all(b"<")
+        sendings = []
+        size = 1_000_000
+        for offset in (0, size, 2 * size):
+            sendings.append(asyncio.ensure_future(socket.send_file(file, offset, size)))
+            await asyncio.sleep(0)
+            socket.write_all(b"|")
+        before = socket.buffered
+        for left, cancelled in ((2, 1), (1, 0), (0, 2)):
+            sendings[cancelled].cancel()
+            await asyncio.wait([sendings[cancelled]])
+            # Sealed, what is in front of it may have grown.
+            assert left * size < socket.buffered < before - (3 - left) * size + 1000
+        socket.end(b">")
+        assert await peer.receive_until_fin() == bytes(waiting) + b"<|||>"
+        await until_idle(recorder, socket)
+
+
+async def test_cancelled_behind_close_it_sends_no_more(file: IO[bytes]) -> None:
+    recorder = Recorder()
+    async with linked("tcp", recorder) as (socket, peer):
+        waiting = fill(socket)
+        sending = asyncio.ensure_future(socket.send_file(file))
+        await asyncio.sleep(0)
+        socket.close()
+        sending.cancel()
+        with pytest.raises((asyncio.CancelledError, ConnectionError)):
+            await sending
+        await recorder.until("close")
+        assert await peer.receive_until_fin() == bytes(waiting)
+
+
+@every_path
 async def test_a_file_that_gets_shorter_ends_earlier(link: str, file: IO[bytes]) -> None:
     recorder = Recorder()
     async with linked(link, recorder) as (socket, peer):
@@ -219,6 +272,45 @@ async def test_what_is_no_file_is_refused(file: IO[bytes]) -> None:
                 await socket.send_file(file, **arguments)
         socket.end(b"nothing came of it")
         assert await peer.receive_until_fin() == b"nothing came of it"
+        await until_idle(recorder, socket)
+
+
+@every_path
+async def test_more_than_can_be_counted_is_refused(link: str) -> None:
+    """A file may have a hole of any size."""
+    recorder = Recorder()
+    with open(os.memfd_create("hole"), "r+b") as hole:
+        hole.truncate(2**63 - 1)
+        async with linked(link, recorder) as (socket, peer):
+            fill(socket)
+            sending = asyncio.ensure_future(socket.send_file(hole, 0, 2**62))
+            await asyncio.sleep(0)
+            before = socket.buffered
+            assert before >= 2**62
+            for _ in range(2):
+                with pytest.raises(BufferError, match="are more than can be counted"):
+                    await socket.send_file(hole)
+            assert socket.buffered == before
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            # Little enough for write_limit.
+            socket.end(b"!")
+            assert (await peer.receive_until_fin())[-1:] == b"!"
+            await until_idle(recorder, socket)
+
+
+async def test_a_file_that_the_kernel_makes_up_is_refused() -> None:
+    recorder = Recorder()
+    async with linked("tcp", recorder) as (socket, peer):
+        with open("/proc/self/status", "rb") as made_up:
+            for count in (None, 100):
+                with pytest.raises(ValueError, match="whose size is known"):
+                    await socket.send_file(made_up, 0, count)
+        with tempfile.TemporaryFile() as empty:
+            assert await socket.send_file(empty) == 0
+        socket.end()
+        assert await peer.receive_until_fin() == b""
         await until_idle(recorder, socket)
 
 

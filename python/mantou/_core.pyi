@@ -248,7 +248,8 @@ class Socket(Generic[D]):
         It goes behind everything that was accepted before, and ahead of what is accepted
         meanwhile: `write()` takes nothing until it is sent. Read from a slow disk, it keeps the
         loop waiting. Its position neither counts nor changes. A file that turns out to be shorter
-        ends earlier. Cancelled, it sends no more than is on its way.
+        ends earlier; what it grows by meanwhile is left out. Cancelled, it sends no more than is on
+        its way.
 
         Not in Bun.
 
@@ -257,12 +258,13 @@ class Socket(Generic[D]):
         :param count: how many bytes of it at most; None for all up to its end.
         :returns: to be awaited: the number of bytes sent, once all of them are in the kernel.
         :raises BrokenPipeError: closed, or after `end()`.
+        :raises BufferError: with what waits already it is more than can be counted: it has a hole.
         :raises ConnectionError: the connection was over first.
         :raises OSError: the file cannot be read.
         :raises TypeError: the file has no descriptor or is in text mode, or an argument is of the
             wrong type.
-        :raises ValueError: not a regular file, or an argument is negative; or what is sent gets a
-            length in front (`packet`).
+        :raises ValueError: not a regular file, or one without a size, as in /proc; an argument is
+            negative; or what is sent gets a length in front (`packet`).
         """
     def drained(self) -> asyncio.Future[None]:
         """To be awaited: returns when everything accepted so far is in the kernel.

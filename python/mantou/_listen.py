@@ -21,6 +21,7 @@ from ._option_types import (
     UnixSocketListenOptions,
 )
 from ._options import ListenRequest, parse_listen
+from ._proxy_options import refuse_networks
 from ._targets import FdTarget, TcpTarget
 from ._tls_options import TlsSettings, parse_tls
 from .errors import locate
@@ -92,8 +93,9 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
             handler is called. Default: None, no limit. Not in Bun.
         accept_rate: Connections to accept per second; those of one second may come at once,
             more wait in the backlog. Default: None, no limit. Not in Bun.
-        max_handshakes: TLS handshakes that may be going on at once; then accepting pauses. Only
-            with `tls`. Default: None, no limit. Not in Bun.
+        max_handshakes: TLS handshakes that may be going on at once, those included that wait
+            for their PROXY header; then accepting pauses. Only with `tls`. Default: None, no
+            limit. Not in Bun.
 
     Times, in seconds
 
@@ -149,7 +151,8 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
             the header. Who is turned away is told to `connect_error`, with a
             ProxyProtocolError. Default: "off". Not in Bun.
         proxy_trusted: Whose PROXY headers are believed: networks and addresses (`["10.0.0.0/8",
-            "::1"]`); those of other peers are turned away. Peers of a unix socket are always
+            "::1"]`); those of other peers are turned away. `"::/0"` has no IPv4 addresses,
+            `"::ffff:0:0/96"` has them all. Not for unix sockets, whose peers are always
             believed. None for everybody who can connect. Default: None. Not in Bun.
 
     :raises OSError: it cannot be bound, or a file of `tls` cannot be read; with the address or the
@@ -178,8 +181,11 @@ def _listen(
     target = request.target
     if isinstance(target, FdTarget):
         family = _bind.check_listening(target.fd)
-        if family == kernel.AF_UNIX and request.limits is not None:
-            refuse_hosts(request.limits)
+        if family == kernel.AF_UNIX:
+            if request.limits is not None:
+                refuse_hosts(request.limits)
+            if request.proxy is not None:
+                refuse_networks(request.proxy)
         native = _start(engine, target.fd, request, tls)
         name = _bind.name_of(target.fd)
         if family == kernel.AF_UNIX:

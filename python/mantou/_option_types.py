@@ -222,8 +222,8 @@ class _ListenOptions(TypedDict, total=False):
     """Connections to accept per second; those of one second may come at once, more wait in the
     backlog. Default: None, no limit. Not in Bun."""
     max_handshakes: int | None
-    """TLS handshakes that may be going on at once; then accepting pauses. Only with `tls`.
-    Default: None, no limit. Not in Bun."""
+    """TLS handshakes that may be going on at once, those included that wait for their PROXY header;
+    then accepting pauses. Only with `tls`. Default: None, no limit. Not in Bun."""
     proxy_protocol: Literal["off", "optional", "require"]
     """Connections begin with a PROXY header of version 1 or 2, before TLS, within
     `handshake_timeout`: "require" turns others away, "optional" serves them as they are, those of
@@ -264,8 +264,9 @@ class _HostOptions(TypedDict, total=False):
 class _TrustOptions(TypedDict, total=False):
     proxy_trusted: Sequence[str | _Network] | None
     """Whose PROXY headers are believed: networks and addresses (`["10.0.0.0/8", "::1"]`); those of
-    other peers are turned away. Peers of a unix socket are always believed. None for everybody who
-    can connect. Default: None. Not in Bun."""
+    other peers are turned away. `"::/0"` has no IPv4 addresses, `"::ffff:0:0/96"` has them all. Not
+    for unix sockets, whose peers are always believed. None for everybody who can connect.
+    Default: None. Not in Bun."""
 
 
 class TCPStreamConnectOptions(_TCPSocketOptions, _ConnectOptions, total=False):

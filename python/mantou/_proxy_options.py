@@ -36,6 +36,14 @@ def parse_proxy_protocol(options: Options) -> ProxyPolicy | None:
     return ProxyPolicy(mode == "require", None if trusted is None else _networks(trusted))
 
 
+def refuse_networks(policy: ProxyPolicy) -> None:
+    """ValueError for what is about networks: the descriptor turned out to be of a unix socket."""
+    if policy.trusted is not None:
+        raise ValueError(
+            "option 'proxy_trusted' must be None for a unix socket, whose peers have no address"
+        )
+
+
 def parse_proxy_header(options: Options) -> bytes | None:
     """What connect() is to send first, as `proxy_header` says."""
     value = options.get("proxy_header", False)

@@ -30,20 +30,26 @@ async def send_file(socket: Socket[Any], file: Any, offset: int, count: int | No
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"send_file() takes a regular file, got {shown(file)}")
-    if count is None:
-        count = max(0, status.st_size - offset)
+    if status.st_size == 0 and _is_made_up(fd):
+        raise ValueError(f"send_file() takes a file whose size is known, got {shown(file)}")
+    # Beyond the end sendfile(2) fails, and what is never sent would count as waiting.
+    rest = max(0, status.st_size - offset)
+    count = rest if count is None else min(count, rest)
     # The engine reads when there is room, and the file may be closed before.
     sending = socket._send_file(os.dup(fd), offset, count)
     try:
         await socket.drained()
     except asyncio.CancelledError:
         sending.withdraw()
-        # What is not sent yet is let go of.
-        socket.flush()
         raise
     if sending.error is not None:
         raise sending.error
     return sending.sent
+
+
+def _is_made_up(fd: int) -> bool:
+    """Whether the kernel writes it while it is read, as it does in /proc."""
+    return bool(os.pread(fd, 1, 0)) and os.fstat(fd).st_size == 0
 
 
 def _check(name: str, value: object) -> None:

@@ -227,8 +227,9 @@ def serve_streams(handler: StreamHandler, **options: Any) -> StreamServer:
             handler is called. Default: None, no limit. Not in Bun.
         accept_rate: Connections to accept per second; those of one second may come at once,
             more wait in the backlog. Default: None, no limit. Not in Bun.
-        max_handshakes: TLS handshakes that may be going on at once; then accepting pauses. Only
-            with `tls`. Default: None, no limit. Not in Bun.
+        max_handshakes: TLS handshakes that may be going on at once, those included that wait
+            for their PROXY header; then accepting pauses. Only with `tls`. Default: None, no
+            limit. Not in Bun.
 
     Times, in seconds
 
@@ -284,7 +285,8 @@ def serve_streams(handler: StreamHandler, **options: Any) -> StreamServer:
             the header. Who is turned away is told to `connect_error`, with a
             ProxyProtocolError. Default: "off". Not in Bun.
         proxy_trusted: Whose PROXY headers are believed: networks and addresses (`["10.0.0.0/8",
-            "::1"]`); those of other peers are turned away. Peers of a unix socket are always
+            "::1"]`); those of other peers are turned away. `"::/0"` has no IPv4 addresses,
+            `"::ffff:0:0/96"` has them all. Not for unix sockets, whose peers are always
             believed. None for everybody who can connect. Default: None. Not in Bun.
 
     :raises OSError: it cannot be bound, or a file of `tls` cannot be read.

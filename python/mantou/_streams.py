@@ -169,11 +169,13 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         :param offset: where to begin, in bytes.
         :param count: how many bytes; None for the rest of the file.
         :raises BrokenResourceError: the connection broke, as in `receive()`.
+        :raises BufferError: as of `Socket.send_file()`.
         :raises BusyResourceError: another task is sending.
         :raises ClosedResourceError: the stream was closed on this side.
         :raises OSError: the file cannot be read.
         :raises TypeError: an argument is of the wrong type.
-        :raises ValueError: not a regular file, or offset or count are negative.
+        :raises ValueError: not a regular file, or one without a size, as in /proc; or offset or
+            count are negative.
         """
         self._occupy()
         try:

@@ -39,6 +39,9 @@ pub fn from_write_all(error: &WriteAllError, given: usize) -> PyErr {
         WriteAllError::OverLimit { waiting, limit } => PyBufferError::new_err(format!(
             "{given} bytes on top of {waiting} that wait would exceed write_limit={limit}"
         )),
+        WriteAllError::Uncountable { waiting } => PyBufferError::new_err(format!(
+            "{given} bytes on top of {waiting} that wait are more than can be counted"
+        )),
     }
 }
 

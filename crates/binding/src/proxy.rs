@@ -62,7 +62,7 @@ impl Listener {
         required: bool,
         trusted: Option<Vec<(IpAddr, u8)>>,
     ) -> PyResult<()> {
-        let network = |(address, prefix)| Network { address, prefix };
+        let network = |(address, prefix)| Network::new(address, prefix);
         let policy = ProxyPolicy {
             required,
             trusted: trusted.map(|all| all.into_iter().map(network).collect()),

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
-use crate::file::FilePart;
+use crate::file::{FilePart, FileProgress};
 
 /// Small pieces are gathered into blocks of this size instead of queued one by one.
 const BLOCK: usize = 64 * 1024;
@@ -158,6 +159,18 @@ impl SendQueue {
     pub fn push_file(&mut self, part: FilePart) {
         if part.count() > 0 {
             self.push_block(Block::Held(Box::new(Held::File(part))));
+        }
+    }
+
+    /// Takes back what is not sent of a file.
+    pub fn withdraw_file(&mut self, progress: &Arc<FileProgress>) {
+        let is_it = |block: &Block| block.file().is_some_and(|part| part.is_of(progress));
+        if is_it(&self.first) {
+            self.consume(self.first.len() - self.sent);
+        } else if let Some(at) = self.others.iter().position(is_it)
+            && let Some(block) = self.others.remove(at)
+        {
+            self.len -= block.len();
         }
     }
 

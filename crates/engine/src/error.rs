@@ -32,6 +32,8 @@ pub enum WriteAllError {
     Closed,
     /// More than the socket's write limit would wait.
     OverLimit { waiting: usize, limit: usize },
+    /// More would wait than can be counted: files may have holes of any size.
+    Uncountable { waiting: usize },
     /// No longer packet can be told to the peer.
     TooLong { longest: usize },
 }

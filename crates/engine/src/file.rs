@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crate::sys::net;
 
@@ -14,7 +14,6 @@ use crate::sys::net;
 pub struct FileProgress {
     sent: AtomicU64,
     errno: AtomicI32,
-    withdrawn: AtomicBool,
 }
 
 impl FileProgress {
@@ -27,11 +26,6 @@ impl FileProgress {
     pub fn error(&self) -> Option<io::Error> {
         let errno = self.errno.load(Ordering::Relaxed);
         (errno != 0).then(|| io::Error::from_raw_os_error(errno))
-    }
-
-    /// Nothing more is to be taken from it.
-    pub fn withdraw(&self) {
-        self.withdrawn.store(true, Ordering::Relaxed);
     }
 }
 
@@ -62,13 +56,20 @@ impl FilePart {
         self.count
     }
 
+    /// Whether it is the one that somebody waits for.
+    pub(crate) fn is_of(&self, progress: &Arc<FileProgress>) -> bool {
+        Arc::ptr_eq(&self.progress, progress)
+    }
+
+    /// Has it end sooner.
+    pub(crate) fn cut_to(&mut self, count: usize) {
+        self.count = count;
+    }
+
     /// Has the kernel send from it, all but the first `done` bytes, `most` of them. Nothing is the
     /// end of what there is; an error is the socket's.
     pub(crate) fn send(&self, to: BorrowedFd<'_>, done: usize, most: usize) -> io::Result<usize> {
         let most = most.min(self.count - done);
-        if self.progress.withdrawn.load(Ordering::Relaxed) {
-            return Ok(0);
-        }
         match net::send_file(to, self.file.as_fd(), self.offset + done as u64, most) {
             Err(error) if !is_of_connection(&error) => Ok(self.fail(&error)),
             result => result.inspect(|n| self.note(*n)),
@@ -79,9 +80,6 @@ impl FilePart {
     /// what there is.
     pub(crate) fn read(&self, buffer: &mut [u8], done: usize) -> usize {
         let size = buffer.len().min(self.count - done);
-        if self.progress.withdrawn.load(Ordering::Relaxed) {
-            return 0;
-        }
         loop {
             match self
                 .file

@@ -129,23 +129,22 @@ impl Gate {
         if self.limits.rate.is_some() {
             self.allowance -= 1.0;
         }
+        self.handshakes += usize::from(handshaking);
         let mut guest = Guest {
             host: None,
-            handshaking: false,
+            handshaking,
         };
-        self.introduce(&mut guest, remote, handshaking);
+        self.introduce(&mut guest, remote);
         guest
     }
 
     /// Who it is that has entered.
-    pub fn introduce(&mut self, guest: &mut Guest, remote: Option<SocketAddr>, handshaking: bool) {
+    pub fn introduce(&mut self, guest: &mut Guest, remote: Option<SocketAddr>) {
         // Counted only where that matters.
         guest.host = self.limits.connections_per_host.and(remote).map(Host::of);
         if let Some(host) = guest.host {
             *self.hosts.entry(host).or_default() += 1;
         }
-        guest.handshaking = handshaking;
-        self.handshakes += usize::from(handshaking);
     }
 
     pub fn end_handshake(&mut self) {

@@ -23,11 +23,11 @@ pub struct ProxyPolicy {
     pub trusted: Option<Vec<Network>>,
 }
 
-/// Addresses with the same first bits.
+/// Addresses with the same first bits. Those of IPv6 are none of IPv4.
 #[derive(Clone, Copy, Debug)]
 pub struct Network {
-    pub address: IpAddr,
-    pub prefix: u8,
+    address: IpAddr,
+    prefix: u8,
 }
 
 /// Why a connection was not let in.
@@ -163,10 +163,9 @@ impl ProxyPolicy {
     fn trusts(&self, remote: Option<SocketAddr>) -> bool {
         match (&self.trusted, remote) {
             (Some(networks), Some(remote)) => {
-                let ip = remote.ip();
                 // On a socket for both families IPv4 comes in the clothes of IPv6.
-                let plain = ip.to_canonical();
-                networks.iter().any(|it| it.has(ip) || it.has(plain))
+                let ip = remote.ip().to_canonical();
+                networks.iter().any(|it| it.has(ip))
             }
             // Who may connect to a unix socket is up to the permissions of its file.
             (None, _) | (_, None) => true,
@@ -174,7 +173,21 @@ impl ProxyPolicy {
     }
 }
 
+/// The bits that all IPv4-mapped addresses have in common.
+const MAPPED: u8 = 96;
+
 impl Network {
+    /// A network of IPv4-mapped addresses is one of IPv4.
+    pub fn new(address: IpAddr, prefix: u8) -> Self {
+        match address.to_canonical() {
+            plain if plain != address && prefix >= MAPPED => Self {
+                address: plain,
+                prefix: prefix - MAPPED,
+            },
+            _ => Self { address, prefix },
+        }
+    }
+
     fn has(self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(own), IpAddr::V4(ip)) => {
@@ -204,5 +217,54 @@ impl fmt::Display for ProxyError {
             }
             Self::Io(error) => error.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(network: &str, prefix: u8, ip: &str) -> bool {
+        let remote = SocketAddr::new(ip.parse().unwrap(), 1);
+        let network = Network::new(network.parse().unwrap(), prefix);
+        let policy = ProxyPolicy {
+            required: true,
+            trusted: Some(vec![network]),
+        };
+        policy.trusts(Some(remote))
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_in_whichever_clothes_it_comes() {
+        for ip in ["10.1.2.3", "::ffff:10.1.2.3"] {
+            for (network, prefix) in [
+                ("0.0.0.0", 0),
+                ("10.0.0.0", 8),
+                ("10.1.2.3", 32),
+                ("::ffff:0.0.0.0", 96),
+                ("::ffff:10.0.0.0", 104),
+                ("::ffff:10.1.2.3", 128),
+            ] {
+                assert!(has(network, prefix, ip), "{network}/{prefix} {ip}");
+            }
+            for (network, prefix) in [
+                ("10.1.2.2", 32),
+                ("::ffff:11.0.0.0", 104),
+                ("::", 0),
+                ("::", 80),
+                ("::10.1.2.3", 128),
+            ] {
+                assert!(!has(network, prefix, ip), "{network}/{prefix} {ip}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_has_the_addresses_with_its_first_bits() {
+        assert!(has("::", 0, "2001:db8::1"));
+        assert!(has("2001:db8::", 32, "2001:db8::1"));
+        assert!(has("::1", 128, "::1"));
+        assert!(!has("2001:db8::", 32, "2001:db9::1"));
+        assert!(!has("0.0.0.0", 0, "2001:db8::1"));
     }
 }

@@ -3,34 +3,42 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use mantou_engine::{FilePart, FileProgress};
+use mantou_engine::{self as core, FilePart, FileProgress, Token};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::Socket;
+use crate::engine::Engine;
 use crate::errors;
 
-/// How far a file has come that is being sent.
+/// A file that is being sent, and how far it has come.
 #[pyclass(frozen, module = "mantou._core")]
-pub struct FileSend(Arc<FileProgress>);
+pub struct FileSend {
+    engine: Py<Engine>,
+    /// Its connection, whoever owns that by now.
+    token: Token,
+    progress: Arc<FileProgress>,
+}
 
 #[pymethods]
 impl FileSend {
     #[getter]
     fn sent(&self) -> u64 {
-        self.0.sent()
+        self.progress.sent()
     }
 
     /// Why it could not be read to its end.
     #[getter]
     fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let error = self.0.error()?;
+        let error = self.progress.error()?;
         Some(errors::from_io(&error).into_value(py).into_any())
     }
 
-    fn withdraw(&self) {
-        self.0.withdraw();
+    /// Has no more of it sent than is on its way.
+    fn withdraw(&self) -> PyResult<()> {
+        let withdraw = |core: &mut core::Engine| core.withdraw_file(self.token, &self.progress);
+        self.engine.get().core.with(withdraw)
     }
 }
 
@@ -41,7 +49,8 @@ impl Socket {
     /// It goes behind everything that was accepted before, and ahead of what is accepted
     /// meanwhile: `write()` takes nothing until it is sent. Read from a slow disk, it keeps the
     /// loop waiting. Its position neither counts nor changes. A file that turns out to be shorter
-    /// ends earlier. Cancelled, it sends no more than is on its way.
+    /// ends earlier; what it grows by meanwhile is left out. Cancelled, it sends no more than is on
+    /// its way.
     ///
     /// Not in Bun.
     ///
@@ -50,12 +59,13 @@ impl Socket {
     /// :param count: how many bytes of it at most; None for all up to its end.
     /// :returns: to be awaited: the number of bytes sent, once all of them are in the kernel.
     /// :raises BrokenPipeError: closed, or after `end()`.
+    /// :raises BufferError: with what waits already it is more than can be counted: it has a hole.
     /// :raises ConnectionError: the connection was over first.
     /// :raises OSError: the file cannot be read.
     /// :raises TypeError: the file has no descriptor or is in text mode, or an argument is of the
     ///     wrong type.
-    /// :raises ValueError: not a regular file, or an argument is negative; or what is sent gets a
-    ///     length in front (`packet`).
+    /// :raises ValueError: not a regular file, or one without a size, as in /proc; an argument is
+    ///     negative; or what is sent gets a length in front (`packet`).
     #[pyo3(signature = (file, offset=None, count=None), text_signature = "(self, /, file, offset=0, count=None)")]
     fn send_file<'py>(
         this: &Bound<'py, Self>,
@@ -90,6 +100,10 @@ impl Socket {
         let progress = part.progress();
         self.with(py, |core, token| core.send_file(token, part))?
             .map_err(|error| errors::from_write_all(&error, count))?;
-        Ok(FileSend(progress))
+        Ok(FileSend {
+            engine: self.engine().clone_ref(py),
+            token: self.token(py),
+            progress,
+        })
     }
 }

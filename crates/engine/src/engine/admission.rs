@@ -63,11 +63,15 @@ impl Engine {
         }
     }
 
-    /// A connection was accepted; of whom, its PROXY header is to tell.
-    pub(super) fn note_stranger(&mut self, listener: Token, greeting: Token) {
-        if let Some(gate) = self.gate_mut(listener) {
-            let guest = gate.enter(None, false);
-            self.guests.insert(greeting, (listener, guest));
+    /// A connection was accepted; of whom, its PROXY header is to tell. That is the beginning of
+    /// its TLS handshake, for which it would not have to wait any more.
+    pub(super) fn note_stranger(&mut self, token: Token, greeting: Token) {
+        if let Some(listener) = self.listener_mut(token) {
+            let handshaking = listener.tls.is_some();
+            if let Some(gate) = listener.gate.as_deref_mut() {
+                let guest = gate.enter(None, handshaking);
+                self.guests.insert(greeting, (token, guest));
+            }
         }
     }
 
@@ -76,7 +80,6 @@ impl Engine {
         &mut self,
         greeting: Token,
         client: Option<SocketAddr>,
-        handshaking: bool,
     ) -> bool {
         let Some((listener, guest)) = self.guests.get_mut(&greeting) else {
             return true;
@@ -90,7 +93,7 @@ impl Engine {
         if !gate.admits(client) {
             return false;
         }
-        gate.introduce(guest, client, handshaking);
+        gate.introduce(guest, client);
         true
     }
 

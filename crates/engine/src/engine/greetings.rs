@@ -108,7 +108,7 @@ impl Engine {
             Some(Member::Greeting(greeting)) => greeting.client(),
             _ => return Err(ProxyError::Cancelled),
         };
-        if !self.introduce(token, client, driver.is_some()) {
+        if !self.introduce(token, client) {
             return Err(ProxyError::TooMany);
         }
         let Some(Member::Greeting(greeting)) = self.members.replace(token, None) else {

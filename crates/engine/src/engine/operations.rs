@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -9,7 +10,7 @@ use socket2::SockRef;
 use super::{Engine, Member};
 use crate::buffer::Piece;
 use crate::error::{CloseReason, WriteAllError};
-use crate::file::FilePart;
+use crate::file::{FilePart, FileProgress};
 use crate::state::{Input, ReadyState};
 use crate::stream;
 use crate::stream::{Endpoints, Stream, Written};
@@ -44,6 +45,14 @@ impl Engine {
     pub fn send_file(&mut self, token: Token, part: FilePart) -> Result<(), WriteAllError> {
         self.with_stream(token, |stream| stream.send_file(part))
             .unwrap_or(Err(WriteAllError::Closed))
+    }
+
+    /// Takes back what is not sent of a file, also where the connection is being closed.
+    pub fn withdraw_file(&mut self, token: Token, progress: &Arc<FileProgress>) {
+        if let Some(stream) = self.stream_mut(token) {
+            stream.withdraw_file(progress);
+            self.settle(token);
+        }
     }
 
     /// How much is gathered within a turn, and how little has to wait when `drain` is called.

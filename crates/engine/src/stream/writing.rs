@@ -2,13 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use socket2::SockRef;
 
 use super::{CORK_SIZE, FILE_BUDGET, Secure, Stream, Written, would_block};
 use crate::buffer::{Piece, VECTORS};
 use crate::error::WriteAllError;
-use crate::file::FilePart;
+use crate::file::{FilePart, FileProgress};
 use crate::packet::Unspeakable;
 use crate::state::Input;
 use crate::sys::net;
@@ -248,12 +249,26 @@ impl Stream {
             self.note_refused();
             return Err(WriteAllError::Closed);
         }
+        let waiting = self.queued();
+        // Half of what can be counted is left for bytes in memory, which are never so many.
+        if waiting.saturating_add(part.count()) > isize::MAX.cast_unsigned() {
+            return Err(WriteAllError::Uncountable { waiting });
+        }
         match &mut self.secure {
             Some(secure) => secure.push_file(part),
             None => self.queue.push_file(part),
         }
         self.send_queue();
         Ok(())
+    }
+
+    /// Takes back what is not sent of a file, and goes on with what is behind it.
+    pub fn withdraw_file(&mut self, progress: &Arc<FileProgress>) {
+        self.queue.withdraw_file(progress);
+        if let Some(secure) = &mut self.secure {
+            secure.withdraw_file(progress);
+        }
+        self.send_queue();
     }
 
     pub(super) fn send_sealed(&mut self, may_finish: bool) {

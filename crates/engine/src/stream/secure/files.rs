@@ -1,9 +1,10 @@
 //! Files over TLS: read piece by piece into what is gathered, whenever that has been sent.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{CORK_SIZE, Secure};
-use crate::file::FilePart;
+use crate::file::{FilePart, FileProgress};
 use crate::stream::{FILE_BUDGET, Stream};
 
 /// Those that wait, the next one first; few connections ever have one.
@@ -39,6 +40,14 @@ impl Secure {
             done: 0,
             behind: Vec::new(),
         });
+    }
+
+    /// Takes back what is not read of a file. What was accepted behind it keeps its place.
+    pub fn withdraw_file(&mut self, progress: &Arc<FileProgress>) {
+        let files = self.files.iter_mut().flat_map(|files| &mut files.0);
+        for file in files.filter(|file| file.part.is_of(progress)) {
+            file.part.cut_to(file.done);
+        }
     }
 
     #[inline]
