@@ -19,7 +19,8 @@ RULE = "=" * 80
 
 INTRODUCTION = """\
 The native module of mantou is linked from the Rust standard library (MIT OR Apache-2.0, its texts
-are those of most crates below) and from these crates. `make third-party` writes this file.
+are those of most crates below) and from these crates.
+`python -m tools.third_party` writes this file.
 """
 
 
@@ -30,7 +31,10 @@ def main(arguments: list[str]) -> int:
         FILE.write_text(text, encoding="utf-8")
         return 0
     if not FILE.exists() or FILE.read_text(encoding="utf-8") != text:
-        print(f"{FILE.name} is not of these crates: run `make third-party`", file=sys.stderr)
+        print(
+            f"{FILE.name} is not of these crates: run `python -m tools.third_party`",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
