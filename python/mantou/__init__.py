@@ -18,7 +18,7 @@ if sys.platform != "linux":
     raise ImportError(f"mantou runs on Linux; {sys.platform} is not supported yet")
 
 from ._connect import connect
-from ._core import Socket
+from ._core import Socket, __version__
 from ._handlers import HandlerMapping, HandlerObject, SocketHandler
 from ._install import install, uninstall
 from ._listen import listen
@@ -75,8 +75,6 @@ if TYPE_CHECKING:
     )
     from ._stream_server import StreamServer, serve_streams
     from ._streams import Stream, connect_stream
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BrokenResourceError",
