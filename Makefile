@@ -17,6 +17,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
+RELEASE := .venv-release
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -33,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings format clean
+	docs docstrings dist dist-check release format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +104,18 @@ docs: $(BUILT) $(DOCS)/.installed ## Make the documentation, to be read from bui
 		--doctree-dir build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
+dist: $(RELEASE)/.installed ## Build dist/: the sdist and a wheel for each supported Python (VERSIONS="3.11", TARGETS=...)
+	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist $(VERSIONS)
+
+dist-check: $(RELEASE)/.installed ## Install what is in dist/ in clean environments, and use it (VERSIONS="3.11")
+	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist-check $(VERSIONS)
+
+release: ## Do all that comes before a release's upload
+	@tools/release-check
+	@$(MAKE) lint types docs dist
+	@$(MAKE) dist-check
+	@tools/release-check --next
+
 docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
 	$(BIN)/python -m tools.docstrings
 
@@ -129,6 +142,11 @@ $(PROGRAMS)/.installed: requirements/programs.txt
 $(DOCS)/.installed: requirements/docs.txt
 	test -x $(DOCS)/bin/python || { python=$(PYTHON) && $$python -m venv $(DOCS); }
 	$(DOCS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(RELEASE)/.installed: requirements/release.txt
+	test -x $(RELEASE)/bin/python || { python=$(PYTHON) && $$python -m venv $(RELEASE); }
+	$(RELEASE)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.
