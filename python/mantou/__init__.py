@@ -42,18 +42,6 @@ from ._option_types import (
 from ._pipe import PipedBytes, pipe
 from ._proxy import ProxyHeader, ProxySSL
 from ._ready_state import ReadyState
-from ._ssl_context import SSLContext
-from ._ssl_inject import extract_from_ssl, inject_into_ssl
-from ._stats import (
-    HandshakeFailures,
-    ListenerStats,
-    Pauses,
-    PeerCredentials,
-    SocketStats,
-    Stats,
-    stats,
-)
-from ._tcp_info import TcpInfo
 from .errors import (
     PacketIncomplete,
     PacketTooLarge,
@@ -65,6 +53,17 @@ from .errors import (
 if TYPE_CHECKING:
     from ._asyncio_open import open_connection
     from ._asyncio_server import start_server
+    from ._ssl_context import SSLContext
+    from ._ssl_inject import extract_from_ssl, inject_into_ssl
+    from ._stats import (
+        HandshakeFailures,
+        ListenerStats,
+        Pauses,
+        PeerCredentials,
+        SocketStats,
+        Stats,
+        stats,
+    )
     from ._stream_errors import (
         BrokenResourceError,
         BusyResourceError,
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     )
     from ._stream_server import StreamServer, serve_streams
     from ._streams import Stream, connect_stream
+    from ._tcp_info import TcpInfo
 
 __all__ = [
     "BrokenResourceError",
@@ -139,10 +139,22 @@ __all__ = [
     "uninstall",
 ]
 
-# Streams are loaded when they are first asked for: they import anyio, where that is installed.
+# Loaded when they are first asked for: not every program needs them, and each takes its time.
+# Streams import anyio, too, where that is installed.
 _LAZY = {
     "_asyncio_open": ("open_connection",),
     "_asyncio_server": ("start_server",),
+    "_ssl_context": ("SSLContext",),
+    "_ssl_inject": ("extract_from_ssl", "inject_into_ssl"),
+    "_stats": (
+        "HandshakeFailures",
+        "ListenerStats",
+        "Pauses",
+        "PeerCredentials",
+        "SocketStats",
+        "Stats",
+        "stats",
+    ),
     "_stream_errors": (
         "BrokenResourceError",
         "BusyResourceError",
@@ -153,6 +165,7 @@ _LAZY = {
     ),
     "_stream_server": ("StreamServer", "serve_streams"),
     "_streams": ("Stream", "connect_stream"),
+    "_tcp_info": ("TcpInfo",),
 }
 
 
