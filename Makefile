@@ -8,6 +8,8 @@ PYTHON_VERSION ?=
 ifneq ($(PYTHON_VERSION),)
 PYTHON = $$(tools/find-python $(PYTHON_VERSION))
 endif
+# One without the interpreter's lock, for `make free-threading` only.
+FREE_THREADED ?= python3.14t
 # The Pythons that are supported: what pyproject.toml says.
 VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
@@ -34,7 +36,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings dist dist-check release format clean
+	docs docstrings dist dist-check free-threading release format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +111,15 @@ dist: $(RELEASE)/.installed ## Build dist/: the sdist and a wheel for each suppo
 
 dist-check: $(RELEASE)/.installed ## Install what is in dist/ in clean environments, and use it (VERSIONS="3.11")
 	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist-check $(VERSIONS)
+
+free-threading: $(BUILT) ## Check what a free-threaded Python makes of mantou (FREE_THREADED=python3.14t)
+	rm -rf build/free-threading
+	$(FREE_THREADED) -m venv build/free-threading
+	$(BIN)/maturin build --release --locked --interpreter build/free-threading/bin/python \
+		--out build/free-threading/wheel
+	build/free-threading/bin/python -m pip install --quiet build/free-threading/wheel/*.whl
+	@FREE_THREADED_PYTHON=$(CURDIR)/build/free-threading/bin/python \
+		$(BIN)/python -m pytest tests/test_free_threading.py $(ARGS)
 
 release: ## Do all that comes before a release's upload
 	@tools/release-check

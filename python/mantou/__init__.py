@@ -16,6 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if sys.platform != "linux":
     raise ImportError(f"mantou runs on Linux; {sys.platform} is not supported yet")
+# Otherwise a free-threaded Python turns the lock on when it loads the native module, and says so.
+if getattr(sys.flags, "gil", 1) == 0:
+    raise ImportError(
+        "mantou needs the global interpreter lock, which PYTHON_GIL=0 or -X gil=0 forbids: leave "
+        "that out, and importing mantou turns the lock on"
+    )
 
 from ._connect import connect
 from ._core import Socket, __version__
