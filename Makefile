@@ -8,6 +8,8 @@ PYTHON_VERSION ?=
 ifneq ($(PYTHON_VERSION),)
 PYTHON = $$(tools/find-python $(PYTHON_VERSION))
 endif
+# One without the interpreter's lock, for `make free-threading` only.
+FREE_THREADED ?= python3.14t
 # The Pythons that are supported: what pyproject.toml says.
 VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
@@ -17,6 +19,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
+RELEASE := .venv-release
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -33,7 +36,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings man format clean
+	docs docstrings man dist dist-check free-threading release format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +109,27 @@ docs: $(BUILT) $(DOCS)/.installed ## Make the documentation, to be read from bui
 man: $(BUILT) ## Write the manual page of the command, build/mantou.1, from its parser
 	@$(BIN)/python -m tools.manual build/mantou.1
 
+dist: $(RELEASE)/.installed ## Build dist/: the sdist and a wheel for each supported Python (VERSIONS="3.11", TARGETS=...)
+	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist $(VERSIONS)
+
+dist-check: $(RELEASE)/.installed ## Install what is in dist/ in clean environments, and use it (VERSIONS="3.11")
+	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist-check $(VERSIONS)
+
+free-threading: $(BUILT) ## Check what a free-threaded Python makes of mantou (FREE_THREADED=python3.14t)
+	rm -rf build/free-threading
+	$(FREE_THREADED) -m venv build/free-threading
+	$(BIN)/maturin build --release --locked --interpreter build/free-threading/bin/python \
+		--out build/free-threading/wheel
+	build/free-threading/bin/python -m pip install --quiet build/free-threading/wheel/*.whl
+	@FREE_THREADED_PYTHON=$(CURDIR)/build/free-threading/bin/python \
+		$(BIN)/python -m pytest tests/test_free_threading.py $(ARGS)
+
+release: ## Do all that comes before a release's upload
+	@tools/release-check
+	@$(MAKE) lint types docs dist
+	@$(MAKE) dist-check
+	@tools/release-check --next
+
 docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
 	$(BIN)/python -m tools.docstrings
 
@@ -132,6 +156,11 @@ $(PROGRAMS)/.installed: requirements/programs.txt
 $(DOCS)/.installed: requirements/docs.txt
 	test -x $(DOCS)/bin/python || { python=$(PYTHON) && $$python -m venv $(DOCS); }
 	$(DOCS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(RELEASE)/.installed: requirements/release.txt
+	test -x $(RELEASE)/bin/python || { python=$(PYTHON) && $$python -m venv $(RELEASE); }
+	$(RELEASE)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.

@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 if sys.platform != "linux":
     raise ImportError(f"mantou runs on Linux; {sys.platform} is not supported yet")
+# Otherwise a free-threaded Python turns the lock on when it loads the native module, and says so.
+if getattr(sys.flags, "gil", 1) == 0:
+    raise ImportError(
+        "mantou needs the global interpreter lock, which PYTHON_GIL=0 or -X gil=0 forbids: leave "
+        "that out, and importing mantou turns the lock on"
+    )
 
 from ._connect import connect
-from ._core import Socket
+from ._core import Socket, __version__
 from ._handlers import HandlerMapping, HandlerObject, SocketHandler
 from ._install import install, uninstall
 from ._listen import listen
@@ -42,18 +48,6 @@ from ._option_types import (
 from ._pipe import PipedBytes, pipe
 from ._proxy import ProxyHeader, ProxySSL
 from ._ready_state import ReadyState
-from ._ssl_context import SSLContext
-from ._ssl_inject import extract_from_ssl, inject_into_ssl
-from ._stats import (
-    HandshakeFailures,
-    ListenerStats,
-    Pauses,
-    PeerCredentials,
-    SocketStats,
-    Stats,
-    stats,
-)
-from ._tcp_info import TcpInfo
 from .errors import (
     PacketIncomplete,
     PacketTooLarge,
@@ -65,6 +59,17 @@ from .errors import (
 if TYPE_CHECKING:
     from ._asyncio_open import open_connection
     from ._asyncio_server import start_server
+    from ._ssl_context import SSLContext
+    from ._ssl_inject import extract_from_ssl, inject_into_ssl
+    from ._stats import (
+        HandshakeFailures,
+        ListenerStats,
+        Pauses,
+        PeerCredentials,
+        SocketStats,
+        Stats,
+        stats,
+    )
     from ._stream_errors import (
         BrokenResourceError,
         BusyResourceError,
@@ -75,8 +80,7 @@ if TYPE_CHECKING:
     )
     from ._stream_server import StreamServer, serve_streams
     from ._streams import Stream, connect_stream
-
-__version__ = "0.1.0"
+    from ._tcp_info import TcpInfo
 
 __all__ = [
     "BrokenResourceError",
@@ -141,10 +145,22 @@ __all__ = [
     "uninstall",
 ]
 
-# Streams are loaded when they are first asked for: they import anyio, where that is installed.
+# Loaded when they are first asked for: not every program needs them, and each takes its time.
+# Streams import anyio, too, where that is installed.
 _LAZY = {
     "_asyncio_open": ("open_connection",),
     "_asyncio_server": ("start_server",),
+    "_ssl_context": ("SSLContext",),
+    "_ssl_inject": ("extract_from_ssl", "inject_into_ssl"),
+    "_stats": (
+        "HandshakeFailures",
+        "ListenerStats",
+        "Pauses",
+        "PeerCredentials",
+        "SocketStats",
+        "Stats",
+        "stats",
+    ),
     "_stream_errors": (
         "BrokenResourceError",
         "BusyResourceError",
@@ -155,6 +171,7 @@ _LAZY = {
     ),
     "_stream_server": ("StreamServer", "serve_streams"),
     "_streams": ("Stream", "connect_stream"),
+    "_tcp_info": ("TcpInfo",),
 }
 
 

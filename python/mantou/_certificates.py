@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ssl
-import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +26,8 @@ def describe(chain: Sequence[bytes], detailed: bool) -> CertificateDict:
     described: CertificateDict = {}
     with contextlib.suppress(ssl.SSLError):
         described.update(decode(der))
+    import hashlib  # noqa: PLC0415
+
     digest = hashlib.sha256(der).hexdigest().upper()
     described["raw"] = der
     described["fingerprint256"] = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
@@ -51,6 +51,8 @@ def load(chain: Sequence[bytes]) -> Certificate | None:
 
 def decode(der: bytes) -> CertificateDict:
     """The dict for a certificate (DER), by the ssl module's own decoder: it is for files only."""
+    import tempfile  # noqa: PLC0415
+
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(ssl.DER_cert_to_PEM_cert(der))
         file.flush()

@@ -57,6 +57,7 @@ __all__ = [
     "TlsTicket",
     "Totals",
     "Transport",
+    "__version__",
     "can_take",
     "check_packet",
     "is_server_name",
@@ -73,6 +74,8 @@ __all__ = [
 ]
 
 _D2 = TypeVar("_D2")
+__version__: str
+
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket as kernel
-from pathlib import Path
 from typing import Any, Unpack, cast, overload
 
 from . import _bind
@@ -200,8 +199,15 @@ def _listen(
         return TCPSocketListener(native, target.hostname, port)
     fd = _bind.for_listening_unix(request, target)
     native = _start_or_close(engine, fd, request, tls)
-    path = None if target.is_abstract else Path(os.fsdecode(target.path)).absolute()
-    return UnixSocketListener(native, target.given, path)
+    return UnixSocketListener(
+        native, target.given, None if target.is_abstract else _fixed(target.path)
+    )
+
+
+def _fixed(path: bytes) -> str:
+    """The path as it stays right when the working directory changes; links are not followed."""
+    text = os.fsdecode(path)
+    return text if os.path.isabs(text) else os.path.join(os.getcwd(), text)
 
 
 def _start(

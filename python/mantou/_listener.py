@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import ssl
-from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, cast
+from typing import TYPE_CHECKING, Generic, Self, cast
 
 from ._core import Listener as NativeListener
 from ._drain import drain
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
 from ._option_types import TLSOptions
-from ._stats import ListenerStats, listener_stats
 from ._tls_options import parse_tls
+
+if TYPE_CHECKING:
+    from ._stats import ListenerStats
 
 _log = logging.getLogger("mantou")
 
@@ -49,6 +51,8 @@ class _Listener(Generic[D]):
 
         May be asked from any thread, and also when it is stopped. Not in Bun.
         """
+        from ._stats import listener_stats  # noqa: PLC0415
+
         return listener_stats(self._native)
 
     def pause(self) -> None:
@@ -185,7 +189,7 @@ class UnixSocketListener(_Listener[D]):
     :raises WrongThreadError: any method, from another thread than that of its event loop.
     """
 
-    def __init__(self, native: NativeListener, unix: str, path: Path | None) -> None:
+    def __init__(self, native: NativeListener, unix: str, path: str | None) -> None:
         super().__init__(native)
         self._unix = unix
         self._path = path
@@ -211,7 +215,8 @@ class UnixSocketListener(_Listener[D]):
         # First the file, while we still listen: nobody takes its place in between.
         ours = self.fileno() >= 0 and os.getpid() == self._maker
         if ours and self._path is not None and _identity(self._path) == self._identity:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
         super().stop(close_active_connections)
 
     def __repr__(self) -> str:
@@ -219,10 +224,10 @@ class UnixSocketListener(_Listener[D]):
         return f"<mantou.UnixSocketListener {state} unix={self._unix!r}>"
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     """What tells a file from another one in its place."""
     try:
-        found = path.lstat()
+        found = os.lstat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

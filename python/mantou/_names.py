@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 
 # What other libraries call things, and what they are called here. Which of these is meant depends
@@ -100,6 +99,8 @@ def _hint(name: str, known: Collection[str], of_tls: Collection[str]) -> str:
         return f"; did you mean {' or '.join(map(repr, meant))}?"
     if meant := _called_here(name, of_tls):
         return f"; did you mean tls={{{meant[0]!r}: ...}}?"
+    import difflib  # noqa: PLC0415 (most programs have no wrong name)
+
     if nearest := difflib.get_close_matches(name, known, n=1):
         return f"; did you mean {nearest[0]!r}?"
     return ""

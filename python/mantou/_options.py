@@ -10,7 +10,6 @@ import functools
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from ._addresses import Literal as AddressLiteral
@@ -396,6 +395,7 @@ def _backlog(options: Options) -> int:
         return integer(options, "backlog", 0, 0, _LARGEST_C_INT)
     try:
         # Read each time: it can be changed while the process runs, and a listener is rare.
-        return int(Path("/proc/sys/net/core/somaxconn").read_bytes())
+        with open("/proc/sys/net/core/somaxconn", "rb") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return socket.SOMAXCONN

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ._core import tls_facts
-from ._ssl_object import SSLObject
 
 
 class Unknown:
@@ -47,6 +46,8 @@ def _ssl_object(transport: Any) -> Any:
     facts = tls_facts(transport._socket)
     if facts is None:
         return UNKNOWN
+    from ._ssl_object import SSLObject  # noqa: PLC0415
+
     tls = transport._tls
     return SSLObject(tls.context, facts, tls.server_side, tls.settings.server_name)
 
