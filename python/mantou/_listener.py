@@ -13,11 +13,10 @@ from ._core import Listener as NativeListener
 from ._drain import drain
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
+from ._log import log
 from ._option_types import TLSOptions
 from ._stats import ListenerStats, listener_stats
 from ._tls_options import parse_tls
-
-_log = logging.getLogger("mantou")
 
 
 class _Listener(Generic[D]):
@@ -75,7 +74,7 @@ class _Listener(Generic[D]):
         was_stopped = self._native.stopped
         self._native.stop(close_active_connections)
         if not was_stopped:
-            _log.info("%s: %d connections are open", repr(self), self.connections)
+            log(logging.INFO, "%s: %d connections are open", repr(self), self.connections)
 
     async def drain(self, grace: float | None = 30.0) -> int:
         """Stops, lets connections finish, and terminates those that have not after `grace`.

@@ -76,11 +76,7 @@ impl Engine {
     }
 
     /// Its header has told of whom it is. False if there are enough of that host.
-    pub(super) fn introduce(
-        &mut self,
-        greeting: Token,
-        client: Option<SocketAddr>,
-    ) -> bool {
+    pub(super) fn introduce(&mut self, greeting: Token, client: Option<SocketAddr>) -> bool {
         let Some((listener, guest)) = self.guests.get_mut(&greeting) else {
             return true;
         };
