@@ -99,8 +99,11 @@ impl Listener {
         self.drains.get(py)
     }
 
-    /// What has happened to it and to its connections.
+    /// What has happened to it and to its connections, in this process.
     pub fn totals(&self, py: Python<'_>) -> Totals {
+        if self.is_of_parent() {
+            return Totals::ZERO;
+        }
         self.totals.get(py)
     }
 
@@ -110,9 +113,8 @@ impl Listener {
         totals::note(py, &self.totals, fact)
     }
 
-    /// In a forked child: what has happened was its parent's.
-    pub fn forget_totals(&self, py: Python<'_>) {
-        self.totals.replace(py, Totals::ZERO);
+    fn is_of_parent(&self) -> bool {
+        self.engine.get().core.is_left_behind()
     }
 
     pub fn token(&self, py: Python<'_>) -> Token {
@@ -175,13 +177,16 @@ impl Listener {
     /// How many accepted sockets are open.
     #[getter]
     fn connections(&self, py: Python<'_>) -> usize {
+        if self.is_of_parent() {
+            return 0;
+        }
         self.connections.get(py)
     }
 
     /// It accepts no more, not in this process at least.
     #[getter]
     fn stopped(&self, py: Python<'_>) -> bool {
-        self.is_stopped(py) || self.engine.get().core.is_left_behind()
+        self.is_stopped(py) || self.is_of_parent()
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
