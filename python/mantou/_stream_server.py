@@ -143,7 +143,7 @@ class StreamServer(Listener[Stream]):
         stream._attach()
 
     def _refused(self, _socket: Socket[Any], error: BaseException) -> None:
-        if isinstance(error, ConnectionError):
+        if isinstance(error, ConnectionError | TimeoutError):
             # What a peer has done, and the log knows of it.
             return
         log(logging.ERROR, "a connection could not be served: %s", error, error=error)
