@@ -302,6 +302,7 @@ def test_what_cannot_be_said_is_a_value_error(fields: Any, words: str) -> None:
         {"tlvs": None},
         {"ssl": True},
         {"ssl": {}},
+        {"ssl": mantou.ProxySSL(verify="0")},  # type: ignore[arg-type]
         {**ADDRESSES, "source_address": 0},
         {**ADDRESSES, "source_address": True},
     ],

@@ -307,13 +307,10 @@ def _ssl_parts(tls: object) -> tuple[int, int, Fields]:
         | _CLIENT_CERT_CONN * bool(tls.cert_conn)
         | _CLIENT_CERT_SESS * bool(tls.cert_sess)
     )
-    verify: object = tls.verify
-    if not isinstance(verify, int):
-        raise TypeError(f"'verify' in the ssl of a ProxyHeader must be an int, got {shown(verify)}")
-    if not 0 <= verify < 2**32:
-        raise ValueError(
-            f"'verify' in the ssl of a ProxyHeader is a number of 32 bits, got {shown(tls.verify)}"
-        )
+    if not isinstance(cast("object", tls.verify), int):
+        raise TypeError(f"'verify' of a ProxyHeader's ssl must be an int, got {shown(tls.verify)}")
+    if not 0 <= tls.verify < 2**32:
+        raise ValueError(f"'verify' of a ProxyHeader's ssl has 32 bits, got {tls.verify}")
     named: dict[int, str | bytes | None] = {
         _SSL_VERSION: tls.version,
         _SSL_CN: tls.cn,

@@ -66,24 +66,22 @@ class Collector:
         yield backlog
 
 
-def _checked(listeners: object) -> _Listeners:
+def _checked(listeners: Mapping[Any, Any] | None) -> _Listeners:
     if listeners is None:
         return {}
-    if not isinstance(listeners, Mapping):
+    if not isinstance(cast("object", listeners), Mapping):
         raise TypeError(
             f"Collector() takes a mapping of names to listeners, got {shown(listeners)}"
         )
     checked: _Listeners = {}
-    for name, listener in cast("Mapping[object, object]", listeners).items():
+    for name, listener in listeners.items():
         if not isinstance(name, str):
             raise TypeError(f"the name of a listener must be a str, got {shown(name)}")
         if not name:
             raise ValueError("the name of a listener is empty, as it is of the process as a whole")
         if not isinstance(listener, TCPSocketListener | UnixSocketListener):
-            raise TypeError(
-                f"what is named {name!r} must be a listener, got {shown(cast('object', listener))}"
-            )
-        checked[name] = cast("_Listener", listener)
+            raise TypeError(f"what is named {name!r} must be a listener, got {shown(listener)}")
+        checked[name] = listener
     return checked
 
 
