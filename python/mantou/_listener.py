@@ -80,8 +80,8 @@ class _Listener(Generic[D]):
         """Stops, lets connections finish, and terminates those that have not after `grace`.
 
         First `stop()`; then the `draining` handler of each connection is called, where there is
-        one. Without it a connection goes on until it ends by itself. Returns when the last one is
-        gone; those that were cut get up to a second for their handlers to clean up.
+        one. Without it a connection goes on until it ends by itself. Returns when `close` of the
+        last one has run, to its end if it is async; what was cut gets up to a second for that.
 
         Cancelled, it only stops waiting: the listener stays stopped, nothing is cut, and
         connections go on. It may be called again, for another `grace`; nobody is told twice.
@@ -98,6 +98,8 @@ class _Listener(Generic[D]):
 
     async def closed(self) -> None:
         """Returns once it is stopped and its last connection is gone. Not in Bun.
+
+        A connection is gone when its `close` has run, to its end if it is async.
 
         :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
         """
