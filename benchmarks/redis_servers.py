@@ -25,28 +25,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import runs
-from processes import Program
+from processes import Program, ProgramError
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKEREDIS = "fakeredis==2.41.0"
 PIPELINES = (1, 16)
 TICKS = os.sysconf("SC_CLK_TCK")
 
-# Each prints a line with its port in the end, when it listens.
 FAKE = """
+import sys
 from fakeredis import TcpFakeServer
 TcpFakeServer.request_queue_size = 128  # 50 connections come at once
-server = TcpFakeServer(("127.0.0.1", 0))
-print(server.server_address[1], flush=True)
+server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
+print("Ready", flush=True)
 server.serve_forever()
 """
-REAL = """
-redis-server --port {port} --bind 127.0.0.1 --save '' --loglevel warning --dir {folder} >/dev/null &
-trap "kill $!" EXIT
-until redis-cli -p {port} ping; do sleep 0.05; done >/dev/null 2>&1
-echo {port}
-read line
-"""
+# What the line has in it that each prints when it listens.
+READY = {"mantou": "listening", "fakeredis": "Ready", "redis": "Ready to accept connections"}
 
 
 def fakeredis() -> str:
@@ -60,11 +55,12 @@ def fakeredis() -> str:
 
 
 def servers(folder: str) -> dict[str, tuple[str, list[str]]]:
-    own = [sys.executable, "-m", "examples.redis.server", "--port", "0"]
+    """What to call each, and how to start it but for its port."""
+    own = [sys.executable, "-m", "examples.redis.server", "--port"]
     found = {"mantou": ("the example", own), "fakeredis": (FAKEREDIS, [fakeredis(), "-c", FAKE])}
     if shutil.which("redis-server"):
-        script = REAL.format(port=free_port(), folder=folder)
-        found["redis"] = ("redis-server itself, in C", ["bash", "-c", script])
+        real = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--dir", folder, "--port"]
+        found["redis"] = ("redis-server itself, in C", real)
     return found
 
 
@@ -76,17 +72,13 @@ def free_port() -> int:
 
 @contextmanager
 def running(name: str, command: list[str]) -> Iterator[tuple[int, int]]:
-    """Its port, and the process that serves."""
-    program = Program(name, command, None)
+    """Its port, which is another one each time, and its process."""
+    port = free_port()
+    program = Program(name, [*command, str(port)], None)
     try:
-        port = int(program.line().rsplit(":")[-1])
-        served = subprocess.run(
-            ["pgrep", "-P", str(program.pid), "-x", "redis-server"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.split()
-        yield port, int(served[0]) if served else program.pid
+        while READY[name] not in program.line():
+            pass
+        yield port, program.pid
     finally:
         program.stop(signal.SIGTERM)
 
@@ -102,7 +94,11 @@ def measure(name: str, command: list[str], pipeline: int, requests: int) -> floa
     with running(name, command) as (port, process):
         load = ["redis-benchmark", "-p", str(port), "-t", "get,set", "-n", str(requests)]
         before = spent(process)
-        subprocess.run([*load, "-P", str(pipeline), "-q"], check=True, capture_output=True)
+        done = subprocess.run(
+            [*load, "-P", str(pipeline), "-q"], check=False, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise ProgramError(f"redis-benchmark failed for {name}: {done.stderr or done.stdout}")
         return (spent(process) - before) / (2 * requests) * 1e6
 
 

@@ -19,7 +19,16 @@ import pytest
 import mantou
 from tests.conftest import LoopErrors
 from tests.limits import arrive, come_in, listen_over
-from tests.support import Gate, Handshaker, Peer, Recorder, dial, every_path, listen
+from tests.support import (
+    Gate,
+    Handshaker,
+    Peer,
+    Recorder,
+    dial,
+    every_path,
+    listen,
+    others_had_their_turn,
+)
 from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
 
 
@@ -213,6 +222,50 @@ async def test_a_coroutine_that_does_not_end_does_not_keep_drain_from_returning(
     assert listener.connections == 1
     stubborn.set()
     await listener.closed()
+    peer.close()
+
+
+@pytest.mark.parametrize("grace", [0, 30])
+async def test_it_waits_for_async_close_handlers(grace: float) -> None:
+    """Cut or not: whoever returns from `main()` behind it would cancel them."""
+    cleaned_up = 0
+
+    async def close(socket: mantou.Socket[Any], error: BaseException | None) -> None:
+        nonlocal cleaned_up
+        await asyncio.sleep(0.05)
+        cleaned_up += 1
+
+    recorder = Recorder()
+    listener = listen({"open": recorder.open, "close": close})
+    peers = [await dial(listener) for _ in range(3)]
+    await recorder.until("open", 3)
+    if grace:
+        for peer in peers:
+            peer.finish()
+    assert await listener.drain(grace) == (3 if grace == 0 else 0)
+    assert cleaned_up == 3
+    assert listener.connections == 0
+    await listener.closed()
+    for peer in peers:
+        peer.close()
+
+
+async def test_an_async_close_that_does_not_end_keeps_drain_for_a_second_at_most() -> None:
+    over = asyncio.Event()
+
+    async def close(socket: mantou.Socket[Any], error: BaseException | None) -> None:
+        await over.wait()
+
+    recorder = Recorder()
+    listener = listen({"open": recorder.open, "close": close})
+    peer = await dial(listener)
+    await recorder.until("open")
+    assert await listener.drain(0) == 1
+    closed = asyncio.ensure_future(listener.closed())
+    await others_had_their_turn()
+    assert not closed.done()
+    over.set()
+    await closed
     peer.close()
 
 

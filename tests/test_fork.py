@@ -304,3 +304,53 @@ def test_forked_by_another_thread_than_listened() -> None:
         os.waitpid(children[0].pid, 0)
     listener.stop()
     mantou.run()
+
+
+def test_processes_that_share_a_listener_each_hear_their_proxies() -> None:
+    """A header that comes late, or never, keeps nobody from being served, in no process."""
+    header = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
+
+    def opened(socket: mantou.Socket[Any]) -> None:
+        socket.end(f"{os.getpid()} for {socket.remote_address}".encode())
+
+    listener = mantou.listen(
+        hostname="127.0.0.1",
+        port=0,
+        socket={"open": opened, "connect_error": lambda *_: None},
+        proxy_protocol="require",
+        proxy_trusted=["127.0.0.0/8"],
+        # So that each process gets some of them.
+        max_connections=2,
+    )
+    # One connection waits in the queue that they share.
+    early = kernel.create_connection(("127.0.0.1", listener.port), timeout=10)
+    early.sendall(header[:20])
+    children = [Child(mantou.run), Child(mantou.run)]
+
+    def visit() -> kernel.socket:
+        sock = kernel.create_connection(("127.0.0.1", listener.port), timeout=10)
+        sock.sendall(header + b"and more")
+        return sock
+
+    def answer(sock: kernel.socket) -> str:
+        with sock, sock.makefile() as lines:
+            return lines.read()
+
+    try:
+        answers = {answer(sock) for sock in [visit() for _ in range(20)]}
+        # What is malformed is turned away, and that is all.
+        with kernel.create_connection(("127.0.0.1", listener.port), timeout=10) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
+        early.sendall(header[20:])
+        answers.add(answer(early))
+        answers |= {answer(sock) for sock in [visit() for _ in range(20)]}
+    finally:
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+        listener.stop()
+        mantou.run()
+    assert answers <= {f"{child.pid} for 192.0.2.1" for child in children}
+    assert answers

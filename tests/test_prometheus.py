@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import urllib.request
+from typing import Any
 
 import prometheus_client
 import pytest
@@ -82,6 +84,49 @@ async def test_a_server_s_figures_reach_whoever_scrapes() -> None:
         for peer in peers:
             peer.close()
         await recorder.until("close", 2)
+
+
+async def test_what_is_no_named_listener_is_refused() -> None:
+    with listen(Recorder()) as listener:
+        server = mantou.serve_streams(print, hostname="127.0.0.1", port=0)  # type: ignore[call-overload]
+        wrong: list[tuple[Any, type[Exception], str]] = [
+            ([listener], TypeError, "a mapping of names to listeners"),
+            ({5: listener}, TypeError, "must be a str, got 5"),
+            ({"": listener}, ValueError, "is empty"),
+            ({"a": None}, TypeError, "'a' must be a listener, got None"),
+            ({"streams": server}, TypeError, "'streams' must be a listener, got <mantou"),
+        ]
+        for listeners, error, text in wrong:
+            with pytest.raises(error, match=text):
+                Collector(listeners)
+        await server.aclose()
+
+
+async def test_a_stopped_listener_and_a_forked_process_have_figures_too() -> None:
+    recorder = Recorder()
+    registry = prometheus_client.CollectorRegistry(auto_describe=True)
+    with listen(recorder) as listener:
+        registry.register(Collector({'odd "name"\n': listener}))
+        with pytest.raises(ValueError, match="Duplicated timeseries"):
+            registry.register(Collector({"another": listener}))
+        (await dial(listener)).close()
+        await recorder.until("close")
+    labels = (("listener", 'odd "name"\n'),)
+    found = samples_of(prometheus_client.generate_latest(registry).decode())
+    assert found["mantou_listener_accepted_total", labels] == 1
+    assert ("mantou_listener_waiting", labels) not in found
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.write(write, prometheus_client.generate_latest(registry))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as output:
+        inherited = samples_of(output.read().decode())
+    os.waitpid(child, 0)
+    assert inherited["mantou_listener_accepted_total", labels] == 0
+    assert inherited["mantou_connections", ()] == 0
 
 
 def test_without_the_library_it_says_what_to_install() -> None:

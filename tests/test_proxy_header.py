@@ -280,6 +280,8 @@ ADDRESSES: Any = {
         ({"tlvs": {256: b""}}, "one byte"),
         ({"tlvs": {0xE0: bytes(16 * 1024)}}, "16 KiB"),
         ({"tlvs": {0xE0: bytes(1 << 16)}}, "16 KiB"),
+        ({"ssl": mantou.ProxySSL(verify=-1)}, "32 bits"),
+        ({"ssl": mantou.ProxySSL(verify=1 << 32)}, "32 bits"),
     ],
 )
 def test_what_cannot_be_said_is_a_value_error(fields: Any, words: str) -> None:
@@ -296,10 +298,17 @@ def test_what_cannot_be_said_is_a_value_error(fields: Any, words: str) -> None:
         {"alpn": 5},
         {"unique_id": 5},
         {"tlvs": {0xE0: 5}},
+        {"tlvs": [(0xE0, b"")]},
+        {"tlvs": None},
+        {"ssl": True},
+        {"ssl": {}},
+        {"ssl": mantou.ProxySSL(verify="0")},  # type: ignore[arg-type]
+        {**ADDRESSES, "source_address": 0},
+        {**ADDRESSES, "source_address": True},
     ],
 )
 def test_what_is_of_another_type_is_a_type_error(fields: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="ProxyHeader"):
         mantou.ProxyHeader(**fields)
 
 

@@ -434,6 +434,7 @@ def test_run_waits_for_who_was_not_heard() -> None:
         ({"proxy_protocol": "require", "proxy_trusted": []}, ValueError, "at least one"),
         ({"proxy_protocol": "require", "proxy_trusted": ["nowhere"]}, ValueError, "nowhere"),
         ({"proxy_protocol": "require", "proxy_trusted": ["10.0.0.1/8"]}, ValueError, "host bits"),
+        ({"proxy_protocol": "require", "proxy_trusted": ["fe80::1%lo"]}, ValueError, "a zone"),
         ({"proxy_header": True}, TypeError, "only for connect()"),
     ],
 )

@@ -28,7 +28,7 @@ from tests.support import (
     linked,
     listen,
 )
-from tests.tls_support import CLIENT_OPTIONS, secured
+from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
 
 pytestmark = pytest.mark.usefixtures("stats_before")
 
@@ -135,6 +135,50 @@ async def test_an_upgraded_connection_is_one_connection(stats_before: mantou.Sta
         assert stats.handshakes - stats_before.handshakes == 1
         tls.terminate()
         await secure.until("close")
+        secure_peer.close()
+
+
+@pytest.mark.parametrize("side", ["connected", "accepted"])
+async def test_what_was_said_before_an_upgrade_stays_counted(
+    side: str, stats_before: mantou.Stats
+) -> None:
+    recorder, secure = Recorder(), Recorder()
+    is_server = side == "accepted"
+    async with (accepted if is_server else connected)(recorder) as (socket, peer):
+        socket.write(b"STARTTLS")
+        await peer.receive(8)
+        await peer.send(b"go on")
+        await recorder.until_received(5)
+
+        def counted() -> set[tuple[int, int]]:
+            stats = mantou.stats()
+            found = {
+                (
+                    stats.bytes_read - stats_before.bytes_read,
+                    stats.bytes_written - stats_before.bytes_written,
+                )
+            }
+            if socket.listener is not None:
+                own = socket.listener.stats()
+                found.add((own.bytes_read, own.bytes_written))
+            return found
+
+        assert counted() == {(5, 8)}
+        tls = SERVER_OPTIONS if is_server else CLIENT_OPTIONS
+        raw, upgraded = socket.upgrade_tls(socket=secure, tls=tls)
+        assert counted() == {(5, 8)}
+        secure_peer = await secured(peer.sock, server_side=not is_server)
+        await secure.until("open")
+        upgraded.write(b"secret")
+        await secure_peer.receive(6)
+        await secure_peer.send(b"yes")
+        await secure.until_received(3)
+        assert (upgraded.bytes_read, upgraded.bytes_written) == (3, 6)
+        assert (raw.bytes_read, raw.bytes_written) == (5, 8)
+        assert counted() == {(8, 14)}
+        upgraded.terminate()
+        await secure.until("close")
+        assert counted() == {(8, 14)}
         secure_peer.close()
 
 
@@ -261,11 +305,25 @@ async def test_counts_never_go_back_while_connections_come_and_go() -> None:
 
 
 def test_a_forked_process_begins_with_nothing() -> None:
+    """Neither with connections, nor with those that are not heard yet, nor with what has been."""
+
     async def main() -> None:
-        async with accepted(Recorder()):
-            if (child := os.fork()) == 0:
-                stats = mantou.stats()
-                os._exit(0 if (stats.accepted, stats.connections) == (0, 0) else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        recorder = Recorder()
+        listeners = [listen(recorder), listen(recorder), listen(recorder, proxy_protocol="require")]
+        peers = [arrive(listener) for listener in listeners]
+        await recorder.until("open", 2)
+        await recorder.until_true(lambda: listeners[2].connections == 1)
+        listeners[0].stop()
+        if (child := os.fork()) == 0:
+            figures = [mantou.stats(), *(listener.stats() for listener in listeners)]
+            nothing = all((it.accepted, it.connections) == (0, 0) for it in figures)
+            os._exit(0 if nothing and not any(it.connections for it in listeners) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert [listener.stats().connections for listener in listeners] == [1, 1, 1]
+        for peer in peers:
+            peer.close()
+        for listener in listeners:
+            listener.stop(True)
+            await listener.closed()
 
     mantou.run(main())

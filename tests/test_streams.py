@@ -300,7 +300,10 @@ async def test_file(link: str) -> None:
             assert await task == len(data)
             assert await stream.send_file(file, 10, 20) == 20
             assert await stream.send_file(file, len(data) + 1) == 0
+            assert await stream.send_file(file, 2**63 - 1, 2**63 - 1) == 0
             assert await peer.receive(20) == data[10:30]
+            assert await stream.send_file(file, len(data) - 5, 2**63 - 1) == 5
+            assert await peer.receive(5) == data[-5:]
             with pytest.raises(ValueError, match="must be from 0"):
                 await stream.send_file(file, -1)
 

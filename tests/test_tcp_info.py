@@ -32,6 +32,7 @@ async def test_a_socket_shows_what_the_kernel_knows_of_it() -> None:
         assert tcp.state == "ESTABLISHED"
         assert tcp.bytes_received == tcp.bytes_acked == tcp.bytes_sent == 5000
         assert tcp.snd_mss == socket_option(socket, kernel.TCP_MAXSEG)
+        assert tcp.min_rtt is not None
         assert 0 < tcp.min_rtt <= tcp.rtt < 10
         assert tcp.rto >= 0.2
         assert tcp.data_segs_in >= 1
@@ -62,6 +63,7 @@ async def test_every_figure_is_what_ss_shows() -> None:
         )
         assert shown["rto"] == f"{tcp.rto * 1000:g}"
         assert shown["rtt"] == f"{tcp.rtt * 1000:g}/{tcp.rttvar * 1000:g}"
+        assert tcp.min_rtt is not None
         assert shown["minrtt"] == f"{tcp.min_rtt * 1000:g}"
         assert int(shown["mss"]) == tcp.snd_mss
         assert int(shown["rcvmss"]) == tcp.rcv_mss
@@ -100,6 +102,12 @@ def test_an_older_kernel_knows_less() -> None:
     assert tcp.state == "ESTABLISHED"
     assert tcp.bytes_sent == tcp.snd_wnd == 0
     assert parse_tcp_info(bytes([10]) + bytes(1000)).state == "LISTEN"
+
+
+def test_what_the_kernel_does_not_know_yet_is_none() -> None:
+    tcp = parse_tcp_info(bytes([1]) + b"\xff" * 231)
+    assert (tcp.min_rtt, tcp.snd_ssthresh, tcp.pacing_rate) == (None, None, None)
+    assert tcp.rtt == (2**32 - 1) / 1e6
 
 
 def socket_option(socket: mantou.Socket[Any], name: int) -> Any:

@@ -261,3 +261,64 @@ async def test_what_the_documentation_shows() -> None:
     assert len(shown) == 3
     for test in shown:
         await test()
+
+
+# Behind a proxy
+
+
+@every_kind
+async def test_a_peer_may_begin_with_a_proxy_header(kind: dict[str, Any]) -> None:
+    recorder = echo()
+    header = mantou.ProxyHeader(
+        source_address="192.0.2.1",
+        source_port=1,
+        destination_address="192.0.2.2",
+        destination_port=2,
+    )
+    options: dict[str, Any] = {"preface": bytes(header), "proxy_protocol": "require", **kind}
+    async with testing.peer(recorder, **options) as peer:
+        assert peer.socket.remote_address == "192.0.2.1"
+        await peer.send(b"hello")
+        assert await peer.receive_exactly(5) == b"hello"
+
+
+async def test_who_is_turned_away_does_not_wait_for_ever() -> None:
+    recorder = Recorder()
+    options: dict[str, Any] = {"proxy_protocol": "require", "handshake_timeout": 0.1}
+    with pytest.raises(ConnectionAbortedError, match="turned the connection away"):
+        async with testing.peer(recorder, **options):
+            pytest.fail("it came in")
+    with pytest.raises(ConnectionAbortedError, match="turned the connection away"):
+        async with testing.socket_pair(recorder, Recorder(), accepted_options=options):
+            pytest.fail("it came in")
+    assert recorder.names == ["connect_error"] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"fragments": [0]}, ValueError),
+        ({"fragments": 5}, TypeError),
+        ({"fragments": "12"}, TypeError),
+        ({"fragments": [1, 1.5]}, TypeError),
+        ({"pause": -1}, ValueError),
+        ({"pause": None}, TypeError),
+        ({"finish_after": -1}, ValueError),
+        ({"reset_after": True}, TypeError),
+        ({"receive_buffer": 0}, ValueError),
+        ({"tls": {"ca": "-----BEGIN CERTIFICATE-----"}}, TypeError),
+        ({"accepts": True, "preface": b"x"}, ValueError),
+    ],
+)
+async def test_what_a_peer_cannot_do_is_refused(
+    wrong: dict[str, Any], error: type[Exception]
+) -> None:
+    name = list(wrong)[-1]
+    with pytest.raises(error, match=name):
+        async with testing.peer(Recorder(), **wrong):
+            pytest.fail("it began")
+    if name in ("fragments", "pause", "finish_after", "reset_after"):
+        async with testing.peer(Recorder()) as peer:
+            setattr(peer, name, wrong[name])
+            with pytest.raises(error, match=name):
+                await peer.send(b"hello")

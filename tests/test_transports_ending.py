@@ -225,7 +225,9 @@ async def test_set_protocol_takes_over_in_mid_stream(link: str) -> None:
 
 
 @pytest.mark.parametrize("link", LINKS)
-@pytest.mark.parametrize(("offset", "count"), [(0, None), (1000, None), (10, 300_000)])
+@pytest.mark.parametrize(
+    ("offset", "count"), [(0, None), (1000, None), (10, 300_000), (10, 2**63 - 1)]
+)
 async def test_a_file_is_sent_between_writes(
     link: str, offset: int, count: int | None, tmp_path: Path
 ) -> None:

@@ -12,8 +12,7 @@ from collections.abc import AsyncGenerator
 
 from ._core import Engine
 from ._host import Host
-
-_log = logging.getLogger("mantou")
+from ._log import log
 
 # The loop itself keeps its engine: what it calls for the engine's descriptor is a method of it.
 _attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ReferenceType[Engine]] = (
@@ -137,7 +136,7 @@ def _part_from_parent() -> None:
             _left_behind.listeners |= engine.begin_anew()
         except OSError as error:
             # It raises wherever it is used from now on.
-            _log.error("an event loop cannot be used in this forked process: %s", error)
+            log(logging.ERROR, "an event loop cannot be used in this forked process: %s", error)
             continue
         if _waiting.engine is None and not engine.left_behind and engine.referenced:
             # Listened on by a thread that is not here any more.

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Callable
 
 from ._core import Listener
+from ._log import log
 from ._validate import seconds_or_none
-
-_log = logging.getLogger("mantou")
 
 # Seconds that handlers get to clean up behind connections that were terminated.
 _LAST_WORDS = 1.0
@@ -28,6 +27,11 @@ async def drain(listener: Listener, stop: Callable[[], None], grace: float | Non
     cut = listener.cut()
     if cut:
         # By its text: a record that is kept is not to keep the listener.
-        _log.warning("%s: %d connections did not finish and were cut", repr(listener.owner), cut)
+        log(
+            logging.WARNING,
+            "%s: %d connections did not finish and were cut",
+            repr(listener.owner),
+            cut,
+        )
     await asyncio.wait([closed], timeout=_LAST_WORDS)
     return cut

@@ -13,8 +13,7 @@ from typing import Any
 
 from ._core import Engine, Socket
 from ._coroutines import AnyCoroutine, Rest, new_reserve, show
-
-_log = logging.getLogger("mantou")
+from ._log import log, logger
 
 # Seconds that coroutines of handlers get when the loop ends, and once more when cancelled.
 _LAST_WORDS = 1.0
@@ -58,7 +57,8 @@ class Host:
         if not self._runs_tasks:
             coroutine.close()
             # By its text: a record that is kept must not keep the socket.
-            _log.warning(
+            log(
+                logging.WARNING,
                 "the loop was closed without shutdown_asyncgens(): %s could not run",
                 repr(coroutine),
             )
@@ -142,16 +142,28 @@ class Host:
         self._living_loop().call_exception_handler(context)
 
     def starved(self, error: BaseException) -> None:
-        _log.warning("accepting connections rests until resources are free again: %s", error)
+        log(
+            logging.WARNING, "accepting connections rests until resources are free again: %s", error
+        )
 
     def at_limit(self, listener: object, limit: str) -> None:
         # Once for each listener and limit: at the limit every connection more must cost little.
-        _log.warning("%s has reached %s; its stats() count from now on", repr(listener), limit)
+        log(
+            logging.WARNING,
+            "%s has reached %s; its stats() count from now on",
+            repr(listener),
+            limit,
+        )
+
+    def turned_away(self, socket: Socket[Any], error: BaseException) -> None:
+        # What peers do wrong is for those who look: anybody could fill a log.
+        if logger.isEnabledFor(logging.DEBUG):
+            log(logging.DEBUG, "%s was turned away: %s", repr(socket), str(error))
 
     def handshake_failed(self, socket: Socket[Any], error: BaseException | None) -> None:
-        if _log.isEnabledFor(logging.DEBUG):
+        if logger.isEnabledFor(logging.DEBUG):
             # By their text: a record that is kept must not keep the socket.
-            _log.debug("%s: the TLS handshake failed: %s", repr(socket), str(error))
+            log(logging.DEBUG, "%s: the TLS handshake failed: %s", repr(socket), str(error))
 
     async def end(self) -> None:
         """Terminates what is open and lets async handlers say their last words."""

@@ -14,6 +14,7 @@ from ._core import Listener as NativeListener
 from ._handlers import D
 from ._limits import refuse_hosts
 from ._listener import TCPSocketListener, UnixSocketListener
+from ._log import log
 from ._option_types import (
     FdSocketListenOptions,
     TCPSocketListenOptions,
@@ -24,8 +25,6 @@ from ._proxy_options import refuse_networks
 from ._targets import FdTarget, TcpTarget
 from ._tls_options import TlsSettings, parse_tls
 from .errors import locate
-
-_log = logging.getLogger("mantou")
 
 
 @overload
@@ -170,7 +169,7 @@ def listen_for(request: ListenRequest) -> TCPSocketListener[Any] | UnixSocketLis
     except OSError as error:
         locate(error, request.target.where)
         raise
-    _log.info("%s", repr(listener))
+    log(logging.INFO, "%s", repr(listener))
     return listener
 
 

@@ -13,14 +13,12 @@ from ._core import Listener as NativeListener
 from ._drain import drain
 from ._handlers import D
 from ._handlers import Handlers as AnyHandlers
+from ._log import log
 from ._option_types import TLSOptions
 from ._tls_options import parse_tls
 
 if TYPE_CHECKING:
     from ._stats import ListenerStats
-
-_log = logging.getLogger("mantou")
-
 
 class _Listener(Generic[D]):
     """What all listeners have."""
@@ -79,14 +77,14 @@ class _Listener(Generic[D]):
         was_stopped = self._native.stopped
         self._native.stop(close_active_connections)
         if not was_stopped:
-            _log.info("%s: %d connections are open", repr(self), self.connections)
+            log(logging.INFO, "%s: %d connections are open", repr(self), self.connections)
 
     async def drain(self, grace: float | None = 30.0) -> int:
         """Stops, lets connections finish, and terminates those that have not after `grace`.
 
         First `stop()`; then the `draining` handler of each connection is called, where there is
-        one. Without it a connection goes on until it ends by itself. Returns when the last one is
-        gone; those that were cut get up to a second for their handlers to clean up.
+        one. Without it a connection goes on until it ends by itself. Returns when `close` of the
+        last one has run, to its end if it is async; what was cut gets up to a second for that.
 
         Cancelled, it only stops waiting: the listener stays stopped, nothing is cut, and
         connections go on. It may be called again, for another `grace`; nobody is told twice.
@@ -103,6 +101,8 @@ class _Listener(Generic[D]):
 
     async def closed(self) -> None:
         """Returns once it is stopped and its last connection is gone. Not in Bun.
+
+        A connection is gone when its `close` has run, to its end if it is async.
 
         :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
         """

@@ -236,7 +236,9 @@ def received(parts: Parts) -> ProxyHeader:
     )
 
 
-def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _ip(text: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    if not isinstance(text, str):
+        raise TypeError(f"an address of a ProxyHeader must be a str, got {shown(text)}")
     try:
         address = ipaddress.ip_address(text)
     except ValueError as error:
@@ -248,6 +250,8 @@ def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _fields(others: Mapping[int, bytes], named: dict[int, str | bytes | None]) -> Fields:
     """Types and values; text is UTF-8."""
+    if not isinstance(cast("object", others), Mapping):
+        raise TypeError(f"'tlvs' of a ProxyHeader must be a mapping, got {shown(others)}")
     given = [(kind, value) for kind, value in named.items() if value is not None]
     for kind, value in others.items():
         if kind in named:
@@ -295,12 +299,18 @@ def _received_ends(ends: Ends | None) -> dict[str, Any]:
     }
 
 
-def _ssl_parts(tls: ProxySSL) -> tuple[int, int, Fields]:
+def _ssl_parts(tls: object) -> tuple[int, int, Fields]:
+    if not isinstance(tls, ProxySSL):
+        raise TypeError(f"'ssl' of a ProxyHeader must be a ProxySSL or None, got {shown(tls)}")
     client = (
-        _CLIENT_SSL * tls.ssl
-        | _CLIENT_CERT_CONN * tls.cert_conn
-        | _CLIENT_CERT_SESS * tls.cert_sess
+        _CLIENT_SSL * bool(tls.ssl)
+        | _CLIENT_CERT_CONN * bool(tls.cert_conn)
+        | _CLIENT_CERT_SESS * bool(tls.cert_sess)
     )
+    if not isinstance(cast("object", tls.verify), int):
+        raise TypeError(f"'verify' of a ProxyHeader's ssl must be an int, got {shown(tls.verify)}")
+    if not 0 <= tls.verify < 2**32:
+        raise ValueError(f"'verify' of a ProxyHeader's ssl has 32 bits, got {tls.verify}")
     named: dict[int, str | bytes | None] = {
         _SSL_VERSION: tls.version,
         _SSL_CN: tls.cn,

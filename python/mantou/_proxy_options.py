@@ -70,6 +70,8 @@ def _networks(value: object) -> list[tuple[Any, int]]:
             network = ipaddress.ip_network(cast("str", item))
         except ValueError as error:
             raise wrong_value("proxy_trusted", f"a list of networks ({error})", item) from None
+        if getattr(network.network_address, "scope_id", None) is not None:
+            raise wrong_value("proxy_trusted", "a list of networks without a zone", item)
         networks.append((network.network_address, network.prefixlen))
     if not networks:
         raise wrong_value("proxy_trusted", "at least one network (None trusts everybody)", items)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 from ._core import Handlers, Socket
 from ._listen import listen_for
 from ._listener import TCPSocketListener, UnixSocketListener
+from ._log import log
 from ._option_types import (
     FdStreamListenOptions,
     TCPStreamListenOptions,
@@ -30,8 +31,6 @@ else:
         from anyio.abc import Listener
     except ImportError:
         from ._stream_info import Listener
-
-_log = logging.getLogger("mantou")
 
 StreamHandler = Callable[[Stream], Coroutine[Any, Any, object]]
 
@@ -144,7 +143,10 @@ class StreamServer(Listener[Stream]):
         stream._attach()
 
     def _refused(self, _socket: Socket[Any], error: BaseException) -> None:
-        _log.error("a connection could not be served: %s", error, exc_info=error)
+        if isinstance(error, ConnectionError | TimeoutError):
+            # What a peer has done, and the log knows of it.
+            return
+        log(logging.ERROR, "a connection could not be served: %s", error, error=error)
 
     def _started(self, stream: Stream) -> None:
         self._start(stream)
@@ -168,7 +170,7 @@ class StreamServer(Listener[Stream]):
         # What leaves the loop has done so in the task's step already.
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
-            _log.error("the handler of a stream failed: %r", error, exc_info=error)
+            log(logging.ERROR, "the handler of a stream failed: %r", error, error=error)
 
     def __repr__(self) -> str:
         return f"<mantou.StreamServer of {self._listener!r}>"

@@ -43,10 +43,13 @@ _MICROSECONDS = (
     *("busy_time", "rwnd_limited", "sndbuf_limited"),
 )
 _MILLISECONDS = ("last_data_sent", "last_data_recv", "last_ack_recv")
-_UNLIMITED = {
+# From there on: no limit, or nothing known.
+_NONE = {
     "snd_ssthresh": 0x7FFFFFFF,
     "pacing_rate": 2**64 - 1,
     "max_pacing_rate": 2**64 - 1,
+    # A connection that the kernel had to take by a SYN cookie begins without one.
+    "min_rtt": 2**32 - 1,
 }
 
 
@@ -91,7 +94,7 @@ class TcpInfo:
         segs_out: Segments sent, empty and repeated ones included.
         segs_in: Segments received, empty and repeated ones included.
         notsent_bytes: Bytes that the kernel has and has not sent even once.
-        min_rtt: Seconds of the fastest round trip of late.
+        min_rtt: Seconds of the fastest round trip of late; None before the first.
         data_segs_in: Segments received that had data.
         data_segs_out: Segments sent that had data.
         delivery_rate: Bytes per second that arrive at the peer.
@@ -174,8 +177,8 @@ class TcpInfo:
     """Segments received, empty and repeated ones included."""
     notsent_bytes: int
     """Bytes that the kernel has and has not sent even once."""
-    min_rtt: float
-    """Seconds of the fastest round trip of late."""
+    min_rtt: float | None
+    """Seconds of the fastest round trip of late; None before the first."""
     data_segs_in: int
     """Segments received that had data."""
     data_segs_out: int
@@ -212,12 +215,11 @@ def parse_tcp_info(raw: bytes) -> TcpInfo:
     values: dict[str, Any] = dict(zip(_FIELDS, numbers, strict=True))
     for name in _UNUSED:
         del values[name]
+    absent = [name for name, none in _NONE.items() if values[name] >= none]
     for name in _MICROSECONDS:
         values[name] /= 1e6
     for name in _MILLISECONDS:
         values[name] /= 1e3
-    for name, unlimited in _UNLIMITED.items():
-        if values[name] >= unlimited:
-            values[name] = None
+    values |= dict.fromkeys(absent)
     values["state"] = _STATES[values["state"]]
     return TcpInfo(**values)

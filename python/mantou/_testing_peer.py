@@ -9,12 +9,30 @@ import socket as kernel
 import ssl
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ._core import Socket
+from ._validate import integer, seconds_or_none, wrong_type
 
 # A turn or two are enough for what has arrived; who paused its socket takes nothing at all.
 _TURNS = 100
+
+_LARGEST = 2**63 - 1
+
+
+def check_manners(
+    fragments: object, pause: object, finish_after: object, reset_after: object
+) -> None:
+    """TypeError or ValueError for what a peer cannot do."""
+    if isinstance(fragments, str | bytes) or not isinstance(fragments, Sequence):
+        raise wrong_type("fragments", "a sequence of sizes", fragments)
+    for size in cast("Sequence[object]", fragments):
+        integer({"fragments": size}, "fragments", 1, 1, _LARGEST)
+    if seconds_or_none({"pause": pause}, "pause") is None:
+        raise wrong_type("pause", "a number of seconds", pause)
+    for name, after in (("finish_after", finish_after), ("reset_after", reset_after)):
+        if after is not None:
+            integer({name: after}, name, 0, 0, _LARGEST)
 
 
 class Peer:
@@ -56,7 +74,10 @@ class Peer:
         :returns: How many bytes were sent: fewer than given when `finish_after` or `reset_after`
             came first.
         :raises OSError: The connection is gone, or was finished before.
+        :raises TypeError: An attribute is of the wrong type.
+        :raises ValueError: An attribute is negative, or a fragment empty.
         """
+        check_manners(self.fragments, self.pause, self.finish_after, self.reset_after)
         ends = [end for end in (self.finish_after, self.reset_after) if end is not None]
         rest = memoryview(data).cast("B")
         rest = rest[: max(min(ends) - self.sent, 0)] if ends else rest

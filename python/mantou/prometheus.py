@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,8 +22,12 @@ except ImportError:
 
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._stats import ListenerStats, Stats, stats
+from ._validate import shown
 
 __all__ = ["Collector"]
+
+_Listener = TCPSocketListener[Any] | UnixSocketListener[Any]
+_Listeners = dict[str, _Listener]
 
 
 class Collector:
@@ -32,13 +36,15 @@ class Collector:
     It looks only when it is asked, from whichever thread that is. Not in Bun.
 
     :param listeners: those to tell apart, each by the name that its label `listener` is to have.
+    :raises TypeError: not a mapping of str to listeners.
+    :raises ValueError: a name is empty.
     """
 
     def __init__(
         self,
         listeners: Mapping[str, TCPSocketListener[Any] | UnixSocketListener[Any]] | None = None,
     ) -> None:
-        self._listeners = dict(listeners or {})
+        self._listeners = _checked(listeners)
 
     def collect(self) -> Iterator[Metric]:
         """Everything at this moment. The registry calls it. Not in Bun."""
@@ -58,6 +64,25 @@ class Collector:
                 backlog.add_metric([name], part.backlog)
         yield waiting
         yield backlog
+
+
+def _checked(listeners: Mapping[Any, Any] | None) -> _Listeners:
+    if listeners is None:
+        return {}
+    if not isinstance(cast("object", listeners), Mapping):
+        raise TypeError(
+            f"Collector() takes a mapping of names to listeners, got {shown(listeners)}"
+        )
+    checked: _Listeners = {}
+    for name, listener in listeners.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a listener must be a str, got {shown(name)}")
+        if not name:
+            raise ValueError("the name of a listener is empty, as it is of the process as a whole")
+        if not isinstance(listener, TCPSocketListener | UnixSocketListener):
+            raise TypeError(f"what is named {name!r} must be a listener, got {shown(listener)}")
+        checked[name] = listener
+    return checked
 
 
 _Parts = Mapping[str, Stats] | Mapping[str, ListenerStats]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import importlib
 import socket as kernel
@@ -26,13 +27,16 @@ from ._connect import connect
 from ._core import Socket
 from ._handlers import Handlers
 from ._listen import listen
+from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import TLSOptions
 from ._ready_state import ReadyState
-from ._testing_peer import Peer, TLSPeer
+from ._testing_peer import Peer, TLSPeer, check_manners
+from ._validate import integer, wrong_type
 
 __all__ = ["Certificates", "Peer", "TLSPeer", "certificates", "peer", "socket_pair"]
 
 TLS = bool | TLSOptions | ssl.SSLContext
+AnyListener = TCPSocketListener[Any] | UnixSocketListener[Any]
 
 
 @contextlib.asynccontextmanager
@@ -58,6 +62,7 @@ async def socket_pair(
     :param accepted_options: More options of `listen()`, `{"idle_timeout": 0.1}`. Default: None.
     :param connected_options: More options of `connect()`. Default: None.
     :raises OSError: They could not be connected: what `connect()` raises.
+    :raises TypeError: `tls` is neither a bool nor a pair.
     """
     server_tls, client_tls = _tls_of_both(tls)
     options: dict[str, Any] = {"tls": server_tls, **(accepted_options or {})}
@@ -84,6 +89,7 @@ async def peer(
     pause: float = 0.0,
     finish_after: int | None = None,
     reset_after: int | None = None,
+    preface: bytes = b"",
     **options: Any,
 ) -> AsyncGenerator[Peer, None]:
     """A peer of one connection that is served, or made, by the handlers under test.
@@ -100,16 +106,28 @@ async def peer(
     :param receive_buffer: The bytes that the kernel keeps for the peer while it does not read
         (SO_RCVBUF), so that a slow peer is felt soon. Default: None, the system's.
     :param fragments: See `Peer.fragments`; so with `pause`, `finish_after` and `reset_after`.
+    :param preface: What the peer sends as soon as it has connected, even before TLS: the header
+        that `proxy_protocol` waits for, `bytes(ProxyHeader(...))`. Default: b"", nothing.
     :param options: More options of `listen()` or `connect()`.
     :raises OSError: They could not be connected.
-    :raises ValueError: `reset_after` together with `unix`.
+    :raises TypeError: A parameter is of the wrong type.
+    :raises ValueError: A parameter is negative, or a fragment empty; `reset_after` together with
+        `unix`; `preface` together with `accepts`.
     """
     if unix and reset_after is not None:
         raise ValueError("reset_after needs TCP: a unix socket has no RST")
+    if accepts and preface:
+        raise ValueError("preface is for a peer that connects, accepts=False")
+    check_manners(fragments, pause, finish_after, reset_after)
+    if receive_buffer is not None:
+        integer({"receive_buffer": receive_buffer}, "receive_buffer", 1, 1, 2**31 - 1)
     ours, theirs = _tls_of_peer(tls, accepts)
     own: dict[str, Any] = {"tls": ours, **options}
-    connecting = _connected if accepts else _accepted
-    async with connecting(handlers, own, theirs, unix, receive_buffer) as made:
+    if accepts:
+        connecting = _connected(handlers, own, theirs, unix, receive_buffer)
+    else:
+        connecting = _accepted(handlers, own, theirs, unix, receive_buffer, preface=preface)
+    async with connecting as made:
         made.fragments, made.pause = fragments, pause
         made.finish_after, made.reset_after = finish_after, reset_after
         yield made
@@ -159,6 +177,7 @@ def certificates() -> Certificates:
 def _tls_of_both(tls: bool | tuple[TLS, TLS]) -> tuple[TLS, TLS]:
     if isinstance(tls, tuple):
         return tls
+    _check_tls(tls)
     return (certificates().server, certificates().client) if tls else (False, False)
 
 
@@ -167,12 +186,18 @@ def _tls_of_peer(
 ) -> tuple[TLS, ssl.SSLContext | None]:
     if isinstance(tls, tuple):
         return tls
+    _check_tls(tls)
     if not tls:
         return False, None
     made = certificates()
     if accepts:
         return made.client, made.server_context
     return made.server, made.client_context
+
+
+def _check_tls(tls: object) -> None:
+    if not isinstance(tls, bool):
+        raise wrong_type("tls", "a bool, or a pair of what it is for either side", tls)
 
 
 @contextlib.asynccontextmanager
@@ -182,11 +207,15 @@ async def _accepted(
     theirs: ssl.SSLContext | None,
     unix: bool,
     receive_buffer: int | None,
+    *,
+    preface: bytes,
 ) -> AsyncGenerator[Peer, None]:
     async with _listening(handlers, options, unix) as listening:
         sock = _new_socket(unix, receive_buffer)
         with sock:
-            await asyncio.get_running_loop().sock_connect(sock, listening.address)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, listening.address)
+            await loop.sock_sendall(sock, preface)
             made = await _peer_on(sock, theirs, server_side=False)
             made.socket = await listening.accepted()
             yield made
@@ -260,21 +289,29 @@ def _place(address: Any) -> dict[str, Any]:
 class _Listening:
     """A listener for one connection, which is noticed before its handlers are called."""
 
+    listener: AnyListener
+    """Set once it listens."""
+
     def __init__(self, sock: kernel.socket, data_of: Callable[[Socket[Any]], Any]) -> None:
         self.address: Any = sock.getsockname()
         self._data_of = data_of
-        self._socket: asyncio.Future[Socket[Any]] = asyncio.get_running_loop().create_future()
+        self._socket: Socket[Any] | None = None
 
     def data_factory(self, socket: Socket[Any]) -> Any:
-        self._socket.set_result(socket)
+        self._socket = socket
         return self._data_of(socket)
 
     async def accepted(self) -> Socket[Any]:
         """The socket, when it can carry data. Its handlers may have closed it by then."""
-        socket = await self._socket
-        while socket.ready_state is ReadyState.ELSE:
+        while self._socket is None:
+            if self.listener.stats().accepted and not self.listener.connections:
+                raise ConnectionAbortedError(
+                    errno.ECONNABORTED, "the listener turned the connection away"
+                )
             await asyncio.sleep(0)
-        return socket
+        while self._socket.ready_state is ReadyState.ELSE:
+            await asyncio.sleep(0)
+        return self._socket
 
 
 @contextlib.asynccontextmanager
@@ -295,10 +332,10 @@ async def _listening(
         made = _Listening(sock, factory)
         own |= {"data_factory": made.data_factory, "fd": sock.fileno()}
         opening: Any = listen
-        listener = opening(socket=handlers, **own)
+        made.listener = opening(socket=handlers, **own)
         sock.detach()
     try:
         yield made
     finally:
-        listener.stop(True)
-        await listener.closed()
+        made.listener.stop(True)
+        await made.listener.closed()

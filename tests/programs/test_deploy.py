@@ -213,3 +213,23 @@ def test_the_shown_configuration_is_one(tmp_path: Path) -> None:
     )
     assert checked.returncode == 0, checked
     assert "warning" not in (checked.stdout + checked.stderr).lower()
+
+
+def test_the_shown_units_are_some(tmp_path: Path) -> None:
+    units = []
+    for name in ("upper@.service", "upper@.socket"):
+        text = (DEPLOY / name).read_text()
+        # What it starts has to be there.
+        text = text.replace("/opt/upper/bin/python", sys.executable)
+        for unit in (tmp_path / name, tmp_path / name.replace("@", "@1")):
+            unit.write_text(text)
+        units.append(unit)
+    assert sys.executable in units[0].read_text()
+    checked = subprocess.run(
+        [find("systemd-analyze"), "verify", *units],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

@@ -47,9 +47,6 @@ impl Engine {
             }
         }
         totals::forget(py);
-        for listener in self.owners::<Listener>(py) {
-            listener.get().forget_totals(py);
-        }
         let begun = self.core.ask(py, |core| {
             let leaves = !waits && core.has_listeners();
             core.begin_anew(waits).map(|()| leaves)

@@ -134,6 +134,10 @@ impl Host {
         self.tell(listener.py(), "at_limit", (listener, limit));
     }
 
+    pub fn turned_away(&self, socket: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) {
+        self.tell(socket.py(), "turned_away", (socket, error));
+    }
+
     pub fn handshake_failed(&self, socket: &Bound<'_, PyAny>, error: Option<&Bound<'_, PyAny>>) {
         self.tell(socket.py(), "handshake_failed", (socket, error));
     }

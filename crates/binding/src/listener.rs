@@ -27,6 +27,8 @@ pub struct Listener {
     /// What each connection's context begins as.
     context: Context,
     connections: Guarded<usize>,
+    /// Connections that are gone, and whose async `close` has not come to its end.
+    last_words: Guarded<usize>,
     totals: Guarded<Totals>,
     /// Its connections are to come to an end: those that open now are told so.
     pub drains: Guarded<bool>,
@@ -56,6 +58,7 @@ impl Listener {
             owner: Guarded::new(None),
             context,
             connections: Guarded::new(0),
+            last_words: Guarded::new(0),
             totals: Guarded::new(Totals::ZERO),
             drains: Guarded::new(false),
             closes_all: Guarded::new(false),
@@ -99,8 +102,11 @@ impl Listener {
         self.drains.get(py)
     }
 
-    /// What has happened to it and to its connections.
+    /// What has happened to it and to its connections, in this process.
     pub fn totals(&self, py: Python<'_>) -> Totals {
+        if self.is_of_parent() {
+            return Totals::ZERO;
+        }
         self.totals.get(py)
     }
 
@@ -110,9 +116,8 @@ impl Listener {
         totals::note(py, &self.totals, fact)
     }
 
-    /// In a forked child: what has happened was its parent's.
-    pub fn forget_totals(&self, py: Python<'_>) {
-        self.totals.replace(py, Totals::ZERO);
+    fn is_of_parent(&self) -> bool {
+        self.engine.get().core.is_left_behind()
     }
 
     pub fn token(&self, py: Python<'_>) -> Token {
@@ -129,9 +134,19 @@ impl Listener {
         self.settle(py);
     }
 
+    pub fn add_last_words(&self, py: Python<'_>) {
+        self.last_words.with(py, |last_words| *last_words += 1);
+    }
+
+    pub fn remove_last_words(&self, py: Python<'_>) {
+        self.last_words.with(py, |last_words| *last_words -= 1);
+        self.settle(py);
+    }
+
     /// Wakes those who wait in `closed()`, if it is.
     fn settle(&self, py: Python<'_>) {
-        if self.is_stopped(py) && self.connections.get(py) == 0 {
+        let left = self.connections.get(py) + self.last_words.get(py);
+        if self.is_stopped(py) && left == 0 {
             for future in self.waiters.replace(py, Vec::new()) {
                 host::resolve(future.bind(py), None);
             }
@@ -175,13 +190,16 @@ impl Listener {
     /// How many accepted sockets are open.
     #[getter]
     fn connections(&self, py: Python<'_>) -> usize {
+        if self.is_of_parent() {
+            return 0;
+        }
         self.connections.get(py)
     }
 
     /// It accepts no more, not in this process at least.
     #[getter]
     fn stopped(&self, py: Python<'_>) -> bool {
-        self.is_stopped(py) || self.engine.get().core.is_left_behind()
+        self.is_stopped(py) || self.is_of_parent()
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {

@@ -60,6 +60,11 @@ impl Totals {
         self
     }
 
+    fn add_bytes(&mut self, farewell: &Farewell) {
+        self.bytes_read += farewell.bytes_read;
+        self.bytes_written += farewell.bytes_written;
+    }
+
     /// How often accepting paused at that limit.
     fn pauses(&mut self, limit: Limit) -> &mut u64 {
         match limit {
@@ -76,6 +81,8 @@ pub enum Fact<'a> {
     Accepted,
     Connected,
     Closed(&'a Farewell),
+    /// A TLS socket has taken it over, whose bytes are counted from nothing.
+    Upgraded(&'a Farewell),
     Established,
     NotEstablished(Failure),
     Refused,
@@ -146,9 +153,13 @@ pub fn note(py: Python<'_>, totals: &Guarded<Totals>, fact: Fact<'_>) -> u64 {
             Fact::Accepted => &mut totals.accepted,
             Fact::Connected => &mut totals.connected,
             Fact::Closed(farewell) => {
-                totals.bytes_read += farewell.bytes_read;
-                totals.bytes_written += farewell.bytes_written;
+                totals.add_bytes(farewell);
                 &mut totals.closed
+            }
+            Fact::Upgraded(farewell) => {
+                totals.add_bytes(farewell);
+                // It is the same connection.
+                return 0;
             }
             Fact::Established => &mut totals.handshakes,
             Fact::NotEstablished(Failure::Late) => &mut totals.late_handshakes,

@@ -17,6 +17,8 @@ use crate::totals::Fact;
 /// Connections that one listener gets in one turn.
 const ACCEPT_LIMIT: usize = 1024;
 
+pub(super) const NO_TLS: &str = "TLS could not begin";
+
 pub(super) fn accept(
     engine: &Bound<'_, Engine>,
     listener: &Bound<'_, Listener>,
@@ -120,7 +122,7 @@ pub(super) fn accepted(
         match tls::server_driver(py, &engine.get().bios, settings.bind(py)) {
             Ok(driver) => socket.get().set_driver(py, driver),
             Err(error) => {
-                return refuse(engine, &socket, token, "TLS could not begin", &error);
+                return refuse(engine, &socket, token, NO_TLS, &error);
             }
         }
     }
@@ -190,15 +192,24 @@ fn refuse(
         socket.get().fail(py);
         return Err(why.clone_ref(py));
     }
-    let handled = socket
-        .get()
-        .current_handlers(py)
-        .is_some_and(|all| all.get().of(Stage::ConnectError).is_some());
-    if !handled {
-        engine.get().host.report(py, what, why, Some(socket));
-    }
+    report_unhandled(engine, socket, what, why);
     connect_failed(engine, socket, errors::value_of(py, why).as_any());
     Ok(())
+}
+
+/// What went wrong here is for somebody to hear.
+pub(super) fn report_unhandled(
+    engine: &Bound<'_, Engine>,
+    socket: &Bound<'_, Socket>,
+    what: &str,
+    why: &PyErr,
+) {
+    if !has_handler(socket, Stage::ConnectError) {
+        engine
+            .get()
+            .host
+            .report(engine.py(), what, why, Some(socket));
+    }
 }
 
 /// The transport is there: calls `open`, unless that has to wait for a TLS handshake.

@@ -147,13 +147,26 @@ fn say_goodbye(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>, ending: &
         raw.get().depart(py);
         call(engine, raw, Stage::Close, (raw, error));
         raw.get().settle_closed(py, error);
+        await_last_words(raw);
     }
     if !never_opened {
         call(engine, socket, Stage::Close, (socket, error));
     }
     this.settle_closed(py, error);
+    await_last_words(socket);
     if let Some(listener) = this.native_listener(py) {
         listener.get().remove_connection(py);
+    }
+}
+
+/// Who waits for the last connection of its listener waits for an async `close` as well.
+fn await_last_words(socket: &Bound<'_, Socket>) {
+    let py = socket.py();
+    if socket.get().has_coroutines(py)
+        && let Some(listener) = socket.get().native_listener(py)
+    {
+        listener.get().add_last_words(py);
+        socket.get().set_ending(py, Ending::LastWords);
     }
 }
 
@@ -221,6 +234,12 @@ fn conclude(engine: &Bound<'_, Engine>, socket: &Bound<'_, Socket>) -> PyResult<
     }
     match socket.get().take_ending(py) {
         Some(Ending::With(other)) => conclude(engine, other.bind(py)),
+        Some(Ending::LastWords) => {
+            if let Some(listener) = socket.get().native_listener(py) {
+                listener.get().remove_last_words(py);
+            }
+            Ok(())
+        }
         Some(ending) => {
             engine.get().core.with(mantou_engine::Engine::unhold)?;
             say_goodbye(engine, socket, &ending);

@@ -3,7 +3,7 @@
 use mantou_engine::{ProxyError, Token};
 use pyo3::prelude::*;
 
-use super::beginnings::{accepted, new_socket, too_many_of_a_host};
+use super::beginnings::{NO_TLS, accepted, new_socket, report_unhandled, too_many_of_a_host};
 use super::endings::connect_failed;
 use crate::engine::Engine;
 use crate::errors;
@@ -36,16 +36,14 @@ pub(super) fn greeted(
         let core = &engine.get().core;
         core.with(|core| core.let_in(token, acceptor.as_ref()))
     };
-    match let_in() {
-        Ok(Ok(header)) => accepted(engine, &listener, token, header),
-        Ok(Err(ProxyError::TooMany)) => refuse(engine, &listener, token),
-        Ok(Err(error)) => {
-            let error = errors::from_proxy(py, &error);
-            turn_away(engine, &listener, token, &error)
-        }
+    let why = match let_in() {
+        Ok(Ok(header)) => return accepted(engine, &listener, token, header),
+        Ok(Err(ProxyError::TooMany)) => return refuse(engine, &listener, token),
+        Ok(Err(error)) => Ok(errors::from_proxy(py, &error)),
         // What the listener's `tls` came to.
-        Err(error) => turn_away(engine, &listener, token, &error),
-    }
+        Err(error) => Err(error),
+    };
+    turn_away(engine, &listener, token, why)
 }
 
 /// There are enough of its client's host: no handler hears of it.
@@ -62,17 +60,29 @@ fn refuse(
     Ok(())
 }
 
+/// `Ok` for what its peer has done, `Err` for what went wrong here.
 fn turn_away(
     engine: &Bound<'_, Engine>,
     listener: &Bound<'_, Listener>,
     token: Token,
-    why: &PyErr,
+    why: Result<PyErr, PyErr>,
 ) -> PyResult<()> {
     let py = engine.py();
     let socket = new_socket(engine, listener)?;
     let farewell = engine.get().core.with(|core| core.turn_away(token))?;
     socket.get().finish(py, farewell);
     listener.get().remove_connection(py);
-    connect_failed(engine, &socket, errors::value_of(py, why).as_any());
+    let error = match why {
+        Ok(error) => {
+            let error = errors::value_of(py, &error);
+            engine.get().host.turned_away(&socket, &error);
+            error
+        }
+        Err(error) => {
+            report_unhandled(engine, &socket, NO_TLS, &error);
+            errors::value_of(py, &error)
+        }
+    };
+    connect_failed(engine, &socket, &error);
     engine.get().check_fatal(py)
 }

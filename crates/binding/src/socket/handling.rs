@@ -16,6 +16,8 @@ pub enum Ending {
     },
     /// It comes with that of the socket that took the connection over.
     With(Py<Socket>),
+    /// All is said; those who wait for its listener's end are to hear that.
+    LastWords,
 }
 
 /// Coroutines of async handlers that wait.

@@ -319,7 +319,7 @@ impl Socket {
             .traverse(&visit, |ending, visit| match ending.as_deref() {
                 Some(Ending::Own { error, .. }) => visit.call(error),
                 Some(Ending::With(socket)) => visit.call(socket),
-                None => Ok(()),
+                Some(Ending::LastWords) | None => Ok(()),
             })?;
         self.waiters.traverse(&visit, |waiters, visit| {
             waiters

@@ -9,6 +9,7 @@ use super::waiters::Goal;
 use super::{Origin, Phase, Socket};
 use crate::handlers::Handlers;
 use crate::tls::Start;
+use crate::totals::Fact;
 
 impl Socket {
     /// The session of a connection that begins with these `TlsSettings`.
@@ -155,6 +156,7 @@ impl Socket {
         let (mut farewell, queued) = self.engine.get().core.with(last_look)?;
         // What waits still leaves in clear, as this socket's.
         farewell.bytes_written += queued as u64;
+        self.count(py, Fact::Upgraded(&farewell));
         self.farewell.replace(py, farewell);
         self.token.replace(py, Token::NONE);
         self.phase.replace(py, Phase::Detached);
