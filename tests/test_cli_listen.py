@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import BARE, LIMIT, Running, files, mantou, read_all
+from tests.cli import BARE, LIMIT, Running, Terminal, files, mantou, read_all
 
 
 def dial(port: int) -> kernel.socket:
@@ -93,6 +93,21 @@ def test_stdin_and_stdout_are_for_the_first() -> None:
             sock.shutdown(kernel.SHUT_WR)
             assert server.end() == 0
         assert server.out == b"to stdout"
+
+
+def test_on_a_terminal_it_ends_with_who_connects() -> None:
+    with Terminal("listen", "localhost:0") as terminal:
+        terminal.until("listening on")
+        terminal.until("\n")
+        port = int(terminal.shown.split()[-1].rpartition(":")[2])
+        with dial(port) as sock:
+            terminal.type("typed\n")
+            assert sock.recv(6, kernel.MSG_WAITALL) == b"typed\n"
+            sock.sendall(b"to the terminal\n")
+            sock.shutdown(kernel.SHUT_WR)
+            assert sock.recv(1) == b""
+        assert terminal.end() == 0
+        assert "to the terminal\r\n" in terminal.shown
 
 
 def test_tls_with_a_certificate_and_with_one_made_for_the_run(tmp_path: Path) -> None:

@@ -73,8 +73,10 @@ def _parse(text: str, *, first_port: int, every: bool = False) -> Address:
         return Address(port=int(port))
     try:
         parse_host(host, "HOST")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error} in {text!r}") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"HOST must be a host name or an IP address, got {host!r} in {text!r}"
+        ) from None
     return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 

@@ -18,6 +18,7 @@ from .histogram import SHOWN
 from .numbers import count, seconds, shown_bytes, shown_seconds
 from .opening import PATIENCE
 from .running import run
+from .stdio import show
 from .terminal import live
 from .tls_flags import client_tls, declare_client
 
@@ -93,7 +94,7 @@ async def _bench(options: argparse.Namespace) -> Code:
         load.terminate()
     result = _result(options, load, pace, took)
     result |= {"tls": agreed, "own_cpu": busy}
-    print(json.dumps(result, indent=2) if options.json else _text(result))
+    show(json.dumps(result, indent=2) if options.json else _text(result))
     if not load.latencies.total:
         raise Failure(Code.BROKEN, f"{options.address}: no message came back")
     return Code.BROKEN if load.errors else Code.FINE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Generator
@@ -61,7 +62,7 @@ def connecting(where: object) -> Generator[None, None, None]:
     except OSError as error:
         raise Failure(Code.UNREACHABLE, f"{where}: {reason(error)}") from error
     except (TypeError, ValueError) as error:
-        raise Failure(Code.MISUSE, str(error)) from error
+        raise Failure(Code.MISUSE, _in_words_of_flags(error)) from error
 
 
 @contextmanager
@@ -72,7 +73,19 @@ def listening(where: object) -> Generator[None, None, None]:
     except OSError as error:
         raise Failure(Code.FAILED, f"{where}: {reason(error)}") from error
     except (TypeError, ValueError) as error:
-        raise Failure(Code.MISUSE, str(error)) from error
+        raise Failure(Code.MISUSE, _in_words_of_flags(error)) from error
+
+
+def _in_words_of_flags(error: Exception) -> str:
+    def flag(found: re.Match[str]) -> str:
+        name = found[1]
+        return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+    return re.sub(r"option '(\w+)'", flag, str(error)).replace(" (str)", "")
+
+
+# What options of connect() and listen() are called on the command line, if not the same.
+_FLAGS = {"server_name": "--sni", "alpn_protocols": "--alpn", "unix": "ADDRESS"}
 
 
 @contextmanager
@@ -94,5 +107,9 @@ def reason(error: BaseException) -> str:
         return "it was cut short: the peer's FIN came without a close_notify"
     if isinstance(error, socket.gaierror):
         return str(error.strerror)
+    if isinstance(error, TimeoutError) and not str(error):  # asyncio's own
+        return "the time was up"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        text = re.sub(r"^\[SSL: \w+\] ", "", text)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -21,6 +21,7 @@ from .numbers import seconds
 from .opening import PATIENCE, open_stream
 from .running import run
 from .starttls import PROTOCOLS, Refused, negotiate
+from .stdio import show
 from .terminal import printable, styled
 from .tls_flags import client_tls, declare_client
 
@@ -92,7 +93,7 @@ async def _inspect(options: argparse.Namespace) -> Code:
         version: {"spoken": answer.spoken, "cipher": answer.cipher, "refusal": answer.refusal}
         for version, answer in versions.items()
     }
-    print(json.dumps(result, indent=2) if options.json else "\n".join(_lines(result)))
+    show(json.dumps(result, indent=2) if options.json else "\n".join(_lines(result)))
     return Code.FINE if result["verified"] else Code.UNTRUSTED
 
 

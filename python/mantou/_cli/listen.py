@@ -16,16 +16,17 @@ from mantou._stream_server import StreamServer, serve_streams
 from mantou._streams import Stream
 
 from .addresses import Address, place
-from .carrying import carry
+from .carrying import Until, carry
 from .endings import Code, Failure, connected, listening, reason
 from .numbers import seconds
 from .running import run
 from .stdio import CHUNK, Input, Output
-from .tls_flags import declare_server, readable, server_tls
+from .tls_flags import declare_server, server_tls
 
 DESCRIPTION = """\
 Serves all who connect: sends back what comes, a file, or what a command says. Without one of these
-the first who connects is connected with stdin and stdout, and it ends with that connection.
+the first who connects is connected with stdin and stdout, and it ends when both have finished;
+with a terminal as stdin, when who connects has.
 """
 EXAMPLES = """\
   mantou listen localhost:7000 --echo
@@ -55,7 +56,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="start a command of the shell for each, with the connection as its stdin and stdout; "
         "MANTOU_REMOTE_ADDRESS and MANTOU_REMOTE_PORT say whose it is",
     )
-    kind.add_argument("--send", metavar="FILE", type=readable, help="send a file, then FIN")
+    kind.add_argument("--send", metavar="FILE", type=_readable, help="send a file, then FIN")
     parser.add_argument("--once", action="store_true", help="serve one connection, and end with it")
     parser.add_argument(
         "--timeout", type=seconds, metavar="SECONDS", help="give up who is silent for so long"
@@ -67,6 +68,15 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def start(options: argparse.Namespace) -> Code:
     """Does it; the exit code."""
     return run(_Listening(options).run())
+
+
+def _readable(path: str) -> str:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {reason(error)}") from None
+    return path
 
 
 def bound(address: Address, **options: Any) -> dict[str, Any]:
@@ -149,8 +159,9 @@ class _Listening:
             self.ended.set_result(ending)
 
     async def _stdio(self, stream: Stream) -> None:
-        # Both: who connects may finish first, and wait for what we say.
-        await carry(stream, Input(0), Output(1), "both")
+        # Who connects may finish first, and wait for what we say; a person would have to end it.
+        until: Until = "received" if os.isatty(0) else "both"
+        await carry(stream, Input(0), Output(1), until)
 
     async def _file(self, stream: Stream) -> None:
         try:

@@ -18,7 +18,7 @@ from .listen import bound, shown_peer, shown_place
 from .numbers import count, seconds, shown_bytes, shown_seconds
 from .running import run
 from .terminal import live, printable
-from .tls_flags import declare_server, readable, server_tls
+from .tls_flags import declare_server, pem, server_tls
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +68,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     declare_server(parser, "--tls-in")
     group = parser.add_argument_group("TLS (--tls-out)")
     group.add_argument("--tls-out", action="store_true", help="speak TLS with the targets")
-    group.add_argument("--ca", type=readable, metavar="FILE", help="trust these and no others, PEM")
+    group.add_argument("--ca", type=pem, metavar="FILE", help="trust these and no others, PEM")
     group.add_argument("--sni", metavar="NAME", help="the name to ask for and to verify")
     group.add_argument("--insecure", action="store_true", help="take any certificate")
 
@@ -246,13 +246,13 @@ class _Upstream(mantou.SocketHandler[Any]):
 
 def _tls_out(options: argparse.Namespace) -> dict[str, Any] | None:
     for given in ("ca", "sni", "insecure"):
-        if getattr(options, given) and not options.tls_out:
+        if getattr(options, given) not in (None, False) and not options.tls_out:
             options.fail(f"--{given} needs --tls-out")
     if not options.tls_out:
         return None
     tls: dict[str, Any] = {"reject_unauthorized": not options.insecure}
-    if options.ca:
-        tls["ca_file"] = options.ca
+    if options.ca is not None:
+        tls["ca"] = options.ca
     if options.sni:
         tls["server_name"] = options.sni
     return tls
