@@ -117,14 +117,15 @@ async def _show_until(load: Load, deadline: float) -> None:
 
 
 def _picture(line: str, load: Load) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=line, expand=False)
-    table.add_column("percentile", justify="right")
-    table.add_column("latency", justify="right")
+    table = Table(expand=False)
+    for name in ("percentile", "latency"):
+        table.add_column(name, justify="right", no_wrap=True)
     for percent in SHOWN:
         table.add_row(f"{percent:g}", shown_seconds(load.latencies.percentile(percent) / 1e9))
-    return table
+    return Group(line, table)
 
 
 def _result(

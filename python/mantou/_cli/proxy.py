@@ -133,12 +133,15 @@ class _Proxy(mantou.SocketHandler[Any]):
                 await self.stopping.wait()
                 listener.stop()
                 self.say("nobody is accepted any more; waiting for those that are open")
-                cut = await listener.drain(grace=options.grace)
+                if cut := await listener.drain(grace=options.grace):
+                    self.say(f"did not finish and were cut: {cut}")
+            except asyncio.CancelledError:
+                if self.pairs:
+                    self.say(f"open and cut: {len(self.pairs)}")
+                raise
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
-        if cut:
-            self.say(f"{cut} connections did not finish and were cut")
         return Code.FINE
 
     def stop(self) -> None:
@@ -190,8 +193,8 @@ class _Proxy(mantou.SocketHandler[Any]):
     def _ended(self, pair: _Pair, done: asyncio.Future[mantou.PipedBytes]) -> None:
         del self.pairs[pair.client]
         error = None if done.cancelled() else done.exception()
-        if self.drawn and error is None:
-            return
+        if (self.drawn and error is None) or isinstance(error, ConnectionAbortedError):
+            return  # it was we who cut it, which is told of all in one line
         client = pair.client
         took = shown_seconds(time.monotonic() - pair.began)
         text = f"{shown_peer(client)} -> {pair.target.address}: {took}"
@@ -211,14 +214,15 @@ class _Proxy(mantou.SocketHandler[Any]):
                 self.drawn = False
 
     def _table(self, stats: mantou.ListenerStats) -> RenderableType:
+        from rich.console import Group  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(title=f"{stats.connections} open, {stats.accepted} so far", expand=False)
+        table = Table(expand=False)
         for name in ("client", "target"):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for name in ("age", "up", "down"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         now = time.monotonic()
         pairs = list(self.pairs.values())
         for pair in pairs[-_MOST_ROWS:]:
@@ -232,9 +236,8 @@ class _Proxy(mantou.SocketHandler[Any]):
         resting = [each for each in self.targets if each.rests_until > now]
         notes = [f"{len(pairs) - _MOST_ROWS} more"] if len(pairs) > _MOST_ROWS else []
         notes += [f"{each.address} is left out" for each in resting]
-        if notes:
-            table.caption = "; ".join(notes)
-        return table
+        title = f"{stats.connections} open, {stats.accepted} so far"
+        return Group(title, table, *notes)
 
 
 class _Upstream(mantou.SocketHandler[Any]):

@@ -48,7 +48,7 @@ def live() -> Generator[Update | None, None, None]:
     """A display at the bottom of the terminal, by rich.
 
     None where stderr is no terminal or rich is not installed: the command prints lines, then. At
-    the end, however that comes, the terminal is as it was before.
+    the end, however that comes, it is gone and the terminal as it was before.
     """
     if sys.stderr is None or not is_drawable(sys.stderr):
         yield None
@@ -59,6 +59,8 @@ def live() -> Generator[Update | None, None, None]:
     except ImportError:
         yield None
         return
-    display = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
+    # What it shows is text as it stands.
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    display = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
     with display:
         yield lambda shown: display.update(shown, refresh=True)
