@@ -129,7 +129,7 @@ def test_it_takes_no_more_than_so_many_and_drains_at_sigterm() -> None:
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
-        (signal.SIGTERM, 0, "did not finish and were cut: 3"),
+        (signal.SIGTERM, 0, "3 connections did not finish"),
         (signal.SIGINT, 130, "open and cut: 3"),
     ],
 )

@@ -7,6 +7,7 @@ A file for each command, with its options and what it does. What several share i
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ def main(name: str = "mantou", arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from .endings import Failure  # noqa: PLC0415
     from .parser import COMMANDS, build, parse  # noqa: PLC0415
-    from .terminal import say  # noqa: PLC0415
+    from .terminal import Saying, say  # noqa: PLC0415
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -32,6 +33,7 @@ def main(name: str = "mantou", arguments: Sequence[str] | None = None) -> None:
             options.start(options)
             return
         name = f"{name} {options.command}"
+        logging.getLogger("mantou").addHandler(Saying(name))
         _keep_descriptors()
         code = options.start(options)
     except Failure as failure:

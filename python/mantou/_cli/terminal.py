@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -22,6 +23,18 @@ def say(name: str, text: str) -> None:
         # At once: several processes may share a terminal.
         sys.stderr.write(f"{name}: {printable(text)}\n")
         sys.stderr.flush()
+
+
+class Saying(logging.Handler):
+    """Says what is logged."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(logging.WARNING)
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """logging's hook."""
+        say(self._name, record.getMessage())
 
 
 def printable(text: str) -> str:
