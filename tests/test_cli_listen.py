@@ -39,6 +39,17 @@ def test_echo_discard_and_several_at_a_time() -> None:
         assert server.end(signal.SIGINT) == 130
 
 
+@pytest.mark.parametrize("address", ["unix:@mantou-{}", "[::1]:0", "unix:{}/socket"])
+def test_places_of_all_kinds(tmp_path: Path, address: str) -> None:
+    place = address.format(os.getpid() if "@" in address else tmp_path)
+    with Running("listen", place, "--echo") as server:
+        where = server.until("listening on").split()[-1]
+        assert where.startswith(place.removesuffix(":0"))
+        done = mantou("connect", where, given=b"hello")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"hello", b"")
+        assert server.end(signal.SIGTERM) == 143
+
+
 def test_a_file_is_sent_to_each(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(500_000))
     with Running("listen", "localhost:0", "--send", tmp_path / "file") as server:

@@ -82,8 +82,9 @@ def _readable(path: str) -> str:
 def bound(address: Address, **options: Any) -> dict[str, Any]:
     """The options of a listener there."""
     if address.unix:
-        options["unlink_stale"] = not address.unix.startswith("\0")
-        return {**address.options(), **options}
+        # A name without a file has none to be left over.
+        stale = {} if address.unix.startswith("\0") else {"unlink_stale": True}
+        return {**address.options(), **stale, **options}
     hostname = address.host or ("::" if os.path.exists("/proc/net/if_inet6") else "0.0.0.0")
     return {"hostname": hostname, "port": address.port, **options}
 
@@ -247,5 +248,7 @@ async def _discard(stream: Stream) -> None:
 def shown_peer(socket: mantou.Socket[Any]) -> str:
     """Who is at the other end."""
     if socket.remote_address is not None:
-        return str(Address(socket.remote_address, socket.remote_port or 0))
+        # IPv4, of a listener for both.
+        address = socket.remote_address.removeprefix("::ffff:")
+        return str(Address(address, socket.remote_port or 0))
     return "a process on this machine"
