@@ -76,10 +76,11 @@ def test_a_command_for_each(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
-def test_a_command_ends_with_its_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rest", ["echo ready; sleep 1000", "sleep 1000 & echo ready"])
+def test_a_command_ends_with_its_connection(tmp_path: Path, rest: str) -> None:
     alive = tmp_path / "alive"
     os.mkfifo(alive)
-    command = f"exec 3>{alive}; echo ready; sleep 1000"
+    command = f"exec 3>{alive}; {rest}"
     with Running("listen", "localhost:0", "--exec", command) as server:
         with dial(server.port()) as sock, alive.open("rb") as writer:
             assert sock.recv(6, kernel.MSG_WAITALL) == b"ready\n"

@@ -220,18 +220,20 @@ class _Command:
         self._stdin.close()
 
     async def end(self) -> None:
-        """Has the command and all that it started end."""
+        """Has the command end, and all that it started and that still holds its stdout."""
         self._stdin.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await self._process.wait()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.returncode is not None:
-                return
-            os.killpg(self._process.pid, number)
+        for number in (signal.SIGTERM, signal.SIGKILL, None):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._process.wait()
+                    return await self._ended()
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+
+    async def _ended(self) -> None:
+        await self._process.wait()
+        while await self._stdout.read(CHUNK):
+            pass
 
 
 async def _echo(stream: Stream) -> None:
