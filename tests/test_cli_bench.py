@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mantou._cli.histogram import Histogram
-from tests.cli import BARE, COMMAND, LIMIT, Server, Terminal, echo, files, mantou, read_all
+from tests.cli import (
+    BARE,
+    COMMAND,
+    LIMIT,
+    Server,
+    Terminal,
+    documented,
+    echo,
+    files,
+    mantou,
+    read_all,
+)
 from tests.test_cli_connect import over_tls
 
 TIMES = st.lists(st.integers(0, 10**12), min_size=1)
@@ -62,6 +73,7 @@ def test_a_closed_loop(tmp_path: Any, link: str) -> None:
         more = [] if link == "plain" else ["--tls", "--ca", ca]
         result = measured(f"localhost:{server.port}", *flags, *more)
         assert server.served == 3
+    assert set(result) == documented("bench --json")
     assert result["loop"] == "closed"
     assert result["coordinated_omission"] is True
     # Each message that the server got is counted once.
