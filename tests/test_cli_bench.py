@@ -154,6 +154,19 @@ def test_a_stall_that_does_not_end_is_seen_too() -> None:
     assert closed["latency_us"]["max"] > 2_000_000
 
 
+def test_what_is_taken_and_what_cannot_be_had_is_told() -> None:
+    flags = ["--connections", "20", "--seconds", "0.1"]
+    with Server(over_tls(echo)) as server:
+        done = mantou("bench", f"localhost:{server.port}", *flags, "--tls", "--insecure")
+    assert done.returncode == 0
+    assert done.stderr.count(b"--insecure: the certificate is not accepted") == 1
+    with Server(echo) as server:
+        command = ["prlimit", "--nofile=16", *COMMAND]
+        done = mantou("bench", f"localhost:{server.port}", *flags, command=command)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert b"too many open files: see ulimit -n" in done.stderr
+
+
 def test_no_answer_a_wrong_one_and_a_hangup() -> None:
     flags = ["--connections", 1, "--seconds", 0.2]
 

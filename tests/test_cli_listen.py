@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import BARE, LIMIT, Running, Terminal, files, mantou, read_all
+from tests.tls import client_credential
 
 
 def dial(port: int) -> kernel.socket:
@@ -135,6 +136,22 @@ def test_tls_with_a_certificate_and_with_one_made_for_the_run(tmp_path: Path) ->
         digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
         assert digest.hex(":").upper() in server.said
         assert "self-signed" in server.said
+
+
+def test_clients_are_asked_for_certificates(tmp_path: Path) -> None:
+    ca, cert, key = files(tmp_path)
+    own = tmp_path / "own.pem"
+    own.write_bytes(client_credential().cert_pem + client_credential().key_pem)
+    server_flags = ["--echo", "--tls", "--cert", cert, "--key", key, "--ca", ca, "--alpn", "h2"]
+    with Running("listen", "localhost:0", *server_flags, "--verbose") as server:
+        flags = ["connect", f"localhost:{server.port()}", "--tls", "--ca", ca, "--alpn", "h2"]
+        done = mantou(*flags, "--cert", own, "--verbose", given=b"hello")
+        assert (done.returncode, done.stdout) == (0, b"hello")
+        assert b"ALPN h2" in done.stderr
+        done = mantou(*flags, given=b"hello")
+        assert (done.returncode, done.stdout) == (4, b"")
+        assert b"certificate required" in done.stderr
+        server.until("peer did not return a certificate")
 
 
 def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def _text(result: dict[str, Any]) -> str:
         lines.append(f"  {result['unanswered']} messages had no answer within two more seconds")
     if result["unsent"]:
         lines.append(f"  {result['unsent']} messages were due and had to wait until the end:")
-        lines.append("  the server is slower than was asked for")
+        lines.append("  the server is slower than was asked for, or this process with its one core")
     if result["sent_late"]:
         lines.append(f"  {result['sent_late']} messages were sent over 1 ms late by this process,")
         lines.append("  which was too busy: that counts as latency, too")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import ssl
@@ -96,7 +97,11 @@ def connected(where: object) -> Generator[None, None, None]:
     except TimeoutError as error:
         raise Failure(Code.TIMEOUT, f"{where}: {reason(error)}") from error
     except (ConnectionError, ssl.SSLError) as error:
-        raise Failure(Code.BROKEN, f"{where}: {reason(error)}") from error
+        # In TLS 1.3 a server refuses our certificate when to us the handshake is over.
+        alert = str(getattr(error, "reason", None))
+        refused = re.search("ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)", alert)
+        code = Code.UNTRUSTED if refused else Code.BROKEN
+        raise Failure(code, f"{where}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:
@@ -107,6 +112,8 @@ def reason(error: BaseException) -> str:
         return "it was cut short: the peer's FIN came without a close_notify"
     if isinstance(error, socket.gaierror):
         return str(error.strerror)
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "too many open files: see ulimit -n"
     if isinstance(error, TimeoutError) and not str(error):  # asyncio's own
         return "the time was up"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -20,7 +21,7 @@ from .endings import Code, Failure, connected, listening, reason
 from .numbers import seconds
 from .running import run
 from .stdio import CHUNK, Input, Output
-from .tls_flags import declare_server, server_tls
+from .tls_flags import declare_server, pem, protocols, server_tls
 
 DESCRIPTION = """\
 Serves all who connect: sends back what comes, a file, or what a command says. Without one of these
@@ -61,7 +62,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=seconds, metavar="SECONDS", help="give up who is silent for so long"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say who comes and goes")
-    declare_server(parser)
+    group = declare_server(parser)
+    group.add_argument(
+        "--ca", type=pem, metavar="FILE", help="ask for certificates, and take those of these, PEM"
+    )
+    group.add_argument("--alpn", type=protocols, metavar="LIST", help="protocols: h2,http/1.1")
 
 
 def start(options: argparse.Namespace) -> Code:
@@ -105,6 +110,9 @@ class _Listening:
         tls = server_tls(options, "--tls", options.address.host)
         if tls is not None:
             more["tls"] = tls
+        if options.verbose:
+            # Who comes and goes without a handshake is told here.
+            logging.getLogger("mantou").setLevel(logging.DEBUG)
         with listening(options.address):
             server = serve_streams(self._handle, **bound(options.address, **more))
         self.server = server

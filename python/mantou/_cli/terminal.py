@@ -29,7 +29,7 @@ class Saying(logging.Handler):
     """Says what is logged."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._name = name
 
     def emit(self, record: logging.LogRecord) -> None:

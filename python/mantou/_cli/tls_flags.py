@@ -69,8 +69,8 @@ def client_tls(options: argparse.Namespace, *, always: bool = False) -> dict[str
     return tls
 
 
-def declare_server(parser: argparse.ArgumentParser, flag: str = "--tls") -> None:
-    """Adds the options of a server."""
+def declare_server(parser: argparse.ArgumentParser, flag: str = "--tls") -> Any:
+    """Adds the options of a server, and returns their group."""
     group = parser.add_argument_group(f"TLS ({flag})")
     group.add_argument(flag, action="store_true", help="speak TLS with those who connect")
     group.add_argument(
@@ -80,18 +80,28 @@ def declare_server(parser: argparse.ArgumentParser, flag: str = "--tls") -> None
         help="the certificate and its chain, PEM (default: one made for this run)",
     )
     group.add_argument("--key", type=pem, metavar="FILE", help=_KEY)
+    return group
 
 
 def server_tls(options: argparse.Namespace, flag: str, name: str) -> dict[str, Any] | None:
     """A server's TLSOptions, None where it speaks none."""
     wanted = getattr(options, flag.removeprefix("--").replace("-", "_"))
-    for given in ("cert", "key"):
-        if getattr(options, given) is not None and not wanted:
-            options.fail(f"--{given} needs {flag}")
+    # Of those of a proxy, the others are about its targets.
+    names = ("cert", "key", "ca", "alpn") if flag == "--tls" else ("cert", "key")
+    given = [name for name in names if getattr(options, name) is not None]
+    if given and not wanted:
+        options.fail(f"--{given[0]} needs {flag}")
     if not wanted:
         return None
-    if own := _own_certificate(options):
-        return own
+    tls: dict[str, Any] = {}
+    if "ca" in given:
+        tls |= {"ca": options.ca, "request_cert": True}
+    if "alpn" in given:
+        tls["alpn_protocols"] = options.alpn
+    return tls | (_own_certificate(options) or _made_certificate(options, name))
+
+
+def _made_certificate(options: argparse.Namespace, name: str) -> dict[str, Any]:
     from .self_signed import self_signed  # noqa: PLC0415 (cryptography takes long to load)
 
     made = self_signed(name)
