@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -108,6 +109,7 @@ class Terminal:
         )
         self.slave = slave
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, words: str) -> str:
         """What is shown, once these words are among it."""
@@ -138,7 +140,7 @@ class Terminal:
     def _read(self, deadline: float) -> None:
         wait = max(0.0, deadline - time.monotonic())
         if select.select([self.master], [], [], wait)[0]:
-            self.shown += os.read(self.master, 65536).decode()
+            self.shown += self._decoder.decode(os.read(self.master, 65536))
 
     def __enter__(self) -> Terminal:
         return self
@@ -212,6 +214,14 @@ def files(folder: Path) -> tuple[Path, Path, Path]:
     cert.write_bytes(server_credential().cert_pem)
     key.write_bytes(server_credential().key_pem)
     return ca, cert, key
+
+
+def documented(command: str) -> set[str]:
+    """The names that the documentation says are in a result."""
+    page = Path(__file__).parents[1] / "docs" / "reference" / "command-line.md"
+    section = page.read_text().partition(f"## What `{command}` writes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 @contextlib.contextmanager

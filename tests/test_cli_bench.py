@@ -10,16 +10,28 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mantou._cli.histogram import Histogram
-from tests.cli import BARE, COMMAND, LIMIT, Server, Terminal, echo, files, mantou
+from tests.cli import (
+    BARE,
+    COMMAND,
+    LIMIT,
+    Server,
+    Terminal,
+    documented,
+    echo,
+    files,
+    mantou,
+    read_all,
+)
 from tests.test_cli_connect import over_tls
 
 TIMES = st.lists(st.integers(0, 10**12), min_size=1)
 
 
+@settings(deadline=None)
 @given(TIMES, st.floats(0, 100))
 def test_percentiles_are_those_of_the_sorted_times(times: list[int], percent: float) -> None:
     histogram = Histogram()
@@ -47,13 +59,13 @@ def test_a_closed_loop(tmp_path: Any, link: str) -> None:
     received = 0
     lock = threading.Lock()
 
+    # Its end is in order, too: a reset would be an error here.
     def talk(sock: kernel.socket) -> None:
         nonlocal received
-        with contextlib.suppress(ConnectionError):
-            while data := sock.recv(65536):
-                with lock:
-                    received += len(data)
-                sock.sendall(data)
+        while data := sock.recv(65536):
+            with lock:
+                received += len(data)
+            sock.sendall(data)
 
     ca, _, _ = files(tmp_path)
     flags = ["--connections", 3, "--size", 1000, "--seconds", 0.3]
@@ -61,6 +73,7 @@ def test_a_closed_loop(tmp_path: Any, link: str) -> None:
         more = [] if link == "plain" else ["--tls", "--ca", ca]
         result = measured(f"localhost:{server.port}", *flags, *more)
         assert server.served == 3
+    assert set(result) == documented("bench --json")
     assert result["loop"] == "closed"
     assert result["coordinated_omission"] is True
     # Each message that the server got is counted once.
@@ -114,8 +127,44 @@ def test_what_a_server_is_too_slow_for_is_told() -> None:
         flags = ["--connections", 1, "--seconds", 0.5, "--rate", 1000]
         result = measured(f"127.0.0.1:{server.port}", *flags)
         assert result["unsent"] > 400
+        assert result["messages"] < 20
+        # Of those that were due, half have waited longer than that.
+        assert result["latency_us"]["p50"] > 200_000
         done = mantou("bench", f"127.0.0.1:{server.port}", *flags)
     assert b"the server is slower than was asked for" in done.stdout
+
+
+@pytest.mark.alone
+def test_a_stall_that_does_not_end_is_seen_too() -> None:
+    def talk(sock: kernel.socket) -> None:
+        with contextlib.suppress(ConnectionError):
+            for _ in range(50):
+                sock.sendall(sock.recv(65536))
+            read_all(sock)
+
+    with Server(talk) as server:
+        flags = ["--connections", 1, "--seconds", 1]
+        opened = measured(f"127.0.0.1:{server.port}", *flags, "--rate", 100)
+        closed = measured(f"127.0.0.1:{server.port}", *flags)
+    assert (opened["messages"], opened["unanswered"]) == (50, 1)
+    assert abs(opened["unsent"] - 49) <= 2
+    assert opened["latency_us"]["p90"] > 200_000
+    assert opened["latency_us"]["max"] > 2_000_000
+    assert (closed["messages"], closed["unanswered"]) == (50, 1)
+    assert closed["latency_us"]["max"] > 2_000_000
+
+
+def test_what_is_taken_and_what_cannot_be_had_is_told() -> None:
+    flags = ["--connections", "20", "--seconds", "0.1"]
+    with Server(over_tls(echo)) as server:
+        done = mantou("bench", f"localhost:{server.port}", *flags, "--tls", "--insecure")
+    assert done.returncode == 0
+    assert done.stderr.count(b"--insecure: the certificate is not accepted") == 1
+    with Server(echo) as server:
+        command = ["prlimit", "--nofile=16", *COMMAND]
+        done = mantou("bench", f"localhost:{server.port}", *flags, command=command)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert b"too many open files: see ulimit -n" in done.stderr
 
 
 def test_no_answer_a_wrong_one_and_a_hangup() -> None:
@@ -136,6 +185,7 @@ def test_no_answer_a_wrong_one_and_a_hangup() -> None:
         (silent, b"no message came back"),
         (talkative, b"it sent more than it got"),
         (lambda sock: sock.recv(1), b"no message came back"),
+        (lambda sock: None, b"no message came back"),
     ]:
         with Server(talk) as server:
             done = mantou("bench", f"127.0.0.1:{server.port}", *flags)

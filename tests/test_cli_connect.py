@@ -11,6 +11,8 @@ import socket as kernel
 import ssl
 import struct
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,6 +267,70 @@ def test_descriptors_that_are_closed_are_not_the_connection(closed: str) -> None
     assert done.returncode == 0
     assert got == [b"" if "<" in closed else b"hi\n"]
     assert done.stdout == (b"" if ">" in closed.replace("2>", "") else b"hello")
+
+
+def test_descriptors_that_do_not_block_are_waited_for() -> None:
+    """As another program may have left them."""
+    stdin, given = kernel.socketpair()
+    taken, stdout = kernel.socketpair()
+    with stdin, given, taken, stdout, Server(echo) as server:
+        stdin.setblocking(False)
+        stdout.setblocking(False)
+        stdout.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, 4096)
+        with Running(
+            "connect", f"127.0.0.1:{server.port}", "-v", stdin=stdin, stdout=stdout
+        ) as client:
+            stdin.close()
+            stdout.close()
+            client.until("connected to")
+            sender = threading.Thread(target=given.sendall, args=(BODY,))
+            sender.start()
+            received = bytearray()
+            while len(received) < len(BODY):
+                received += taken.recv(65536)
+            sender.join()
+            given.shutdown(kernel.SHUT_WR)
+            assert client.end() == 0
+    assert received == BODY
+
+
+def test_certificates_may_come_through_a_pipe(tmp_path: Path) -> None:
+    ca, _, _ = files(tmp_path)
+    with Server(over_tls(answer_at_the_end)) as server:
+        command = " ".join([*COMMAND, "connect", f"localhost:{server.port}", "--tls"])
+        done = subprocess.run(
+            ["bash", "-c", f"{command} --ca <(cat {ca})"],
+            input=b"abc",
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"cba", b"")
+
+
+@pytest.mark.parametrize("command", ["connect", "bench", "inspect", "proxy", "listen"])
+def test_ctrl_c_before_it_has_begun(command: str) -> None:
+    """However early it comes once mantou itself is loaded, it is no traceback."""
+    code = (
+        "import sys, signal, mantou\n"
+        "[_, moment, *arguments] = sys.argv\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == moment: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "import mantou._cli\n"
+        "mantou._cli.main(arguments=arguments)\n"
+    )
+    arguments = [command, "localhost:1", "localhost:2"][: 3 if command == "proxy" else 2]
+    for moment in ("parser", command, "running"):
+        program = [sys.executable, "-c", code, f"mantou._cli.{moment}", *arguments]
+        done = subprocess.run(
+            ["env", "--default-signal=INT", *program],
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
 def test_hex() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import hashlib
 import json
+import socket as kernel
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.cli import BARE, Server, files, mantou, openssl_server
+from mantou._cli import inspect
+from tests.cli import BARE, Server, documented, files, mantou, openssl_server, read_all
 from tests.test_cli_starttls import SCRIPTS, play
-from tests.tls import EXPIRED, Authority, authority, server_context
+from tests.tls import EXPIRED, Authority, authority, server_context, server_credential
 
 VERSIONS = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 
@@ -36,6 +43,7 @@ def test_a_server_as_it_should_be(tmp_path: Path) -> None:
         result = looked_at(port, "--ca", ca, "--alpn", "h2")
         text = mantou("inspect", f"localhost:{port}", "--ca", ca).stdout.decode()
         bare = mantou("inspect", f"localhost:{port}", "--ca", ca, command=BARE)
+    assert {*result, *result["certificates"][0]} == documented("inspect --json")
     assert (result["verified"], result["verification"]) == (True, "accepted")
     assert (result["protocol"], result["alpn"]) == ("TLSv1.3", "h2")
     assert result["cipher"].startswith("TLS_")
@@ -127,6 +135,83 @@ def test_a_stapled_response(tmp_path: Path) -> None:
     assert result["ocsp"]["stapled"] is True
     assert result["ocsp"]["note"] == "good"
     assert b"pip install 'mantou[cli]'" in bare.stdout
+
+
+def test_a_version_that_gets_no_answer_is_no_more_than_that(tmp_path: Path) -> None:
+    ca, _, _ = files(tmp_path)
+    context = server_context()
+
+    def talk(sock: Any) -> None:
+        with contextlib.suppress(OSError):
+            if sock.recv(3, kernel.MSG_PEEK) == b"\x16\x03\x00":
+                read_all(sock)
+            context.wrap_socket(sock, server_side=True).close()
+
+    with Server(talk) as server:
+        result = looked_at(server.port, "--ca", ca, "--timeout", 1)
+        text = mantou("inspect", f"localhost:{server.port}", "--ca", ca, "--timeout", 1).stdout
+    assert result["versions"]["SSLv3"]["spoken"] is None
+    assert spoken(result) == ["TLSv1.2", "TLSv1.3"]
+    assert b"SSLv3     ?    the time was up" in text
+
+
+def certificate_messages(chain: bytes) -> bytes:
+    """What a server of TLS 1.2 says that has this list of certificates."""
+    hello = b"\x03\x03" + bytes(32) + b"\0" + b"\xc0\x2f" + b"\0"
+    messages = b"\x02" + len(hello).to_bytes(3, "big") + hello
+    body = len(chain).to_bytes(3, "big") + chain
+    messages += b"\x0b" + len(body).to_bytes(3, "big") + body + b"\x16\0\0\x01\x01\x0e\0\0\0"
+    return b"\x16\x03\x03" + len(messages).to_bytes(2, "big") + messages
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        certificate_messages(b"\0\0\x03abc"),
+        certificate_messages(b"\xff\xff\xffabc"),
+        certificate_messages(b"\0\0\0" * 100),
+        certificate_messages(b""),
+        certificate_messages(b"\0\0\x03abc")[:-4] + b"\x15\x03\x03\0\x01\x02",
+        b"\x16\x03\x03\0\x04\x02\0\0\0",
+        b"\x15\x03\x03\0\0",
+        b"\x16\x03\x03\xff\xff",
+    ],
+)
+def test_malformed_answers_are_told(answer: bytes) -> None:
+    def talk(sock: kernel.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.recv(65536)
+            sock.sendall(answer)
+            sock.shutdown(kernel.SHUT_WR)
+            read_all(sock)
+
+    with Server(talk) as server:
+        done = mantou("inspect", f"localhost:{server.port}")
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == (0 if done.stdout else 1)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.integers(0, 2000), st.integers(0, 255), max_size=3), st.integers(0, 2000))
+def test_any_certificate_can_be_shown(changes: dict[int, int], length: int) -> None:
+    der = bytearray(server_credential().der)
+    for place, value in changes.items():
+        der[place % len(der)] = value
+    [known] = inspect._certificates([bytes(der[: length or None])])
+    assert json.loads(json.dumps(known)) == known
+    assert len(inspect._certificate_lines(0, known)) >= 4
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    """OpenSSL serves them; the ssl module cannot read them."""
+    _, cert, key = files(tmp_path)
+    der = server_credential().der.replace(b"localhost", b"\xffocalhost", 1)
+    cert.write_text(ssl.DER_cert_to_PEM_cert(der))
+    with openssl_server("-cert", cert, "-key", key) as port:
+        result = looked_at(port, code=4)
+    [own] = result["certificates"]
+    assert (own["names"], own["days_left"]) == ([], None)
+    assert own["sha256"] == hashlib.sha256(der).digest().hex(":").upper()
 
 
 def test_behind_starttls(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import BARE, LIMIT, Running, files, mantou, read_all
+from tests.cli import BARE, LIMIT, Running, Terminal, files, mantou, read_all
+from tests.tls import client_credential
 
 
 def dial(port: int) -> kernel.socket:
@@ -37,6 +38,17 @@ def test_echo_discard_and_several_at_a_time() -> None:
             sock.shutdown(kernel.SHUT_WR)
             assert sock.recv(1) == b""
         assert server.end(signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize("address", ["unix:@mantou-{}", "[::1]:0", "unix:{}/socket"])
+def test_places_of_all_kinds(tmp_path: Path, address: str) -> None:
+    place = address.format(os.getpid() if "@" in address else tmp_path)
+    with Running("listen", place, "--echo") as server:
+        where = server.until("listening on").split()[-1]
+        assert where.startswith(place.removesuffix(":0"))
+        done = mantou("connect", where, given=b"hello")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"hello", b"")
+        assert server.end(signal.SIGTERM) == 143
 
 
 def test_a_file_is_sent_to_each(tmp_path: Path) -> None:
@@ -65,10 +77,11 @@ def test_a_command_for_each(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
-def test_a_command_ends_with_its_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rest", ["echo ready; sleep 1000", "sleep 1000 & echo ready"])
+def test_a_command_ends_with_its_connection(tmp_path: Path, rest: str) -> None:
     alive = tmp_path / "alive"
     os.mkfifo(alive)
-    command = f"exec 3>{alive}; echo ready; sleep 1000"
+    command = f"exec 3>{alive}; {rest}"
     with Running("listen", "localhost:0", "--exec", command) as server:
         with dial(server.port()) as sock, alive.open("rb") as writer:
             assert sock.recv(6, kernel.MSG_WAITALL) == b"ready\n"
@@ -95,6 +108,21 @@ def test_stdin_and_stdout_are_for_the_first() -> None:
         assert server.out == b"to stdout"
 
 
+def test_on_a_terminal_it_ends_with_who_connects() -> None:
+    with Terminal("listen", "localhost:0") as terminal:
+        terminal.until("listening on")
+        terminal.until("\n")
+        port = int(terminal.shown.split()[-1].rpartition(":")[2])
+        with dial(port) as sock:
+            terminal.type("typed\n")
+            assert sock.recv(6, kernel.MSG_WAITALL) == b"typed\n"
+            sock.sendall(b"to the terminal\n")
+            sock.shutdown(kernel.SHUT_WR)
+            assert sock.recv(1) == b""
+        assert terminal.end() == 0
+        assert "to the terminal\r\n" in terminal.shown
+
+
 def test_tls_with_a_certificate_and_with_one_made_for_the_run(tmp_path: Path) -> None:
     ca, cert, key = files(tmp_path)
     with Running(
@@ -108,6 +136,22 @@ def test_tls_with_a_certificate_and_with_one_made_for_the_run(tmp_path: Path) ->
         digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
         assert digest.hex(":").upper() in server.said
         assert "self-signed" in server.said
+
+
+def test_clients_are_asked_for_certificates(tmp_path: Path) -> None:
+    ca, cert, key = files(tmp_path)
+    own = tmp_path / "own.pem"
+    own.write_bytes(client_credential().cert_pem + client_credential().key_pem)
+    server_flags = ["--echo", "--tls", "--cert", cert, "--key", key, "--ca", ca, "--alpn", "h2"]
+    with Running("listen", "localhost:0", *server_flags, "--verbose") as server:
+        flags = ["connect", f"localhost:{server.port()}", "--tls", "--ca", ca, "--alpn", "h2"]
+        done = mantou(*flags, "--cert", own, "--verbose", given=b"hello")
+        assert (done.returncode, done.stdout) == (0, b"hello")
+        assert b"ALPN h2" in done.stderr
+        done = mantou(*flags, given=b"hello")
+        assert (done.returncode, done.stdout) == (4, b"")
+        assert b"certificate required" in done.stderr
+        server.until("peer did not return a certificate")
 
 
 def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mantou._cli import addresses, numbers
 from mantou._cli.completion import flags
+from mantou._cli.endings import MEANINGS
 from mantou._cli.parser import COMMANDS, build
-from tests.cli import LIMIT, mantou
+from tests.cli import COMMAND, LIMIT, mantou
 from tools.manual import manual
+
+PEM = "FILE.pem"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -38,24 +43,55 @@ def test_help_names_all_options_and_has_examples(command: str) -> None:
         (["connect", "::1:80"], "an IPv6 address needs brackets: [::1]:80"),
         (["connect", "a:0"], "must be a number from 1 to 65535"),
         (["connect", "a:http"], "must be a number from 1 to 65535"),
-        (["connect", ":80"], "'HOST' must be a host name or an IP address"),
+        (["connect", ":80"], "HOST must be a host name or an IP address"),
         (["connect", "unix:"], "unix: needs a path"),
         (["connect", "a:1", "--timeout", "soon"], "'soon' is no time: seconds, or 100ms, 5m, 1h"),
         (["connect", "a:1", "--sni", "b"], "--sni needs --tls or --starttls"),
-        (["connect", "a:1", "--tls", "--key", sys.executable], "--key needs --cert"),
+        (["connect", "a:1", "--tls", "--key", PEM], "--key needs --cert"),
+        (["connect", "a:1", "--tls", "--cert", PEM], "--key must name its file"),
+        (["connect", "a:1", "--tls", "--ca", PEM], "mantou connect: --ca: "),
+        (["connect", "a:1", "--tls", "--ca", os.devnull], "is not in PEM"),
+        (["connect", "a:1", "--tls", "--sni", "a b"], "mantou connect: --sni must be a host name"),
+        (["connect", f"unix:/{'x' * 200}"], "mantou connect: ADDRESS must be at most 107 bytes"),
         (["connect", "a:1", "--tls", "--ca", "/nowhere.pem"], "/nowhere.pem: no such file"),
-        (["bench", "a:1", "--ca", sys.executable], "--ca needs --tls\n"),
+        (["bench", "a:1", "--ca", PEM], "--ca needs --tls (see"),
         (["bench", "a:1", "--size", "0"], "'0' is no number from 1 on, or 4k, 16Ki, 1M"),
         (["proxy", "a:1", "b:2", "--sni", "x"], "--sni needs --tls-out"),
-        (["listen", "a:1", "--key", sys.executable], "--key needs --tls"),
+        (["listen", "a:1", "--key", PEM], "--key needs --tls"),
         (["completion", "tcsh"], "invalid choice: 'tcsh'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_misuse_is_told_and_the_way_out(arguments: list[str], said: str) -> None:
-    done = mantou(*arguments)
+def test_misuse_is_told_and_the_way_out(tmp_path: Path, arguments: list[str], said: str) -> None:
+    path = tmp_path / "file.pem"
+    path.write_text("-----BEGIN NOTHING-----\n-----END NOTHING-----\n")
+    done = mantou(*(path if each is PEM else each for each in arguments))
     assert (done.returncode, done.stdout) == (2, b"")
     assert said in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "zsh"]])
+def test_a_result_that_cannot_be_written_is_told(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=LIMIT, check=False
+        )
+    assert (done.returncode, done.stderr[-32:]) == (1, b"stdout: no space left on device\n"[-32:])
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=LIMIT, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_exit_codes_are_told() -> None:
+    text = mantou("--help").stdout.decode()
+    for code, meaning in MEANINGS.items():
+        assert f" {int(code)}  {meaning}\n" in text
+        assert f"{int(code)}\n{meaning}" in manual().replace("\\-", "-")
 
 
 def test_addresses() -> None:

@@ -126,6 +126,29 @@ def test_it_takes_no_more_than_so_many_and_drains_at_sigterm() -> None:
             assert proxy.end() == 0
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGTERM, 0, "3 connections did not finish"),
+        (signal.SIGINT, 130, "open and cut: 3"),
+    ],
+)
+def test_those_that_it_cuts_are_told_in_a_line(number: int, code: int, said: str) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(echo))
+        target = f"127.0.0.1:{server.port}"
+        proxy = stack.enter_context(Running("proxy", "localhost:0", target, "--grace", "100ms"))
+        port = proxy.port()
+        for _ in range(3):
+            sock = stack.enter_context(kernel.create_connection(("localhost", port), LIMIT))
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        assert proxy.end(number) == code
+        lines = proxy.said.splitlines()
+    assert said in lines[-1]
+    assert len(lines) <= 3
+
+
 @pytest.mark.parametrize(("command", "table"), [(COMMAND, True), (BARE, False)])
 def test_on_a_terminal(command: list[str], table: bool) -> None:
     with Server(echo) as server, dead_port() as probe:

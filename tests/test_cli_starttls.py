@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket as kernel
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mantou import connect_stream
+from mantou._cli.starttls import Refused, negotiate
 from tests.cli import Server, files, mantou, read_all
 from tests.tls import server_context
 
@@ -119,7 +124,7 @@ def test_a_refusal_is_told_and_nothing_is_sent_in_the_clear(protocol: str) -> No
 
 
 @pytest.mark.parametrize("protocol", SCRIPTS)
-@pytest.mark.parametrize("rubbish", [b"\xff" * 5000, b""])
+@pytest.mark.parametrize("rubbish", [b"\xff" * 5000, b"HTTP/1.0 400\r\n" * 101, b""])
 def test_another_protocol_is_told(protocol: str, rubbish: bytes) -> None:
     def talk(sock: kernel.socket) -> None:
         with contextlib.suppress(OSError):
@@ -130,6 +135,27 @@ def test_another_protocol_is_told(protocol: str, rubbish: bytes) -> None:
     with Server(talk) as server:
         done = mantou("connect", f"localhost:{server.port}", "--starttls", protocol)
     assert (done.returncode, len(done.stderr.splitlines())) == (7, 1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+@pytest.mark.parametrize("protocol", SCRIPTS)
+def test_any_answer_is_taken_or_refused(protocol: str, data: st.DataObject) -> None:
+    answers = bytearray(b"".join(SCRIPTS[protocol].words[::2]))
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(answers)))
+        answers[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+
+    async def ask() -> None:
+        ours, theirs = kernel.socketpair()
+        with theirs:
+            theirs.sendall(answers)
+            theirs.shutdown(kernel.SHUT_WR)
+            async with await connect_stream(fd=ours.detach()) as stream:
+                with contextlib.suppress(Refused):
+                    await negotiate(protocol, stream, "localhost")
+
+    asyncio.run(ask())
 
 
 def test_what_comes_in_the_clear_behind_the_words_is_never_taken() -> None:

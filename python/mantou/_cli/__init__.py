@@ -7,28 +7,38 @@ A file for each command, with its options and what it does. What several share i
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
-
-from .endings import Failure
-from .parser import COMMANDS, build, parse
 
 
 def main(name: str = "mantou", arguments: Sequence[str] | None = None) -> None:
     """Does what the command line says, and exits with what became of it."""
+    heard = signal.getsignal(signal.SIGINT)
+    if heard is signal.default_int_handler:
+        # Until there is something to be ended in order, Ctrl-C ends it as it ends other commands.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from .endings import Failure  # noqa: PLC0415
+    from .parser import COMMANDS, build, parse  # noqa: PLC0415
+    from .terminal import Saying, say  # noqa: PLC0415
+
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parse(build(name, COMMANDS.keys() & given), given)
-    if options.command == "run":
-        # Ends as the program ends that it runs.
-        options.start(options)
-        return
-    _keep_descriptors()
     try:
+        options = parse(build(name, COMMANDS.keys() & given), given)
+        if options.command == "run":
+            # Ends as the program ends that it runs, at Ctrl-C, too.
+            signal.signal(signal.SIGINT, heard)
+            options.start(options)
+            return
+        name = f"{name} {options.command}"
+        logging.getLogger("mantou").addHandler(Saying(name))
+        _keep_descriptors()
         code = options.start(options)
     except Failure as failure:
         if failure.text:
-            options.say(failure.text)
+            say(name, failure.text)
         code = failure.code
     sys.exit(code)
 

@@ -18,8 +18,9 @@ from .histogram import SHOWN
 from .numbers import count, seconds, shown_bytes, shown_seconds
 from .opening import PATIENCE
 from .running import run
+from .stdio import show
 from .terminal import live
-from .tls_flags import client_tls, declare_client
+from .tls_flags import checked, client_tls, declare_client
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +32,8 @@ and measures how long each takes to come back.
 Without --rate the loop is closed: a connection sends the next message when it has the answer, so a
 server that stalls is asked less often just then, and the latencies leave out what others would have
 waited (coordinated omission). With --rate the loop is open: messages are due at fixed times,
-whatever the server does, and latency counts from when a message was due.
+whatever the server does, and latency counts from when a message was due. Messages that have no
+answer at the end count with the time that they have waited.
 """
 EXAMPLES = """\
   mantou bench localhost:7000
@@ -81,6 +83,7 @@ async def _bench(options: argparse.Namespace) -> Code:
         with connecting(options.address):
             for _ in range(options.connections):
                 load.add(await mantou.connect(**connect))
+        checked(tls, load.askers[0].socket, options.say)
         cpu, began = time.process_time(), time.perf_counter()
         pace.begin(time.perf_counter_ns())
         await _show_until(load, began + options.seconds)
@@ -88,15 +91,14 @@ async def _bench(options: argparse.Namespace) -> Code:
         busy = (time.process_time() - cpu) / took
         pace.stop()
         await load.finished(2.0)
-        agreed = load.agreed()
+        result = _result(options, load, pace, took) | {"own_cpu": busy}
+        await load.goodbye(1.0)
     finally:
         load.terminate()
-    result = _result(options, load, pace, took)
-    result |= {"tls": agreed, "own_cpu": busy}
-    print(json.dumps(result, indent=2) if options.json else _text(result))
-    if not load.latencies.total:
+    show(json.dumps(result, indent=2) if options.json else _text(result))
+    if not load.answered:
         raise Failure(Code.BROKEN, f"{options.address}: no message came back")
-    return Code.BROKEN if load.errors else Code.FINE
+    return Code.BROKEN if result["errors"] else Code.FINE
 
 
 async def _show_until(load: Load, deadline: float) -> None:
@@ -117,20 +119,23 @@ async def _show_until(load: Load, deadline: float) -> None:
 
 
 def _picture(line: str, load: Load) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=line, expand=False)
-    table.add_column("percentile", justify="right")
-    table.add_column("latency", justify="right")
+    table = Table(expand=False)
+    for name in ("percentile", "latency"):
+        table.add_column(name, justify="right", no_wrap=True)
     for percent in SHOWN:
         table.add_row(f"{percent:g}", shown_seconds(load.latencies.percentile(percent) / 1e9))
-    return table
+    return Group(line, table)
 
 
 def _result(
     options: argparse.Namespace, load: Load, pace: Turns | Rate, took: float
 ) -> dict[str, Any]:
     """All that was measured. Times are in microseconds, if not said otherwise."""
+    # Before the latencies, which the waiting ones become part of.
+    unanswered, unsent = load.unanswered(), pace.unsent()
     latencies = load.latencies
     measured: dict[str, float] = {
         "min": latencies.least / 1000 if latencies.total else 0.0,
@@ -143,17 +148,19 @@ def _result(
     return {
         "mantou": mantou.__version__,
         "target": str(options.address),
+        "tls": load.agreed(),
         "loop": "closed" if options.rate is None else "open",
         "coordinated_omission": options.rate is None,
         "connections": options.connections,
         "size": options.size,
         "seconds": took,
         "rate_asked": options.rate,
-        "messages": latencies.total,
+        "messages": load.answered,
         "rate": load.in_time / took,
         "bytes_per_second": load.in_time * options.size / took,
-        "unanswered": load.unanswered(),
-        "unsent": pace.unsent(),
+        "unanswered": unanswered,
+        "unsent": unsent,
+        "sent_late": pace.late,
         "errors": dict(load.errors),
         "latency_us": measured,
         "distribution": [
@@ -180,8 +187,11 @@ def _text(result: dict[str, Any]) -> str:
     if result["unanswered"]:
         lines.append(f"  {result['unanswered']} messages had no answer within two more seconds")
     if result["unsent"]:
-        lines.append(f"  {result['unsent']} messages were due and could not be sent in time:")
-        lines.append("  the latencies are too good, the server is slower than was asked for")
+        lines.append(f"  {result['unsent']} messages were due and had to wait until the end:")
+        lines.append("  the server is slower than was asked for, or this process with its one core")
+    if result["sent_late"]:
+        lines.append(f"  {result['sent_late']} messages were sent over 1 ms late by this process,")
+        lines.append("  which was too busy: that counts as latency, too")
     if result["loop"] == "closed":
         lines.append("  closed loop: what a stall would have cost others is left out; see --rate")
     if result["loop"] == "closed" and result["own_cpu"] > 0.9:

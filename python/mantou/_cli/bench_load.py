@@ -14,6 +14,11 @@ from .histogram import Histogram
 
 # Seconds before a message is due in which the loop no longer waits, but looks again and again.
 _SPIN = 0.002
+# So many waits of a connection are recorded one by one.
+_RECORDED = 10_000
+_FINISHED = "the server has finished"
+# Nanoseconds that a message may be late by our own fault.
+_LATE = 1_000_000
 
 
 class Asker:
@@ -42,6 +47,7 @@ class Load(mantou.SocketHandler[Any]):
         self.alive = 0
         self.pace: Turns | Rate
         self.stopped = False
+        self.answered = 0
         # Answers that came before the end, which the rate is made of.
         self.in_time = 0
         self.wake: asyncio.Future[None] | None = None
@@ -50,7 +56,10 @@ class Load(mantou.SocketHandler[Any]):
         """One more connection."""
         socket.data = Asker(socket)
         self.askers.append(socket.data)
-        self.alive += 1
+        if socket.fileno() < 0:
+            self.errors[_FINISHED] += 1  # at once, before it was one of ours
+        else:
+            self.alive += 1
 
     def ask(self, asker: Asker, began: int) -> None:
         """Sends a message whose latency counts from `began`."""
@@ -69,6 +78,7 @@ class Load(mantou.SocketHandler[Any]):
             return
         now = time.perf_counter_ns()
         self.latencies.record(now - asker.began)
+        self.answered += 1
         if self.stopped:
             self._look()
         else:
@@ -80,19 +90,30 @@ class Load(mantou.SocketHandler[Any]):
             return
         self.alive -= 1
         if not self.stopped or error is not None:
-            self.errors[reason(error) if error is not None else "the server has finished"] += 1
+            self.errors[reason(error) if error is not None else _FINISHED] += 1
         if self.stopped or not self.alive:
             self._look()
 
     def unanswered(self) -> int:
-        """Messages that were sent, and whose answer has not come."""
-        return sum(1 for asker in self.askers if asker.left)
+        """Messages that were sent, and whose answer has not come. As latency counts their wait."""
+        waiting = [asker for asker in self.askers if asker.left]
+        now = time.perf_counter_ns()
+        for asker in waiting:
+            if asker.socket.fileno() >= 0:
+                self.latencies.record(now - asker.began)
+        return len(waiting)
 
     async def finished(self, patience: float) -> None:
         """Returns when all answers have come, and after `patience` seconds at most."""
         self.wake = asyncio.get_running_loop().create_future()
         self._look()
         await asyncio.wait({self.wake}, timeout=patience)
+
+    async def goodbye(self, patience: float) -> None:
+        """Has the connections end in order, if the server does so within `patience` seconds."""
+        for asker in self.askers:
+            asker.socket.end()
+        await asyncio.wait([asker.socket.closed() for asker in self.askers], timeout=patience)
 
     def agreed(self) -> dict[str, Any] | None:
         """Version and cipher of TLS."""
@@ -117,6 +138,8 @@ class Load(mantou.SocketHandler[Any]):
 class Turns:
     """The closed loop: the next message follows the answer."""
 
+    late = 0
+
     def __init__(self, load: Load) -> None:
         self._load = load
         load.pace = self
@@ -124,7 +147,8 @@ class Turns:
     def begin(self, now: int) -> None:
         """Has each connection ask."""
         for asker in self._load.askers:
-            self._load.ask(asker, now)
+            if asker.socket.fileno() >= 0:
+                self._load.ask(asker, now)
 
     def answered(self, asker: Asker, now: int) -> None:
         """An answer has come."""
@@ -153,6 +177,8 @@ class Rate:
         self._next = 0
         self._step = 0
         self._end = 0
+        # Messages that were sent late, and not because an answer was.
+        self.late = 0
         load.pace = self
 
     def begin(self, now: int) -> None:
@@ -174,6 +200,7 @@ class Rate:
             asker = askers[self._next % len(askers)]
             self._next += 1
             if not asker.left:
+                self.late += now - due > _LATE
                 self._send(asker)
         # A timer comes up to a millisecond late, which would be taken for the server's latency.
         loop = asyncio.get_running_loop()
@@ -201,6 +228,17 @@ class Rate:
         self._load.stopped = True
 
     def unsent(self) -> int:
-        """Messages that were due and not sent."""
-        late = (self._end - asker.due for asker in self._load.askers)
-        return sum(time_left // self._step + 1 for time_left in late if time_left >= 0)
+        """Messages that were due and not sent. As latency counts their wait until the end."""
+        total = 0
+        for asker in self._load.askers:
+            if asker.due > self._end:
+                continue
+            number = (self._end - asker.due) // self._step + 1
+            total += number
+            if asker.socket.fileno() >= 0:
+                # Of many, one stands for some.
+                stride = number // _RECORDED + 1
+                for first in range(0, number, stride):
+                    waited = self._end - asker.due - first * self._step
+                    self._load.latencies.record(waited, min(stride, number - first))
+        return total

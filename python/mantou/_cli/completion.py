@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .endings import Code
 from .parser import COMMANDS, build
+from .stdio import show
 
 DESCRIPTION = "Writes what a shell needs to complete this command."
 EXAMPLES = """\
@@ -35,7 +36,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def start(options: argparse.Namespace) -> Code:
     """Does it; the exit code."""
-    print(_SHELLS[options.shell](), end="")
+    show(_SHELLS[options.shell]().rstrip("\n"))
     return Code.FINE
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import socket
 import ssl
 from collections.abc import Generator
@@ -61,7 +63,7 @@ def connecting(where: object) -> Generator[None, None, None]:
     except OSError as error:
         raise Failure(Code.UNREACHABLE, f"{where}: {reason(error)}") from error
     except (TypeError, ValueError) as error:
-        raise Failure(Code.MISUSE, str(error)) from error
+        raise Failure(Code.MISUSE, _in_words_of_flags(error)) from error
 
 
 @contextmanager
@@ -72,7 +74,19 @@ def listening(where: object) -> Generator[None, None, None]:
     except OSError as error:
         raise Failure(Code.FAILED, f"{where}: {reason(error)}") from error
     except (TypeError, ValueError) as error:
-        raise Failure(Code.MISUSE, str(error)) from error
+        raise Failure(Code.MISUSE, _in_words_of_flags(error)) from error
+
+
+def _in_words_of_flags(error: Exception) -> str:
+    def flag(found: re.Match[str]) -> str:
+        name = found[1]
+        return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+    return re.sub(r"option '(\w+)'", flag, str(error)).replace(" (str)", "")
+
+
+# What options of connect() and listen() are called on the command line, if not the same.
+_FLAGS = {"server_name": "--sni", "alpn_protocols": "--alpn", "unix": "ADDRESS"}
 
 
 @contextmanager
@@ -83,7 +97,11 @@ def connected(where: object) -> Generator[None, None, None]:
     except TimeoutError as error:
         raise Failure(Code.TIMEOUT, f"{where}: {reason(error)}") from error
     except (ConnectionError, ssl.SSLError) as error:
-        raise Failure(Code.BROKEN, f"{where}: {reason(error)}") from error
+        # In TLS 1.3 a server refuses our certificate when to us the handshake is over.
+        alert = str(getattr(error, "reason", None))
+        refused = re.search("ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)", alert)
+        code = Code.UNTRUSTED if refused else Code.BROKEN
+        raise Failure(code, f"{where}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:
@@ -94,5 +112,12 @@ def reason(error: BaseException) -> str:
         return "it was cut short: the peer's FIN came without a close_notify"
     if isinstance(error, socket.gaierror):
         return str(error.strerror)
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "too many open files: see ulimit -n"
+    if isinstance(error, TimeoutError) and not str(error):  # asyncio's own
+        return "the time was up"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        text = re.sub(r"^\[SSL: \w+\] ", "", text)
+    text = text.replace("within handshake_timeout", "in time")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

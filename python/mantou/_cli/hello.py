@@ -79,7 +79,8 @@ _ALERT, _HANDSHAKE = 21, 22
 class Answer(NamedTuple):
     """What a server says to a version."""
 
-    spoken: bool
+    # None: it could not be asked, or has not answered.
+    spoken: bool | None
     cipher: str | None = None
     # Why not, in its own words.
     refusal: str | None = None
@@ -115,7 +116,7 @@ async def ask(stream: Stream, version: str, name: str | None) -> Answer:
 async def _in_the_clear(messages: _Messages, answer: Answer) -> Answer:
     """The same with what follows before TLS 1.3: certificates, and what is stapled to them."""
     with contextlib.suppress(
-        EndOfStream, IncompleteRead, ConnectionResetError, ValueError, _AlertReceived
+        EndOfStream, IncompleteRead, ConnectionResetError, IndexError, ValueError, _AlertReceived
     ):
         while (found := await messages.next())[0] != _DONE:
             kind, body = found

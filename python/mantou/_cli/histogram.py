@@ -24,12 +24,12 @@ class Histogram:
         self.least = _LARGEST
         self.most = 0
 
-    def record(self, value: int) -> None:
-        """Adds a time."""
-        self.counts[_index(min(value, _LARGEST))] += 1
-        self.total += 1
-        self.sum += value
-        self.squares += value * value
+    def record(self, value: int, number: int = 1) -> None:
+        """Adds a time, once or several times."""
+        self.counts[_index(min(value, _LARGEST))] += number
+        self.total += number
+        self.sum += value * number
+        self.squares += value * value * number
         self.most = max(self.most, value)
         self.least = min(self.least, value)
 

@@ -10,17 +10,19 @@ import json
 import ssl
 import sys
 import time
+import warnings
 from typing import Any
 
 from mantou._certificates import describe
 
 from .addresses import Address, target_or_host
-from .endings import Code, Failure, connecting, reason
+from .endings import Code, Failure, reason
 from .hello import VERSIONS, Answer, ask
 from .numbers import seconds
 from .opening import PATIENCE, open_stream
 from .running import run
 from .starttls import PROTOCOLS, Refused, negotiate
+from .stdio import show
 from .terminal import printable, styled
 from .tls_flags import client_tls, declare_client
 
@@ -76,9 +78,9 @@ async def _inspect(options: argparse.Namespace) -> Code:
     name = tls.get("server_name") or address.host or None
     result: Result = {"target": str(address), "name": name}
     problem = await _agree(options, tls, result)
-    versions = dict[str, Answer]()
-    for version in VERSIONS:
-        versions[version] = await _ask(options, version, name)
+    # At the same time: who does not answer to a version lets the time go by.
+    answers = await asyncio.gather(*(_ask(options, version, name) for version in VERSIONS))
+    versions = dict(zip(VERSIONS, answers, strict=True))
     if not any(answer.spoken for answer in versions.values()) and problem is not None:
         raise problem
     older = versions["TLSv1.2"]
@@ -92,7 +94,7 @@ async def _inspect(options: argparse.Namespace) -> Code:
         version: {"spoken": answer.spoken, "cipher": answer.cipher, "refusal": answer.refusal}
         for version, answer in versions.items()
     }
-    print(json.dumps(result, indent=2) if options.json else "\n".join(_lines(result)))
+    show(json.dumps(result, indent=2) if options.json else "\n".join(_lines(result)))
     return Code.FINE if result["verified"] else Code.UNTRUSTED
 
 
@@ -138,18 +140,19 @@ def _why(error: BaseException) -> str:
 
 async def _ask(options: argparse.Namespace, version: str, name: str | None) -> Answer:
     """A hello of this version, over a connection of its own."""
-    stream = await open_stream(options.address, None, None, options.timeout)
     try:
-        with connecting(options.address):
+        stream = await open_stream(options.address, None, None, options.timeout)
+        try:
             async with asyncio.timeout(options.timeout):
                 if options.starttls:
                     await negotiate(options.starttls, stream, name or "")
                 return await ask(stream, version, None if _is_address(name) else name)
-    except Refused as refusal:
-        text = f"{options.address}: --starttls {options.starttls}: {refusal}"
-        raise Failure(Code.NO_STARTTLS, text) from None
-    finally:
-        stream.abort()
+        finally:
+            stream.abort()
+    except Failure as failure:
+        return Answer(None, refusal=failure.text)
+    except (OSError, Refused) as error:
+        return Answer(None, refusal=reason(error))
 
 
 def _is_address(name: str | None) -> bool:
@@ -164,16 +167,16 @@ def _certificates(chain: list[bytes] | tuple[bytes, ...]) -> list[Result]:
     found = list[Result]()
     for der in chain:
         known = describe([der], detailed=False)
-        ends = known.get("notAfter")
-        left = None if ends is None else (ssl.cert_time_to_seconds(ends) - time.time()) / 86400
+        begins, ends = _moment(known.get("notBefore")), _moment(known.get("notAfter"))
+        left = None if ends is None else (ends - datetime.datetime.now(datetime.UTC)).days
         found.append(
             {
                 "subject": _name(known.get("subject", ())),
                 "issuer": _name(known.get("issuer", ())),
                 "names": [value for _, value in known.get("subjectAltName", ())],
-                "not_before": _date(known.get("notBefore")),
-                "not_after": _date(ends),
-                "days_left": None if left is None else int(left // 1),
+                "not_before": None if begins is None else begins.isoformat(),
+                "not_after": None if ends is None else ends.isoformat(),
+                "days_left": left,
                 "serial_number": known.get("serialNumber"),
                 "sha256": known["fingerprint256"],
                 **_keys(der),
@@ -189,7 +192,8 @@ def _keys(der: bytes) -> Result:
     except ImportError:
         return {"key": None, "signature": None}
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        with warnings.catch_warnings(action="ignore"):  # what is odd is the server's
+            certificate = x509.load_der_x509_certificate(der)
         key: Any = certificate.public_key()
         kind = type(key).__name__.strip("_").removesuffix("PublicKey")
         curve = getattr(getattr(key, "curve", None), "name", None)
@@ -225,7 +229,7 @@ def _ocsp(answer: Answer) -> Result:
             "this_update": response.this_update_utc.isoformat(),
             "next_update": None if ends is None else ends.isoformat(),
         }
-    except ValueError as error:
+    except Exception as error:  # a response that is malformed in any way
         return {"stapled": True, "note": f"unreadable: {error}"}
 
 
@@ -235,11 +239,13 @@ def _name(parts: Any) -> str:
     return ", ".join(f"{short.get(key, key)}={value}" for part in parts for key, value in part)
 
 
-def _date(text: str | None) -> str | None:
-    if text is None:
+def _moment(text: str | None) -> datetime.datetime | None:
+    """None if there is none, or no date could be made of it."""
+    try:
+        seconds = ssl.cert_time_to_seconds(text or "")
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError):
         return None
-    moment = datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(text), datetime.UTC)
-    return moment.isoformat()
 
 
 def _lines(result: Result) -> list[str]:
@@ -264,7 +270,7 @@ def _lines(result: Result) -> list[str]:
             text = styled(f"yes  {answer['cipher']}", "red" if old else "green", sys.stdout)
             text += "  (no longer safe)" if old else ""
         else:
-            text = f"no   {answer['refusal']}"
+            text = f"{'?' if answer['spoken'] is None else 'no':<5}{printable(answer['refusal'])}"
         lines.append(f"  {version:<8}  {text}")
     return lines
 
@@ -276,7 +282,8 @@ def _certificate_lines(number: int, each: Result) -> list[str]:
     else:
         style = "red" if left < 0 else "yellow" if left < _SOON else "green"
         days = f"{left} days left" if left >= 0 else f"expired {-left} days ago"
-        ends = f"{each['not_before'][:10]} to {each['not_after'][:10]}, "
+        begins = each["not_before"] or "unreadable"
+        ends = f"{begins[:10]} to {each['not_after'][:10]}, "
         ends += styled(days, style, sys.stdout)
     lines = [
         f"  {number}: {printable(each['subject']) or '(no subject)'}",

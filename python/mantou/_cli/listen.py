@@ -5,27 +5,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import mantou
 from mantou._stream_errors import BrokenResourceError, EndOfStream
 from mantou._stream_server import StreamServer, serve_streams
 from mantou._streams import Stream
 
-from .addresses import Address, place
-from .carrying import carry
+from .addresses import bound, place, shown_peer, shown_place
+from .carrying import Until, carry
 from .endings import Code, Failure, connected, listening, reason
 from .numbers import seconds
 from .running import run
 from .stdio import CHUNK, Input, Output
-from .tls_flags import declare_server, readable, server_tls
+from .tls_flags import declare_server, pem, protocols, server_tls
 
 DESCRIPTION = """\
 Serves all who connect: sends back what comes, a file, or what a command says. Without one of these
-the first who connects is connected with stdin and stdout, and it ends with that connection.
+the first who connects is connected with stdin and stdout, and it ends when both have finished;
+with a terminal as stdin, when who connects has.
 """
 EXAMPLES = """\
   mantou listen localhost:7000 --echo
@@ -55,13 +56,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="start a command of the shell for each, with the connection as its stdin and stdout; "
         "MANTOU_REMOTE_ADDRESS and MANTOU_REMOTE_PORT say whose it is",
     )
-    kind.add_argument("--send", metavar="FILE", type=readable, help="send a file, then FIN")
+    kind.add_argument("--send", metavar="FILE", type=_readable, help="send a file, then FIN")
     parser.add_argument("--once", action="store_true", help="serve one connection, and end with it")
     parser.add_argument(
         "--timeout", type=seconds, metavar="SECONDS", help="give up who is silent for so long"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say who comes and goes")
-    declare_server(parser)
+    group = declare_server(parser)
+    group.add_argument(
+        "--ca", type=pem, metavar="FILE", help="ask for certificates, and take those of these, PEM"
+    )
+    group.add_argument("--alpn", type=protocols, metavar="LIST", help="protocols: h2,http/1.1")
 
 
 def start(options: argparse.Namespace) -> Code:
@@ -69,20 +74,13 @@ def start(options: argparse.Namespace) -> Code:
     return run(_Listening(options).run())
 
 
-def bound(address: Address, **options: Any) -> dict[str, Any]:
-    """The options of a listener there."""
-    if address.unix:
-        options["unlink_stale"] = not address.unix.startswith("\0")
-        return {**address.options(), **options}
-    hostname = address.host or ("::" if os.path.exists("/proc/net/if_inet6") else "0.0.0.0")
-    return {"hostname": hostname, "port": address.port, **options}
-
-
-def shown_place(listener: Any) -> str:
-    """Where a listener listens."""
-    if hasattr(listener, "port"):
-        return str(Address(listener.hostname, listener.port))
-    return str(Address(unix=os.fsdecode(listener.unix)))
+def _readable(path: str) -> str:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {reason(error)}") from None
+    return path
 
 
 class _Listening:
@@ -112,6 +110,9 @@ class _Listening:
         tls = server_tls(options, "--tls", options.address.host)
         if tls is not None:
             more["tls"] = tls
+        if options.verbose:
+            # Who comes and goes without a handshake is told here.
+            logging.getLogger("mantou").setLevel(logging.DEBUG)
         with listening(options.address):
             server = serve_streams(self._handle, **bound(options.address, **more))
         self.server = server
@@ -149,8 +150,9 @@ class _Listening:
             self.ended.set_result(ending)
 
     async def _stdio(self, stream: Stream) -> None:
-        # Both: who connects may finish first, and wait for what we say.
-        await carry(stream, Input(0), Output(1), "both")
+        # Who connects may finish first, and wait for what we say; a person would have to end it.
+        until: Until = "received" if os.isatty(0) else "both"
+        await carry(stream, Input(0), Output(1), until)
 
     async def _file(self, stream: Stream) -> None:
         try:
@@ -208,18 +210,24 @@ class _Command:
         self._stdin.close()
 
     async def end(self) -> None:
-        """Has the command and all that it started end."""
+        """Has the command end, and all that it started and that still holds its stdout."""
         self._stdin.close()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if await self._has_ended():
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+        await self._has_ended()
+
+    async def _has_ended(self) -> bool:
+        """Waits a second for that."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._process.wait()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.returncode is not None:
-                return
-            os.killpg(self._process.pid, number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await self._process.wait()
+                while await self._stdout.read(CHUNK):
+                    pass
+                return True
+        return False
 
 
 async def _echo(stream: Stream) -> None:
@@ -231,10 +239,3 @@ async def _discard(stream: Stream) -> None:
     with contextlib.suppress(EndOfStream):
         while True:
             await stream.receive(CHUNK)
-
-
-def shown_peer(socket: mantou.Socket[Any]) -> str:
-    """Who is at the other end."""
-    if socket.remote_address is not None:
-        return str(Address(socket.remote_address, socket.remote_port or 0))
-    return "a process on this machine"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 import mantou
 
+from .endings import MEANINGS, Code
+from .stdio import show
 from .terminal import say
 
 COMMANDS = {
@@ -38,10 +41,24 @@ class Parser(argparse.ArgumentParser):
         self.examples = examples
         self.commands: dict[str, Parser] = {}
 
+    def error(self, message: str) -> NoReturn:
+        """Ends the process, and says in a line what is wrong: the usage is not what was asked."""
+        say(self.prog, f"{message} (see {self.prog} --help)")
+        sys.exit(Code.MISUSE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stderr:
+            super()._print_message(message, file)
+        else:
+            show(message.rstrip("\n"))
+
 
 def build(name: str, wanted: Collection[str] = COMMANDS.keys()) -> Parser:
     """The parser, with the options of those commands that are wanted: others are not loaded."""
     parser = Parser(prog=name, description=DESCRIPTION)
+    parser.epilog = "exit codes, of all but run, which ends as its program does:\n" + "\n".join(
+        f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
+    )
     parser.add_argument("--version", action="version", version=f"mantou {mantou.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command, summary in COMMANDS.items():

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mantou
 
-from .addresses import Address, place, target
+from .addresses import Address, bound, place, shown_peer, shown_place, target
 from .endings import Code, listening, reason
-from .listen import bound, shown_peer, shown_place
 from .numbers import count, seconds, shown_bytes, shown_seconds
 from .running import run
 from .terminal import live, printable
-from .tls_flags import declare_server, readable, server_tls
+from .tls_flags import declare_server, pem, server_tls
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +67,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     declare_server(parser, "--tls-in")
     group = parser.add_argument_group("TLS (--tls-out)")
     group.add_argument("--tls-out", action="store_true", help="speak TLS with the targets")
-    group.add_argument("--ca", type=readable, metavar="FILE", help="trust these and no others, PEM")
+    group.add_argument("--ca", type=pem, metavar="FILE", help="trust these and no others, PEM")
     group.add_argument("--sni", metavar="NAME", help="the name to ask for and to verify")
     group.add_argument("--insecure", action="store_true", help="take any certificate")
 
@@ -133,12 +132,14 @@ class _Proxy(mantou.SocketHandler[Any]):
                 await self.stopping.wait()
                 listener.stop()
                 self.say("nobody is accepted any more; waiting for those that are open")
-                cut = await listener.drain(grace=options.grace)
+                await listener.drain(grace=options.grace)  # logs how many it had to cut
+            except asyncio.CancelledError:
+                if self.pairs:
+                    self.say(f"open and cut: {len(self.pairs)}")
+                raise
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
-        if cut:
-            self.say(f"{cut} connections did not finish and were cut")
         return Code.FINE
 
     def stop(self) -> None:
@@ -190,8 +191,8 @@ class _Proxy(mantou.SocketHandler[Any]):
     def _ended(self, pair: _Pair, done: asyncio.Future[mantou.PipedBytes]) -> None:
         del self.pairs[pair.client]
         error = None if done.cancelled() else done.exception()
-        if self.drawn and error is None:
-            return
+        if (self.drawn and error is None) or isinstance(error, ConnectionAbortedError):
+            return  # it was we who cut it, which is told of all in one line
         client = pair.client
         took = shown_seconds(time.monotonic() - pair.began)
         text = f"{shown_peer(client)} -> {pair.target.address}: {took}"
@@ -211,14 +212,15 @@ class _Proxy(mantou.SocketHandler[Any]):
                 self.drawn = False
 
     def _table(self, stats: mantou.ListenerStats) -> RenderableType:
+        from rich.console import Group  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(title=f"{stats.connections} open, {stats.accepted} so far", expand=False)
+        table = Table(expand=False)
         for name in ("client", "target"):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for name in ("age", "up", "down"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         now = time.monotonic()
         pairs = list(self.pairs.values())
         for pair in pairs[-_MOST_ROWS:]:
@@ -232,9 +234,8 @@ class _Proxy(mantou.SocketHandler[Any]):
         resting = [each for each in self.targets if each.rests_until > now]
         notes = [f"{len(pairs) - _MOST_ROWS} more"] if len(pairs) > _MOST_ROWS else []
         notes += [f"{each.address} is left out" for each in resting]
-        if notes:
-            table.caption = "; ".join(notes)
-        return table
+        title = f"{stats.connections} open, {stats.accepted} so far"
+        return Group(title, table, *notes)
 
 
 class _Upstream(mantou.SocketHandler[Any]):
@@ -246,13 +247,13 @@ class _Upstream(mantou.SocketHandler[Any]):
 
 def _tls_out(options: argparse.Namespace) -> dict[str, Any] | None:
     for given in ("ca", "sni", "insecure"):
-        if getattr(options, given) and not options.tls_out:
+        if getattr(options, given) not in (None, False) and not options.tls_out:
             options.fail(f"--{given} needs --tls-out")
     if not options.tls_out:
         return None
     tls: dict[str, Any] = {"reject_unauthorized": not options.insecure}
-    if options.ca:
-        tls["ca_file"] = options.ca
+    if options.ca is not None:
+        tls["ca"] = options.ca
     if options.sni:
         tls["server_name"] = options.sni
     return tls

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import mantou
@@ -34,8 +35,11 @@ def run(work: Coroutine[Any, Any, Code | None], stop: Callable[[], object] | Non
         loop.add_signal_handler(signal.SIGTERM, stop or end)
         code = await work
 
+    # Ctrl-C may come before any of it has begun.
+    main = until_told()
     try:
-        mantou.run(until_told())
+        with closing(work), closing(main), _hearing_ctrl_c():
+            mantou.run(main)
     except KeyboardInterrupt:
         return Code.INTERRUPTED
     except asyncio.CancelledError:
@@ -45,3 +49,15 @@ def run(work: Coroutine[Any, Any, Code | None], stop: Callable[[], object] | Non
     except BrokenPipeError as error:
         raise Failure(Code.NO_READER) from error
     return code or Code.FINE
+
+
+@contextmanager
+def _hearing_ctrl_c() -> Generator[None, None, None]:
+    """Has Ctrl-C be what asyncio's runner builds on, unless the caller has it ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

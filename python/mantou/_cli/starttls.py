@@ -52,6 +52,8 @@ async def _reply(stream: Stream, code: str) -> list[str]:
     lines = list[str]()
     while len(lines) < _MOST_LINES:
         lines.append(await _line(stream))
+        if not lines[0][:3].isdigit():
+            break
         if lines[-1][3:4] != "-" and lines[-1][:3].isdigit():
             break
     if not lines[-1].startswith(code):
@@ -121,9 +123,9 @@ async def _ldap(stream: Stream, _name: str) -> None:
     answer = await stream.receive_exactly(length)
     # The number of the message, then an ExtendedResponse that begins with its result.
     place = answer.find(b"\x0a\x01")
-    if answer[3:4] != b"\x78" or place < 0 or answer[place + 2] != 0:
-        code = answer[place + 2] if place >= 0 else "no result"
-        raise Refused(f"the peer answered with result {code}")
+    result = answer[place + 2 : place + 3] if place >= 0 else b""
+    if answer[3:4] != b"\x78" or result != b"\0":
+        raise Refused(f"the peer answered with result {result[0] if result else 'no number'}")
 
 
 async def _xmpp(stream: Stream, name: str) -> None:

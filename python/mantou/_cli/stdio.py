@@ -1,7 +1,8 @@
-"""stdin, stdout and files as something to await.
+"""stdin and stdout: as something to await, and for results.
 
 A thread of its own waits for each: regular files cannot be polled, and descriptors that others
-share (a terminal's is the shell's, too) must not be made non-blocking.
+share (a terminal's is the shell's, too) must not be made non-blocking. Others may have made them
+so: then they are waited for.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import select
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from .endings import Code, Failure, reason
@@ -29,7 +33,7 @@ class Input:
     async def read(self) -> bytes:
         """Some bytes; none at the end."""
         try:
-            data: bytes = await self._worker.do(lambda: os.read(self._number, CHUNK))
+            data: bytes = await self._worker.do(lambda: _read(self._number))
         except OSError as error:
             raise Failure(Code.FAILED, f"{self._name}: {reason(error)}") from error
         return data
@@ -45,21 +49,48 @@ class Output:
 
     async def write(self, data: bytes) -> None:
         """Returns when all of it was taken."""
-        try:
+        with _written(self._name):
             await self._worker.do(lambda: _write_all(self._number, data))
-        except BrokenPipeError:
-            raise Failure(Code.NO_READER) from None
-        except OSError as error:
-            raise Failure(Code.FAILED, f"{self._name}: {reason(error)}") from error
 
     async def finish(self) -> None:
         """Others may write to it as well: it stays open."""
 
 
+def show(text: str) -> None:
+    """Writes a result to stdout, past Python's buffer: that would fail at the end of the process.
+
+    :raises Failure: it cannot be written, or nobody reads it.
+    """
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    with _written("stdout"):
+        _write_all(1, f"{text}\n".encode(encoding, "backslashreplace"))
+
+
+@contextmanager
+def _written(name: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise Failure(Code.NO_READER) from None
+    except OSError as error:
+        raise Failure(Code.FAILED, f"{name}: {reason(error)}") from error
+
+
+def _read(number: int) -> bytes:
+    while True:
+        try:
+            return os.read(number, CHUNK)
+        except BlockingIOError:
+            select.select([number], [], [])
+
+
 def _write_all(number: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(number, view) :]
+        try:
+            view = view[os.write(number, view) :]
+        except BlockingIOError:
+            select.select([], [number], [])
 
 
 class _Worker(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -22,6 +23,18 @@ def say(name: str, text: str) -> None:
         # At once: several processes may share a terminal.
         sys.stderr.write(f"{name}: {printable(text)}\n")
         sys.stderr.flush()
+
+
+class Saying(logging.Handler):
+    """Says what is logged."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Logging's hook."""
+        say(self._name, record.getMessage())
 
 
 def printable(text: str) -> str:
@@ -48,7 +61,7 @@ def live() -> Generator[Update | None, None, None]:
     """A display at the bottom of the terminal, by rich.
 
     None where stderr is no terminal or rich is not installed: the command prints lines, then. At
-    the end, however that comes, the terminal is as it was before.
+    the end, however that comes, it is gone and the terminal as it was before.
     """
     if sys.stderr is None or not is_drawable(sys.stderr):
         yield None
@@ -59,6 +72,8 @@ def live() -> Generator[Update | None, None, None]:
     except ImportError:
         yield None
         return
-    display = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
+    # What it shows is text as it stands.
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    display = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
     with display:
         yield lambda shown: display.update(shown, refresh=True)

@@ -19,11 +19,11 @@ def declare_client(
     group = parser.add_argument_group("TLS")
     if not always:
         group.add_argument("--tls", action="store_true", help="speak TLS")
-    group.add_argument("--ca", type=readable, metavar="FILE", help=_CA)
+    group.add_argument("--ca", type=pem, metavar="FILE", help=_CA)
     group.add_argument(
-        "--cert", type=readable, metavar="FILE", help="our certificate and its chain, PEM"
+        "--cert", type=pem, metavar="FILE", help="our certificate and its chain, PEM"
     )
-    group.add_argument("--key", type=readable, metavar="FILE", help="its private key, PEM")
+    group.add_argument("--key", type=pem, metavar="FILE", help=_KEY)
     group.add_argument(
         "--alpn", type=protocols, metavar="LIST", help="protocols to offer: h2,http/1.1"
     )
@@ -42,6 +42,7 @@ def declare_client(
 
 
 _CA = "trust the certificates in this file and no others, PEM (default: the system's)"
+_KEY = "its private key, PEM (default: it is in the certificate's file)"
 _SNI = "the name to ask for and to verify (default: HOST)"
 
 
@@ -49,18 +50,16 @@ def client_tls(options: argparse.Namespace, *, always: bool = False) -> dict[str
     """A client's TLSOptions, None where it speaks none. Misuse ends the process."""
     starttls = getattr(options, "starttls", None)
     wanted = always or options.tls or starttls
-    given = [name for name in _NEED_TLS if getattr(options, name, None)]
+    given = [name for name in _NEED_TLS if getattr(options, name, None) not in (None, False)]
     if given and not wanted:
         options.fail(
             f"--{given[0]} needs --tls" + (" or --starttls" * hasattr(options, "starttls"))
         )
-    if options.key and not options.cert:
-        options.fail("--key needs --cert")
     if not wanted:
         return None
-    tls = own_certificate(options.cert, options.key)
-    if options.ca:
-        tls["ca_file"] = options.ca
+    tls = _own_certificate(options)
+    if options.ca is not None:
+        tls["ca"] = options.ca
     if options.alpn:
         tls["alpn_protocols"] = options.alpn
     if options.sni:
@@ -70,31 +69,39 @@ def client_tls(options: argparse.Namespace, *, always: bool = False) -> dict[str
     return tls
 
 
-def declare_server(parser: argparse.ArgumentParser, flag: str = "--tls") -> None:
-    """Adds the options of a server."""
+def declare_server(parser: argparse.ArgumentParser, flag: str = "--tls") -> Any:
+    """Adds the options of a server, and returns their group."""
     group = parser.add_argument_group(f"TLS ({flag})")
     group.add_argument(flag, action="store_true", help="speak TLS with those who connect")
     group.add_argument(
         "--cert",
-        type=readable,
+        type=pem,
         metavar="FILE",
         help="the certificate and its chain, PEM (default: one made for this run)",
     )
-    group.add_argument("--key", type=readable, metavar="FILE", help="its private key, PEM")
+    group.add_argument("--key", type=pem, metavar="FILE", help=_KEY)
+    return group
 
 
 def server_tls(options: argparse.Namespace, flag: str, name: str) -> dict[str, Any] | None:
     """A server's TLSOptions, None where it speaks none."""
     wanted = getattr(options, flag.removeprefix("--").replace("-", "_"))
-    for given in ("cert", "key"):
-        if getattr(options, given) and not wanted:
-            options.fail(f"--{given} needs {flag}")
+    # Of those of a proxy, the others are about its targets.
+    names = ("cert", "key", "ca", "alpn") if flag == "--tls" else ("cert", "key")
+    given = [name for name in names if getattr(options, name) is not None]
+    if given and not wanted:
+        options.fail(f"--{given[0]} needs {flag}")
     if not wanted:
         return None
-    if options.key and not options.cert:
-        options.fail("--key needs --cert")
-    if options.cert:
-        return own_certificate(options.cert, options.key)
+    tls: dict[str, Any] = {}
+    if "ca" in given:
+        tls |= {"ca": options.ca, "request_cert": True}
+    if "alpn" in given:
+        tls["alpn_protocols"] = options.alpn
+    return tls | (_own_certificate(options) or _made_certificate(options, name))
+
+
+def _made_certificate(options: argparse.Namespace, name: str) -> dict[str, Any]:
     from .self_signed import self_signed  # noqa: PLC0415 (cryptography takes long to load)
 
     made = self_signed(name)
@@ -103,19 +110,28 @@ def server_tls(options: argparse.Namespace, flag: str, name: str) -> dict[str, A
     return {"cert": made.cert, "key": made.key}
 
 
-def own_certificate(cert: str | None, key: str | None) -> dict[str, Any]:
-    """Certificate and key, which may be in one file."""
-    return {} if cert is None else {"cert_file": cert, "key_file": key or cert}
+def _own_certificate(options: argparse.Namespace) -> dict[str, Any]:
+    """Certificate and key, which may be in one file. Empty without one."""
+    cert, key = options.cert, options.key
+    if cert is None:
+        if key is not None:
+            options.fail("--key needs --cert")
+        return {}
+    if key is None and b"PRIVATE KEY-----" not in cert:
+        options.fail("--cert holds no private key: --key must name its file")
+    return {"cert": cert, "key": cert if key is None else key}
 
 
-def readable(path: str) -> str:
-    """The name of a file that can be read, for argparse."""
+def pem(path: str) -> bytes:
+    """What is in a file, for argparse. It is read once: it may be a pipe, as `<(command)` is."""
     try:
         with open(path, "rb") as file:
-            file.read(1)
+            content = file.read()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path}: {reason(error)}") from None
-    return path
+    if b"-----BEGIN " not in content:
+        raise argparse.ArgumentTypeError(f"{path} is not in PEM: it has no BEGIN line")
+    return content
 
 
 def protocols(text: str) -> Sequence[str]:
