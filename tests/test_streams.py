@@ -112,6 +112,23 @@ async def test_a_delimiter_may_come_in_pieces() -> None:
         assert await stream.receive() == b"body"
 
 
+@every_path
+async def test_a_buffer_that_loses_its_room_loses_no_byte(link: str) -> None:
+    async with streaming(link) as (stream, peer):
+        memory = bytearray(20 * KIB)
+        task = await waits(stream.receive_into(memory))
+        del memory[1:]
+        await peer.send(b"1234")
+        assert await task == 1
+        assert await stream.receive_exactly(3) == b"234"
+        task = await waits(stream.receive_into(memory))
+        memory.clear()
+        await peer.send(b"56")
+        with pytest.raises(ValueError, match="changed its size"):
+            await task
+        assert await stream.receive_exactly(2) == b"56"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
