@@ -113,6 +113,21 @@ async def test_a_delimiter_may_come_in_pieces() -> None:
 
 
 @every_path
+async def test_the_last_line_may_be_too_long_as_well(link: str) -> None:
+    async with streaming(link) as (stream, peer):
+        await peer.send(b"1234\n1234\r\n12345")
+        lines = stream.lines(4)
+        assert [await anext(lines), await anext(lines)] == [b"1234", b"1234"]
+        task = await waits(anext(lines))
+        peer.finish()
+        with pytest.raises(mantou.DelimiterNotFound):
+            await task
+        assert await stream.receive() == b"12345"
+        with pytest.raises(StopAsyncIteration):
+            await anext(lines)
+
+
+@every_path
 async def test_a_buffer_that_loses_its_room_loses_no_byte(link: str) -> None:
     async with streaming(link) as (stream, peer):
         memory = bytearray(20 * KIB)
