@@ -7,7 +7,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{
+    PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopAsyncIteration, PyStopIteration,
+};
 use pyo3::ffi::{self, PyObject, PySendResult};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -215,7 +217,11 @@ impl Operation {
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = error.py();
-        let error = PyErr::from_value(value.filter(|it| !it.is_none()).unwrap_or(error));
+        let error = match value.filter(|it| !it.is_none()) {
+            None => PyErr::from_value(error),
+            Some(value) if value.is_instance_of::<PyBaseException>() => PyErr::from_value(value),
+            Some(value) => PyErr::from_type(error.cast_into()?, (value.unbind(),)),
+        };
         if let Some(sent) = self.give_up(py) {
             error.value(py).setattr("sent", sent)?;
         }
