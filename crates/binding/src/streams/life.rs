@@ -49,8 +49,9 @@ impl Stream {
             return Ok(());
         }
         self.check_free(py, Side::Writing)?;
+        self.socket.get().with(py, core::Engine::shutdown)?;
         self.writer.with(py, |writer| writer.ended = true);
-        self.socket.get().with(py, core::Engine::shutdown)
+        Ok(())
     }
 
     /// Begins TLS with these `TlsSettings`; returns the socket of the stream that takes the
@@ -85,6 +86,8 @@ impl Stream {
     /// can be kept to be read.
     #[pyo3(signature = (keep=false))]
     fn _close(&self, py: Python<'_>, keep: bool) -> PyResult<bool> {
+        // Whoever closes it beside its loop's thread is told so, and changes nothing.
+        self.socket.get().with(py, |_, _| ())?;
         let was_open = self.finish(py, End::Closed);
         if !keep {
             self.reader.with(py, Reader::discard);
