@@ -105,9 +105,10 @@ class StreamServer(Listener[Stream]):
         def start(stream: Stream) -> None:
             if task_group is not None:
                 task_group.start_soon(in_group, stream)
-            elif (task := self._begin(handler, stream)) is not None:
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                return
+            task = self._begin(handler, stream)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
         self._start = start
         try:
@@ -147,17 +148,14 @@ class StreamServer(Listener[Stream]):
         _log.error("a connection could not be served: %s", error, exc_info=error)
 
     def _started(self, stream: Stream) -> None:
-        self._start(stream)
-
-    def _begin(
-        self, handler: Callable[[Stream], Any], stream: Stream
-    ) -> asyncio.Task[object] | None:
         try:
-            task: asyncio.Task[object] = asyncio.get_running_loop().create_task(handler(stream))
+            self._start(stream)
         except Exception as error:
             stream._shut()
             self._refused(stream.socket, error)
-            return None
+
+    def _begin(self, handler: Callable[[Stream], Any], stream: Stream) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(handler(stream))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._finished, stream))
         return task
