@@ -37,8 +37,8 @@ impl Reader {
         self.wish.is_some()
     }
 
-    pub fn is_at_end(&self) -> bool {
-        self.ended && self.backlog.is_empty() && self.handed.is_none()
+    pub fn is_at_end(&self, is_over: bool) -> bool {
+        (self.ended || is_over) && self.backlog.is_empty() && self.handed.is_none()
     }
 
     pub fn waiter(&self, py: Python<'_>) -> Option<Py<Waiter>> {

@@ -1,0 +1,69 @@
+"""How asyncio's streams end, and `open_connection()`'s: what is theirs, too, is asked of both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket as kernel
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import mantou
+from tests.peers import Peer, RawListener
+from tests.support import others_had_their_turn
+
+KIB = 1024
+
+whose = pytest.mark.parametrize("module", [asyncio, mantou])
+
+
+@contextlib.asynccontextmanager
+async def opened(module: Any, **options: Any) -> AsyncIterator[tuple[Any, Any, Peer]]:
+    """Reader, writer, and the peer at the other end."""
+    with RawListener() as raw:
+        reader, writer = await module.open_connection("127.0.0.1", raw.port, **options)
+        peer = await raw.accept()
+        try:
+            yield reader, writer, peer
+            if not writer.is_closing():
+                writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        finally:
+            peer.close()
+
+
+def slow_down(writer: Any) -> None:
+    """Has the kernel take little, and a drain wait for all of it."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, 64 * KIB)
+    writer.transport.set_write_buffer_limits(high=0)
+
+
+@whose
+async def test_what_came_is_read_after_closing(module: Any) -> None:
+    async with opened(module) as (reader, writer, peer):
+        await peer.send(b"left")
+        while not reader._buffer:
+            await others_had_their_turn()
+        writer.close()
+        await writer.wait_closed()
+        assert not reader.at_eof()
+        assert await reader.read() == b"left"
+        assert reader.at_eof()
+
+
+@whose
+async def test_a_reset_is_no_end(module: Any) -> None:
+    async with opened(module) as (reader, writer, peer):
+        peer.reset()
+        with pytest.raises(ConnectionResetError):
+            await writer.wait_closed()
+        # Whoever reads until the end is told that it has not come.
+        assert not reader.at_eof()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
