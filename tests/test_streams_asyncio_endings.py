@@ -67,3 +67,14 @@ async def test_a_reset_is_no_end(module: Any) -> None:
         assert not reader.at_eof()
         with pytest.raises(ConnectionResetError):
             await reader.read()
+
+
+@whose
+async def test_nothing_is_written_behind_the_end(module: Any) -> None:
+    async with opened(module) as (_, writer, peer):
+        writer.write(b"last")
+        writer.write_eof()
+        for write in (writer.write, lambda data: writer.writelines([data])):
+            with pytest.raises(RuntimeError, match=r"Cannot call \w+\(\) after write_eof"):
+                write(b"too late")
+        assert await peer.receive_until_fin() == b"last"

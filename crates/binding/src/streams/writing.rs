@@ -1,7 +1,7 @@
 //! Who sends on a stream, and how much of it was accepted.
 
 use mantou_engine::{self as core, Piece, Written};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -81,6 +81,10 @@ impl Stream {
     pub(super) fn write(&self, py: Python<'_>, buffers: &[Bound<'_, PyAny>]) -> PyResult<()> {
         if self.end.with(py, |end| !matches!(end, End::Open)) {
             return Ok(());
+        }
+        if self.writer.with(py, |writer| writer.ended) {
+            let text = "Cannot call write() after write_eof()";
+            return Err(PyRuntimeError::new_err(text));
         }
         let outgoing: PyResult<Vec<_>> = buffers.iter().map(Outgoing::new).collect();
         let outgoing = outgoing?;
