@@ -78,3 +78,52 @@ async def test_nothing_is_written_behind_the_end(module: Any) -> None:
             with pytest.raises(RuntimeError, match=r"Cannot call \w+\(\) after write_eof"):
                 write(b"too late")
         assert await peer.receive_until_fin() == b"last"
+
+
+@whose
+async def test_draining_what_is_before_the_end(module: Any) -> None:
+    async with opened(module) as (_, writer, peer):
+        slow_down(writer)
+        data = bytes(8000 * KIB)
+        writer.write(data)
+        before = asyncio.ensure_future(writer.drain())
+        await others_had_their_turn()
+        writer.write_eof()
+        behind = asyncio.ensure_future(writer.drain())
+        await others_had_their_turn()
+        assert not before.done()
+        assert not behind.done()
+        assert await peer.receive(len(data)) == data
+        await asyncio.gather(before, behind)
+        assert await peer.receive_until_fin() == b""
+        await writer.drain()
+
+
+@whose
+async def test_a_drain_that_is_cancelled_changes_nothing(module: Any) -> None:
+    async with opened(module) as (_, writer, peer):
+        slow_down(writer)
+        data = bytes(8000 * KIB)
+        writer.write(data)
+        for _ in range(2):
+            drain = asyncio.ensure_future(writer.drain())
+            await others_had_their_turn()
+            drain.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await drain
+        drain = asyncio.ensure_future(writer.drain())
+        assert await peer.receive(len(data)) == data
+        await drain
+
+
+@whose
+async def test_closing_ends_a_drain(module: Any) -> None:
+    async with opened(module) as (_, writer, peer):
+        slow_down(writer)
+        data = bytes(8000 * KIB)
+        writer.write(data)
+        drain = asyncio.ensure_future(writer.drain())
+        await others_had_their_turn()
+        writer.close()
+        assert await peer.receive_until_fin() == data
+        await asyncio.wait([drain])

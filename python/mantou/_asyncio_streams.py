@@ -305,7 +305,7 @@ class StreamTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         if not self._stream._is_over:
-            self._stream._finish_sending()
+            self._stream._finish_sending(draining=True)
 
     def can_write_eof(self) -> bool:
         return self._tls is None

@@ -43,12 +43,18 @@ impl Stream {
         self.mark(py)
     }
 
-    /// Ends our side behind everything that was sent.
-    fn _finish_sending(&self, py: Python<'_>) -> PyResult<()> {
+    /// Ends our side behind everything that was sent. Somebody may be waiting for that to leave.
+    #[pyo3(signature = (draining=false))]
+    fn _finish_sending(&self, py: Python<'_>, draining: bool) -> PyResult<()> {
         if self.writer.with(py, |writer| writer.ended) {
             return Ok(());
         }
-        self.check_free(py, Side::Writing)?;
+        if !draining && self.is_busy(py, Side::Writing) {
+            return Err(busy(py, Side::Writing));
+        }
+        if let Some(error) = self.closed(py, Side::Writing) {
+            return Err(error);
+        }
         self.socket.get().with(py, core::Engine::shutdown)?;
         self.writer.with(py, |writer| writer.ended = true);
         Ok(())
@@ -105,8 +111,8 @@ impl Stream {
     }
 
     /// What broke the connection.
-    #[getter]
-    fn _error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    #[getter(_error)]
+    pub(super) fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.end.with(py, |end| end.seen(py)) {
             End::Broken(error) => Some(error),
             _ => None,
