@@ -127,3 +127,17 @@ async def test_closing_ends_a_drain(module: Any) -> None:
         writer.close()
         assert await peer.receive_until_fin() == data
         await asyncio.wait([drain])
+
+
+@whose
+@pytest.mark.parametrize("method", ["read", "readexactly", "readuntil", "readline"])
+async def test_a_second_reader_is_refused(module: Any, method: str) -> None:
+    async with opened(module) as (reader, _, peer):
+        first = asyncio.ensure_future(reader.readexactly(5))
+        await others_had_their_turn()
+        name = "readuntil" if method == "readline" else method
+        text = rf"{name}\(\) called while another coroutine is already waiting for incoming data"
+        with pytest.raises(RuntimeError, match=text):
+            await getattr(reader, method)(*[1] if method in {"read", "readexactly"} else [])
+        await peer.send(b"first")
+        assert await first == b"first"

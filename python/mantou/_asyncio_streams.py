@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any, Self, cast
 
 from ._options import DEFAULT_TIMEOUT, StreamOptions
-from ._stream_errors import DelimiterNotFound, IncompleteRead
+from ._stream_errors import BusyResourceError, DelimiterNotFound, IncompleteRead
 from ._streams import Stream
 from ._transport_info import FINDERS, UNKNOWN
 from ._transport_options import PLAIN, TlsSetup
@@ -70,7 +70,12 @@ class StreamReader(asyncio.StreamReader):
 
     async def read(self, n: int = -1) -> bytes:
         """Up to `n` bytes, at least one; all until the end if negative. Nothing at the end."""
-        return b"" if n == 0 else await self._stream._read(n)
+        if n == 0:
+            return b""
+        try:
+            return await self._stream._read(n)
+        except BusyResourceError:
+            raise _busy("read") from None
 
     async def readexactly(self, n: int) -> bytes:
         """Exactly `n` bytes.
@@ -83,6 +88,8 @@ class StreamReader(asyncio.StreamReader):
             return await self._stream._read_exactly(n)
         except IncompleteRead as error:
             raise asyncio.IncompleteReadError(error.partial, n) from None
+        except BusyResourceError:
+            raise _busy("readexactly") from None
 
     async def readuntil(  # type: ignore[override]  # asyncio takes several since 3.13
         self, separator: bytes | tuple[bytes, ...] = b"\n"
@@ -103,6 +110,8 @@ class StreamReader(asyncio.StreamReader):
             raise asyncio.IncompleteReadError(error.partial, None) from None
         except DelimiterNotFound:
             raise self._overrun(separators) from None
+        except BusyResourceError:
+            raise _busy("readuntil") from None
 
     def _overrun(self, separators: tuple[bytes, ...]) -> asyncio.LimitOverrunError:
         unread = self._stream._unread()
@@ -153,6 +162,11 @@ class StreamReader(asyncio.StreamReader):
 
     def __repr__(self) -> str:
         return f"<mantou.StreamReader of {self._stream.socket!r}>"
+
+
+def _busy(method: str) -> RuntimeError:
+    text = f"{method}() called while another coroutine is already waiting for incoming data"
+    return RuntimeError(text)
 
 
 class StreamWriter(asyncio.StreamWriter):
