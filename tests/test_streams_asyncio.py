@@ -288,6 +288,3 @@ async def test_arguments_that_asyncio_refuses(arguments: dict[str, Any], text: s
         ):
             with pytest.raises(ValueError, match=text):
                 await function(**arguments)
-    with pytest.raises(ValueError, match="Limit cannot be"):
-        async with opened(limit=0):
-            pass

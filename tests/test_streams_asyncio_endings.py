@@ -141,3 +141,17 @@ async def test_a_second_reader_is_refused(module: Any, method: str) -> None:
             await getattr(reader, method)(*[1] if method in {"read", "readexactly"} else [])
         await peer.send(b"first")
         assert await first == b"first"
+
+
+@whose
+async def test_a_limit_of_nothing_connects_to_nobody(module: Any) -> None:
+    with RawListener() as raw:
+        with pytest.raises(ValueError, match="Limit cannot be <= 0"):
+            await module.open_connection("127.0.0.1", raw.port, limit=0)
+        with pytest.raises(BlockingIOError):
+            raw.sock.accept()
+
+
+async def test_a_server_with_a_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="Limit cannot be <= 0"):
+        await mantou.start_server(print, "127.0.0.1", 0, limit=0)  # type: ignore[arg-type]

@@ -11,7 +11,14 @@ from typing import Any, cast
 
 from ._addresses import interleave as take_turns
 from ._addresses import parse_literal
-from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
+from ._asyncio_streams import (
+    LIMIT,
+    StreamReader,
+    StreamWriter,
+    check_limit,
+    options_for,
+    pair,
+)
 from ._attach import running_engine
 from ._core import Socket
 from ._options import Way
@@ -60,6 +67,7 @@ async def open_connection(
     :raises ssl.SSLError: the handshake failed, or the peer's certificate is not accepted.
     """
     _check_target(host, port, sock, ssl, server_hostname, ssl_handshake_timeout)
+    check_limit(limit)
     tls = None
     if ssl:
         name = host if server_hostname is None else server_hostname

@@ -14,7 +14,14 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, cast
 
-from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
+from ._asyncio_streams import (
+    LIMIT,
+    StreamReader,
+    StreamWriter,
+    check_limit,
+    options_for,
+    pair,
+)
 from ._attach import running_engine
 from ._core import Handlers, Listener, Socket
 from ._streams import Stream
@@ -57,6 +64,7 @@ async def start_server(
         raise TypeError("ssl argument must be an SSLContext or None")
     if ssl_handshake_timeout is not None and ssl is None:
         raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    check_limit(limit)
     tls = None
     if ssl is not None:
         tls = TlsSetup(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)

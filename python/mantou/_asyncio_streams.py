@@ -35,6 +35,12 @@ def pair(
     return reader, StreamWriter(stream, reader, tls, server_side)
 
 
+def check_limit(limit: int) -> None:
+    """Refuses a limit that leaves no room for a line, before anything is opened."""
+    if limit <= 0:
+        raise ValueError("Limit cannot be <= 0")
+
+
 def options_for(tls: TlsSetup | None) -> StreamOptions:
     """What asyncio's arguments for TLS, or none, come to for a stream's connection."""
     return _patient(PLAIN if tls is None else tls.options)
@@ -50,8 +56,6 @@ class StreamReader(asyncio.StreamReader):
     """What `open_connection()` and `start_server()` give to read from. asyncio: `StreamReader`."""
 
     def __init__(self, stream: Stream, limit: int) -> None:
-        if limit <= 0:
-            raise ValueError("Limit cannot be <= 0")
         self._stream = stream
         self._limit = limit
 
