@@ -155,3 +155,40 @@ async def test_a_limit_of_nothing_connects_to_nobody(module: Any) -> None:
 async def test_a_server_with_a_limit_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="Limit cannot be <= 0"):
         await mantou.start_server(print, "127.0.0.1", 0, limit=0)  # type: ignore[arg-type]
+
+
+@whose
+async def test_a_writer_that_is_forgotten_closes(module: Any) -> None:
+    with RawListener() as raw:
+        streams = await module.open_connection("127.0.0.1", raw.port)
+        peer = await raw.accept()
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            del streams
+            gc.collect()
+        assert await peer.receive_until_fin() == b""
+        peer.close()
+
+
+@whose
+async def test_a_callback_need_not_keep_its_writer(module: Any) -> None:
+    readers: list[asyncio.StreamReader] = []
+    writers: list[weakref.ref[asyncio.StreamWriter]] = []
+
+    def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        readers.append(reader)
+        writers.append(weakref.ref(writer))
+
+    server = await module.start_server(keep, "127.0.0.1", 0)
+    async with server:
+        peer = await Peer.connect(server.sockets[0].getsockname())
+        await peer.send(b"early")
+        while not readers:
+            await others_had_their_turn()
+        gc.collect()
+        await peer.send(b"later")
+        assert await readers[0].readexactly(10) == b"earlylater"
+        writer = writers[0]()
+        assert writer is not None
+        writer.close()
+        await writer.wait_closed()
+        peer.close()

@@ -252,6 +252,8 @@ class StreamsServer(asyncio.AbstractServer):
 
     def _start(self, stream: Stream) -> None:
         reader, writer = pair(stream, self._tls, self._limit, server_side=True)
+        # As asyncio's protocol does, it keeps the writer while the connection is open.
+        stream._writer = writer
         self._writers.add(writer)
         try:
             result = self._connected(reader, writer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
@@ -181,6 +182,7 @@ class StreamWriter(asyncio.StreamWriter):
     ) -> None:
         self._stream = stream
         self._reader = reader
+        self._loop = asyncio.get_running_loop()
         self._server_side = server_side
         self._stream_transport = StreamTransport(stream, tls)
         self._waits_to_drain: deque[asyncio.Future[None]] = deque()
@@ -282,8 +284,14 @@ class StreamWriter(asyncio.StreamWriter):
         self._stream_transport = StreamTransport(secure, tls)
 
     def __del__(self) -> None:
-        # asyncio's looks for a transport of its own.
-        pass
+        if self.is_closing():
+            return
+        if self._loop.is_closed():
+            warnings.warn("loop is closed", ResourceWarning, stacklevel=1)
+            return
+        # Objects are collected in any thread.
+        self._loop.call_soon_threadsafe(self._stream_transport.close)
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
         return f"<mantou.StreamWriter of {self._stream.socket!r}>"
