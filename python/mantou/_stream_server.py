@@ -212,7 +212,8 @@ def serve_streams(handler: StreamHandler, **options: Any) -> StreamServer:
     Flow and limits
 
         allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
-            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+            then the peer may take its time to finish. Default: False; True of streams.
+            Bun: `allowHalfOpen`.
         write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
             to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
         backlog: How many connections may wait to be accepted. Default: the system's limit
