@@ -286,6 +286,29 @@ async def test_closing_tells_whoever_waits(link: str) -> None:
                 await operation()
 
 
+@every_stream
+@pytest.mark.parametrize("how", ["both have finished", "reset"])
+async def test_what_is_closed_is_closed_whatever_came_before(link: str, how: str) -> None:
+    async with streaming(link) as (stream, peer):
+        if how == "reset":
+            peer.reset()
+            with pytest.raises(mantou.BrokenResourceError):
+                await stream.receive()
+        else:
+            await stream.send_eof()
+            await peer.receive_until_fin()
+            peer.finish()
+            with pytest.raises(mantou.EndOfStream):
+                await stream.receive()
+            await stream.socket.closed()
+            with pytest.raises(mantou.EndOfStream):
+                await stream.receive()
+        await stream.aclose()
+        for operation in (stream.receive, lambda: anext(stream), lambda: stream.send(b"x")):
+            with pytest.raises(mantou.ClosedResourceError):
+                await operation()
+
+
 @every_path
 async def test_aclose_delivers_everything_first(link: str) -> None:
     async with streaming(link) as (stream, peer):

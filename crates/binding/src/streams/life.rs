@@ -96,6 +96,7 @@ impl Stream {
         self.socket.get().with(py, |_, _| ())?;
         let was_open = self.finish(py, End::Closed);
         if !keep {
+            drop(self.end.replace(py, End::Closed));
             self.reader.with(py, Reader::discard);
         }
         if was_open {
