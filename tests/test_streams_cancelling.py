@@ -285,11 +285,11 @@ async def test_what_is_thrown_into_an_operation() -> None:
         for form in forms:
             operation = stream.receive()
             operation.send(None)
-            with pytest.raises(ValueError, match="^text$"):
+            with pytest.raises(ValueError, match=r"^text$"):
                 operation.throw(*form)
         operation = stream.receive()
         operation.send(None)
-        with pytest.raises(ValueError, match="^$"):
+        with pytest.raises(ValueError, match=r"^$"):
             operation.throw(ValueError)
         operation = stream.receive()
         with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""asyncio's streams over ours: `StreamReader`, `StreamWriter`, and what their `transport` is.
+"""asyncio's streams over ours: `StreamReader` and `StreamWriter`.
 
 For programs that were written for `asyncio.open_connection()` and `asyncio.start_server()`. Where a
 program looks, exceptions, limits and the order of things are asyncio's.
@@ -16,16 +16,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
+from ._asyncio_transport import Buffer, StreamTransport
 from ._options import DEFAULT_TIMEOUT, StreamOptions
 from ._stream_errors import BusyResourceError, DelimiterNotFound, IncompleteRead
 from ._streams import Stream
-from ._transport_info import FINDERS, UNKNOWN
 from ._transport_options import PLAIN, TlsSetup
 
 # asyncio's own.
 LIMIT = 2**16
-
-Buffer = bytes | bytearray | memoryview
 
 
 def pair(
@@ -34,12 +32,6 @@ def pair(
     """What programs get of a connection."""
     reader = StreamReader(stream, limit)
     return reader, StreamWriter(stream, reader, tls, server_side)
-
-
-def check_limit(limit: int) -> None:
-    """Refuses a limit that leaves no room for a line, before anything is opened."""
-    if limit <= 0:
-        raise ValueError("Limit cannot be <= 0")
 
 
 def options_for(tls: TlsSetup | None) -> StreamOptions:
@@ -270,6 +262,9 @@ class StreamWriter(asyncio.StreamWriter):
         :param ssl_handshake_timeout: seconds; asyncio's default is 60.
         :param ssl_shutdown_timeout: taken; a stream has its `close_timeout` instead.
         """
+        if not isinstance(cast("object", sslcontext), ssl.SSLContext):
+            text = "sslcontext is expected to be an instance of ssl.SSLContext, got"
+            raise TypeError(f"{text} {sslcontext!r}")
         tls = TlsSetup(
             sslcontext,
             self._server_side,
@@ -295,93 +290,3 @@ class StreamWriter(asyncio.StreamWriter):
 
     def __repr__(self) -> str:
         return f"<mantou.StreamWriter of {self._stream.socket!r}>"
-
-
-class StreamTransport(asyncio.Transport):
-    """What a program finds under `StreamWriter.transport`."""
-
-    def __init__(self, stream: Stream, tls: TlsSetup | None) -> None:
-        super().__init__()
-        self._stream = stream
-        self._socket = stream.socket
-        self._tls = tls
-        self._established = True
-        # Names that nobody can tell any more once the connection is gone.
-        for name in ("sockname", "peername"):
-            self.get_extra_info(name)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
-        if name not in extra:
-            find = FINDERS.get(name)
-            if find is None or (found := find(self)) is UNKNOWN:
-                return default
-            extra[name] = found
-        return extra[name]
-
-    def write(self, data: Buffer) -> None:
-        given = cast("object", data)
-        if not isinstance(given, bytes | bytearray | memoryview):
-            kind = type(given).__name__
-            raise TypeError(f"data argument must be a bytes-like object, not {kind!r}")
-        self._stream._write((data,))
-
-    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
-        self._stream._write(list(list_of_data))
-
-    def write_eof(self) -> None:
-        if not self._stream._is_over:
-            self._stream._finish_sending(draining=True)
-
-    def can_write_eof(self) -> bool:
-        return self._tls is None
-
-    def close(self) -> None:
-        # What was received is still there to be read.
-        if self._stream._close(keep=True):
-            self._socket.close()
-
-    def abort(self) -> None:
-        self._stream._close(keep=True)
-        self._socket.terminate()
-
-    def is_closing(self) -> bool:
-        return self._stream._is_over
-
-    def get_write_buffer_size(self) -> int:
-        return self._socket.buffered
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._stream._marks
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._stream._set_marks(low, high)
-
-    # For what `get_extra_info()` asks.
-
-    @property
-    def _driver(self) -> Any:
-        return self._stream._driver
-
-    def _names(self) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
-        """As the socket module tells them; None where only it can: unix, and zones of IPv6."""
-        it = self._socket
-        return (
-            _name(it.local_family, it.local_address, it.local_port),
-            _name(it.remote_family, it.remote_address, it.remote_port),
-        )
-
-    def _open_file(self) -> Any:
-        return self._stream._raw_socket
-
-
-def _name(family: str | None, address: str | None, port: int | None) -> tuple[Any, ...] | None:
-    if family is None or address is None or "%" in address:
-        return None
-    return (address, port) if family == "IPv4" else (address, port, 0, 0)
