@@ -15,6 +15,7 @@ import pytest
 import mantou
 from tests.peers import Peer, RawListener
 from tests.support import others_had_their_turn
+from tests.tls_support import VERSIONS, context, secured
 
 KIB = 1024
 
@@ -67,6 +68,27 @@ async def test_a_reset_is_no_end(module: Any) -> None:
         assert not reader.at_eof()
         with pytest.raises(ConnectionResetError):
             await reader.read()
+
+
+@whose
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_tls_end_without_goodbye_is_an_end(module: Any, version: str) -> None:
+    with RawListener() as raw:
+        opening = asyncio.ensure_future(
+            module.open_connection(
+                "127.0.0.1", raw.port, ssl=context(False), server_hostname="localhost"
+            )
+        )
+        peer = await secured((await raw.accept()).sock, server_side=True, version=version)
+        reader, writer = await opening
+        await peer.send(b"all")
+        peer.truncate()
+        assert await reader.read() == b"all"
+        assert reader.at_eof()
+        assert reader.exception() is None
+        writer.close()
+        await writer.wait_closed()
+        peer.close()
 
 
 @whose

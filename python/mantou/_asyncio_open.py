@@ -12,12 +12,11 @@ from typing import Any, cast
 from ._addresses import interleave as take_turns
 from ._addresses import parse_literal
 from ._asyncio_arguments import check_limit, check_port, check_timeouts
-from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
+from ._asyncio_streams import LIMIT, AsyncioStream, StreamReader, StreamWriter, options_for, pair
 from ._attach import running_engine
 from ._core import Socket
 from ._options import Way
 from ._race import Candidate, Race
-from ._streams import Stream
 from ._targets import TcpTarget
 from ._transport_options import TlsSetup
 
@@ -73,7 +72,7 @@ async def open_connection(
     loop = asyncio.get_running_loop()
     engine = running_engine()
     socket: Socket[Any] = engine.socket(None, None, host or "localhost")
-    stream = Stream(socket, loop)
+    stream = AsyncioStream(socket, loop)
     stream._attach()
     if sock is not None:
         waiting = engine.adopt(sock.fileno(), socket, options, settings)

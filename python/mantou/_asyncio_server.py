@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, cast
 
 from ._asyncio_arguments import check_limit, check_port, check_timeouts
-from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
+from ._asyncio_streams import LIMIT, AsyncioStream, StreamReader, StreamWriter, options_for, pair
 from ._attach import running_engine
 from ._core import Handlers, Listener, Socket
 from ._streams import Stream
@@ -238,14 +238,15 @@ class StreamsServer(asyncio.AbstractServer):
         await self.wait_closed()
 
     def _accepted(self, socket: Socket[Any]) -> None:
-        stream = Stream(socket, self._loop)
+        stream = AsyncioStream(socket, self._loop)
         stream._starter = self._start
         stream._attach()
 
     def _refused(self, socket: Socket[Any], error: BaseException) -> None:
         self._report("a connection could not be served", error, socket)
 
-    def _start(self, stream: Stream) -> None:
+    def _start(self, given: Stream) -> None:
+        stream = cast("AsyncioStream", given)
         reader, writer = pair(stream, self._tls, self._limit, server_side=True)
         # As asyncio's protocol does, it keeps the writer while the connection is open.
         stream._writer = writer

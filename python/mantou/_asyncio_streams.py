@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any, Self, cast
 
 from ._asyncio_transport import Buffer, StreamTransport
+from ._core import Socket
 from ._options import DEFAULT_TIMEOUT, StreamOptions
 from ._stream_errors import BusyResourceError, DelimiterNotFound, IncompleteRead
 from ._streams import Stream
@@ -26,8 +27,20 @@ from ._transport_options import PLAIN, TlsSetup
 LIMIT = 2**16
 
 
+class AsyncioStream(Stream):
+    """The connection of a reader and a writer, which ends as asyncio's do."""
+
+    # Of one of `start_server()`, whose callback need not keep it.
+    _writer: StreamWriter | None = None
+
+    def _on_close(self, socket: Socket[Any], error: BaseException | None) -> None:
+        # A FIN without `close_notify` is an end like any other there, and servers rely on that.
+        super()._on_close(socket, None if isinstance(error, ssl.SSLEOFError) else error)
+        self._writer = None
+
+
 def pair(
-    stream: Stream, tls: TlsSetup | None, limit: int, *, server_side: bool
+    stream: AsyncioStream, tls: TlsSetup | None, limit: int, *, server_side: bool
 ) -> tuple[StreamReader, StreamWriter]:
     """What programs get of a connection."""
     reader = StreamReader(stream, limit)
@@ -48,7 +61,7 @@ def _patient(options: StreamOptions) -> StreamOptions:
 class StreamReader(asyncio.StreamReader):
     """What `open_connection()` and `start_server()` give to read from. asyncio: `StreamReader`."""
 
-    def __init__(self, stream: Stream, limit: int) -> None:
+    def __init__(self, stream: AsyncioStream, limit: int) -> None:
         self._stream = stream
         self._limit = limit
 
@@ -170,7 +183,11 @@ class StreamWriter(asyncio.StreamWriter):
     """What `open_connection()` and `start_server()` give to write to. asyncio: `StreamWriter`."""
 
     def __init__(
-        self, stream: Stream, reader: StreamReader, tls: TlsSetup | None, server_side: bool
+        self,
+        stream: AsyncioStream,
+        reader: StreamReader,
+        tls: TlsSetup | None,
+        server_side: bool,
     ) -> None:
         self._stream = stream
         self._reader = reader
@@ -275,6 +292,7 @@ class StreamWriter(asyncio.StreamWriter):
         await self.drain()
         async with asyncio.timeout(tls.handshake_timeout):
             secure = await self._stream._secured(tls.settings, self._server_side)
+        secure._writer = self._stream._writer
         self._stream = self._reader._stream = secure
         self._stream_transport = StreamTransport(secure, tls)
 

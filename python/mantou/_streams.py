@@ -74,8 +74,6 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
     # Has a task take care of it, if it was accepted.
     _starter: Callable[[Stream], None] | None = None
     _file: sockets.socket | None = None
-    # Of a stream of `start_server()`, whose callback need not keep it.
-    _writer: object = None
     # Has taken the connection over.
     _secure: Stream | None = None
 
@@ -158,7 +156,7 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         loop = asyncio.get_running_loop()
         secure = self._secure = type(self)(self._upgrade(settings, server_side), loop)
         self._forget_file()
-        secure._starter, secure._writer = self._starter, self._writer
+        secure._starter = self._starter
         opened = secure._opened = loop.create_future()
         secure._attach()
         try:
@@ -239,7 +237,6 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
     def _on_close(self, socket: Socket[Any], error: BaseException | None) -> None:
         self._forget_file()
         super()._on_close(socket, error)
-        self._writer = None
         self._fail_to_open(error or ConnectionAbortedError("the stream was closed"))
 
     def _fail_to_open(self, error: BaseException) -> None:
