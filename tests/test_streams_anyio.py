@@ -20,7 +20,7 @@ from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
 
 import mantou
 from tests.streams import client_tls, serving, streaming
-from tests.support import every_path
+from tests.support import every_path, others_had_their_turn
 from tests.tls_support import context, secured
 
 
@@ -120,6 +120,24 @@ async def test_a_listener_serves_by_itself(tmp_path: Path) -> None:
         await ended.wait()
         await asyncio.wait([task])
         assert await peer.receive_until_fin() == b""
+
+
+async def test_a_task_group_that_has_ended_serves_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(never, "tcp", tmp_path) as (server, dial):
+        async with anyio.create_task_group() as group:
+            pass
+        task = asyncio.ensure_future(server.serve(never, group))
+        await others_had_their_turn()
+        peer = await dial()
+        assert await peer.receive_until_fin() == b""
+        task.cancel()
+        await asyncio.wait([task])
+    (record,) = (record for record in caplog.records if record.name == "mantou")
+    assert "could not be served" in record.getMessage()
+    # It has a traceback, and that the stream.
+    caplog.clear()
 
 
 async def test_listeners_of_anyio_around_ours(tmp_path: Path) -> None:

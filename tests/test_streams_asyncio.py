@@ -97,8 +97,11 @@ async def test_writing(way: str) -> None:
         writer.writelines([b"b", bytearray(b"c"), memoryview(b"d")])
         await writer.drain()
         assert await peer.receive(4) == b"abcd"
-        with pytest.raises(TypeError, match="bytes-like"):
-            writer.write("text")
+        for write in (writer.write, lambda data: writer.writelines([b"x", data])):
+            with pytest.raises(TypeError, match="bytes-like"):
+                write("text")
+        with pytest.raises(TypeError, match="sslcontext is expected to be"):
+            await writer.start_tls(None)
         assert writer.can_write_eof() == (way == "plain")
         writer.write_eof()
         assert await peer.receive_until_fin() == b""
@@ -279,15 +282,41 @@ async def test_connecting_from_an_address() -> None:
         ({"host": "x", "port": 1, "server_hostname": "y"}, "only meaningful with ssl"),
         ({"port": 1, "ssl": True}, "You must set server_hostname"),
         ({"host": "x", "port": 1, "ssl_handshake_timeout": 1}, "only meaningful with ssl"),
+        ({"host": "x", "port": 1, "ssl_shutdown_timeout": 1}, "only meaningful with ssl"),
     ],
 )
 async def test_arguments_that_asyncio_refuses(arguments: dict[str, Any], text: str) -> None:
     for function in (asyncio.open_connection, mantou.open_connection):
-        if "uvloop" not in type(asyncio.get_running_loop()).__module__ or function is not (
-            asyncio.open_connection
-        ):
+        if not on_uvloop() or function is mantou.open_connection:
             with pytest.raises(ValueError, match=text):
                 await function(**arguments)
-    with pytest.raises(ValueError, match="Limit cannot be"):
-        async with opened(limit=0):
-            pass
+
+
+@pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
+async def test_a_server_without_tls_has_no_times_for_it(name: str) -> None:
+    for module in (asyncio, mantou):
+        if not on_uvloop() or module is mantou:
+            with pytest.raises(ValueError, match=f"{name} is only meaningful with ssl"):
+                await module.start_server(print, "127.0.0.1", 0, **{name: 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("port", [65536 + 80, -1, "65616"])
+async def test_a_port_that_is_none_is_not_made_another(port: int | str) -> None:
+    for module in (asyncio, mantou):
+        if not on_uvloop() or module is mantou:
+            with pytest.raises(OverflowError, match="port must be 0-65535"):
+                await module.open_connection("127.0.0.1", port)
+            with pytest.raises(OverflowError, match="port must be 0-65535"):
+                await module.start_server(print, "127.0.0.1", port)  # type: ignore[arg-type]
+
+
+async def test_an_address_of_another_family_to_connect_from() -> None:
+    with RawListener() as raw:
+        for module in (asyncio, mantou):
+            with pytest.raises(OSError, match="family" if module is mantou else None):
+                await module.open_connection("127.0.0.1", raw.port, local_addr=("::1", 0))
+
+
+def on_uvloop() -> bool:
+    """Whose own functions refuse other things."""
+    return "uvloop" in type(asyncio.get_running_loop()).__module__

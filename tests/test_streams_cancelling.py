@@ -273,6 +273,32 @@ async def test_a_coroutine_that_is_closed_leaves_the_stream_free() -> None:
             await operation
 
 
+async def test_what_is_thrown_into_an_operation() -> None:
+    # As into any coroutine: also in the forms that Python 3.12 has deprecated.
+    async with streaming("tcp") as (stream, peer):
+        forms: list[tuple[Any, ...]] = [
+            (ValueError("text"),),
+            (ValueError, ValueError("text")),
+            (ValueError, "text"),
+            (ValueError, "text", None),
+        ]
+        for form in forms:
+            operation = stream.receive()
+            operation.send(None)
+            with pytest.raises(ValueError, match=r"^text$"):
+                operation.throw(*form)
+        operation = stream.receive()
+        operation.send(None)
+        with pytest.raises(ValueError, match=r"^$"):
+            operation.throw(ValueError)
+        operation = stream.receive()
+        with pytest.raises(TypeError):
+            operation.throw(ValueError("text"), "another")
+        operation.close()
+        await peer.send(b"next")
+        assert await stream.receive() == b"next"
+
+
 async def test_timeouts_around_a_receive() -> None:
     async with streaming("tcp") as (stream, peer):
         for _ in range(3):

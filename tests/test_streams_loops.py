@@ -109,6 +109,25 @@ async def test_another_thread_is_told_so() -> None:
                 await loop.run_in_executor(None, use, operation)
 
 
+async def test_another_thread_ends_nothing() -> None:
+    async with streaming("tcp") as (stream, peer):
+
+        def close() -> None:
+            stream.aclose().send(None)
+
+        def finish() -> None:
+            stream.send_eof().send(None)
+
+        loop = asyncio.get_running_loop()
+        for end in (stream.abort, close, finish):
+            with pytest.raises(mantou.WrongThreadError):
+                await loop.run_in_executor(None, end)
+        await stream.send(b"x")
+        assert await peer.receive(1) == b"x"
+        await peer.send(b"y")
+        assert await stream.receive() == b"y"
+
+
 async def test_debug_mode_sees_each_step() -> None:
     loop = asyncio.get_running_loop()
     async with streaming("tcp") as (stream, peer):

@@ -11,7 +11,7 @@ import pytest
 
 import mantou
 from tests.streams import client_tls, closed, server_tls, streaming, waits
-from tests.support import others_had_their_turn
+from tests.support import Peer, others_had_their_turn
 from tests.tls_support import CLIENT_OPTIONS, SERVER_OPTIONS, secured
 
 
@@ -41,6 +41,51 @@ async def test_starttls_on_both_sides(link: str, tmp_path: Path) -> None:
         await secure.aclose()
         server.stop()
         await server.closed()
+
+
+@pytest.mark.parametrize("link", ["tls", "context"])
+@pytest.mark.parametrize("how", ["aclose", "block", "abort"])
+async def test_the_plain_stream_closes_what_it_became(link: str, how: str) -> None:
+    async with streaming("tcp") as (stream, peer):
+        shaking = asyncio.ensure_future(secured(peer.sock, server_side=True))
+        secure = await stream.upgrade_tls(**client_tls(link), server_name="localhost")
+        other = await shaking
+        if how == "abort":
+            stream.abort()
+            with pytest.raises(ConnectionResetError):
+                await other.receive_some()
+        elif how == "aclose":
+            closing = asyncio.ensure_future(stream.aclose())
+            assert await other.receive_until_fin() == b""
+            await closing
+        else:
+            async with stream:
+                await secure.send(b"last")
+            assert await other.receive_until_fin() == b"last"
+        with pytest.raises(mantou.ClosedResourceError):
+            await secure.receive()
+
+
+@pytest.mark.parametrize("link", ["tls", "context"])
+async def test_a_handler_that_upgrades_leaves_nothing_open(link: str) -> None:
+    async def serve(stream: mantou.Stream) -> None:
+        secure = await stream.upgrade_tls(**server_tls(link))
+        await secure.send(b"hello")
+
+    async with mantou.serve_streams(serve, hostname="127.0.0.1", port=0) as server:
+        peer = Peer.connect_at_once(("127.0.0.1", server.port))
+        secure = await secured(peer.sock, server_side=False)
+        assert await secure.receive_until_fin() == b"hello"
+        peer.close()
+
+
+async def test_closing_ends_an_upgrade() -> None:
+    async with streaming("tcp") as (stream, peer):
+        upgrading = await waits(stream.upgrade_tls(tls=CLIENT_OPTIONS, server_name="localhost"))
+        await stream.aclose()
+        with pytest.raises(ConnectionAbortedError):
+            await upgrading
+        assert (await peer.receive_until_fin())[:1] == b"\x16"
 
 
 async def test_what_was_received_goes_to_tls() -> None:

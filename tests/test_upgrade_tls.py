@@ -21,12 +21,13 @@ import mantou
 from mantou import ReadyState
 from tests.kernel import unused_port
 from tests.peers import Peer
-from tests.support import Recorder, accepted, connected, fill, others_had_their_turn
+from tests.support import Handshaker, Recorder, accepted, connected, fill, others_had_their_turn
 from tests.tls_support import (
     CERTIFICATE,
     CLIENT_OPTIONS,
     KEY,
     SERVER_OPTIONS,
+    VERSIONS,
     TlsPeer,
     context,
 )
@@ -174,6 +175,35 @@ async def test_the_client_hello_behind_the_command() -> None:
         await over_tls.handshake()
         await over_tls.send(b"echo")
         assert await over_tls.receive(4) == b"echo"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("when", ["at once", "in open"])
+@pytest.mark.parametrize("packet", ["raw", "line"])
+async def test_a_change_of_how_tls_begins_keeps_what_has_come(
+    packet: Any, when: str, version: str
+) -> None:
+    def change(socket: mantou.Socket[Any]) -> None:
+        # Another session takes the place of the one that was given the first bytes.
+        socket.set_verify_mode(True, False)
+
+    secure = Handshaker(
+        data=lambda socket, data: socket.write(data),
+        open=lambda socket: change(socket) if when == "in open" else None,
+    )
+
+    def act(socket: mantou.Socket[Any], data: bytes) -> None:
+        upgraded = upgrade(socket, secure, initial=data.partition(b"\r\n")[2])
+        if when == "at once":
+            change(upgraded)
+
+    async with accepted(Recorder(data=act), packet=packet) as (_, peer):
+        over_tls = TlsPeer(peer.sock, server_side=False, version=version)
+        await peer.send(b"STARTTLS\r\n" + await over_tls.first_words())
+        await over_tls.handshake()
+        await over_tls.send(b"echo\n")
+        assert await over_tls.receive(4) == b"echo"
+        assert secure.names == ["open", "handshake", "data"]
 
 
 @pytest.mark.parametrize("how", ["initial", "one segment", "next segment"])

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from ._addresses import interleave as take_turns
 from ._addresses import parse_literal
-from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
+from ._asyncio_arguments import check_limit, check_port, check_timeouts
+from ._asyncio_streams import LIMIT, AsyncioStream, StreamReader, StreamWriter, options_for, pair
 from ._attach import running_engine
 from ._core import Socket
 from ._options import Way
 from ._race import Candidate, Race
-from ._streams import Stream
 from ._targets import TcpTarget
 from ._transport_options import TlsSetup
 
@@ -59,7 +59,9 @@ async def open_connection(
     :raises ValueError: arguments contradict each other.
     :raises ssl.SSLError: the handshake failed, or the peer's certificate is not accepted.
     """
-    _check_target(host, port, sock, ssl, server_hostname, ssl_handshake_timeout)
+    _check_target(host, port, sock, ssl, server_hostname)
+    check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    check_limit(limit)
     tls = None
     if ssl:
         name = host if server_hostname is None else server_hostname
@@ -70,20 +72,26 @@ async def open_connection(
     loop = asyncio.get_running_loop()
     engine = running_engine()
     socket: Socket[Any] = engine.socket(None, None, host or "localhost")
-    stream = Stream(socket, loop)
+    stream = AsyncioStream(socket, loop)
     stream._attach()
     if sock is not None:
         waiting = engine.adopt(sock.fileno(), socket, options, settings)
         sock.detach()
     else:
+        check_port(port)
         candidates = await _resolve(host, port, family, proto, flags)
-        local, local_port = local_addr or (None, 0)
+        local_host, local_port = local_addr or (None, 0)
+        local = None if local_host is None else await _local(local_host)
+        if local is not None:
+            candidates = [it for it in candidates if it[0] == local.family]
+            if not candidates:
+                raise OSError(f"no address of {host!r} is of the family of {local_host!r}")
         way = Way(
             target=TcpTarget(cast("Any", host), cast("Any", port), str(host)),
             exclusive=False,
             reuse_port=False,
             ipv6_only=False,
-            local_address=None if local is None else await _local(local),
+            local_address=local,
             local_port=local_port,
             connect_timeout=None,
             stream=options,
@@ -101,21 +109,18 @@ async def open_connection(
     return pair(stream, tls, limit, server_side=False)
 
 
-def _check_target(  # noqa: PLR0917
+def _check_target(
     host: str | None,
     port: int | str | None,
     sock: sockets.socket | None,
     context: Context,
     server_hostname: str | None,
-    ssl_handshake_timeout: float | None,
 ) -> None:
     """Refuses what asyncio refuses, in its words."""
     if server_hostname is not None and not context:
         raise ValueError("server_hostname is only meaningful with ssl")
     if server_hostname is None and context and not host:
         raise ValueError("You must set server_hostname when using ssl without a host")
-    if ssl_handshake_timeout is not None and not context:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
     if host is not None or port is not None:
         if sock is not None:
             raise ValueError("host/port and sock can not be specified at the same time")

@@ -14,7 +14,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, cast
 
-from ._asyncio_streams import LIMIT, StreamReader, StreamWriter, options_for, pair
+from ._asyncio_arguments import check_limit, check_port, check_timeouts
+from ._asyncio_streams import LIMIT, AsyncioStream, StreamReader, StreamWriter, options_for, pair
 from ._attach import running_engine
 from ._core import Handlers, Listener, Socket
 from ._streams import Stream
@@ -55,8 +56,8 @@ async def start_server(
     """
     if isinstance(cast("object", ssl), bool):
         raise TypeError("ssl argument must be an SSLContext or None")
-    if ssl_handshake_timeout is not None and ssl is None:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    check_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    check_limit(limit)
     tls = None
     if ssl is not None:
         tls = TlsSetup(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
@@ -87,6 +88,7 @@ async def _bound(  # noqa: PLR0917
     keep_alive: bool | None,
 ) -> list[sockets.socket]:
     """A bound socket for each address of the hosts; all of them or none."""
+    check_port(port)
     loop = asyncio.get_running_loop()
     places: dict[Any, None] = {}
     for host in hosts:
@@ -110,7 +112,8 @@ async def _bound(  # noqa: PLR0917
             try:
                 sock.bind(address)
             except OSError as error:
-                text = f"error while attempting to bind on address {address!r}: {error.strerror}"
+                why = str(error.strerror).lower()
+                text = f"error while attempting to bind on address {address!r}: {why}"
                 raise type(error)(error.errno, text) from None
     except BaseException:
         for sock in bound:
@@ -235,15 +238,18 @@ class StreamsServer(asyncio.AbstractServer):
         await self.wait_closed()
 
     def _accepted(self, socket: Socket[Any]) -> None:
-        stream = Stream(socket, self._loop)
+        stream = AsyncioStream(socket, self._loop)
         stream._starter = self._start
         stream._attach()
 
     def _refused(self, socket: Socket[Any], error: BaseException) -> None:
         self._report("a connection could not be served", error, socket)
 
-    def _start(self, stream: Stream) -> None:
+    def _start(self, given: Stream) -> None:
+        stream = cast("AsyncioStream", given)
         reader, writer = pair(stream, self._tls, self._limit, server_side=True)
+        # As asyncio's protocol does, it keeps the writer while the connection is open.
+        stream._writer = writer
         self._writers.add(writer)
         try:
             result = self._connected(reader, writer)

@@ -1,4 +1,4 @@
-"""asyncio's streams over ours: `StreamReader`, `StreamWriter`, and what their `transport` is.
+"""asyncio's streams over ours: `StreamReader` and `StreamWriter`.
 
 For programs that were written for `asyncio.open_connection()` and `asyncio.start_server()`. Where a
 program looks, exceptions, limits and the order of things are asyncio's.
@@ -11,24 +11,36 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
+from ._asyncio_transport import Buffer, StreamTransport
+from ._core import Socket
 from ._options import DEFAULT_TIMEOUT, StreamOptions
-from ._stream_errors import DelimiterNotFound, IncompleteRead
+from ._stream_errors import BusyResourceError, DelimiterNotFound, IncompleteRead
 from ._streams import Stream
-from ._transport_info import FINDERS, UNKNOWN
 from ._transport_options import PLAIN, TlsSetup
 
 # asyncio's own.
 LIMIT = 2**16
 
-Buffer = bytes | bytearray | memoryview
+
+class AsyncioStream(Stream):
+    """The connection of a reader and a writer, which ends as asyncio's do."""
+
+    # Of one of `start_server()`, whose callback need not keep it.
+    _writer: StreamWriter | None = None
+
+    def _on_close(self, socket: Socket[Any], error: BaseException | None) -> None:
+        # A FIN without `close_notify` is an end like any other there, and servers rely on that.
+        super()._on_close(socket, None if isinstance(error, ssl.SSLEOFError) else error)
+        self._writer = None
 
 
 def pair(
-    stream: Stream, tls: TlsSetup | None, limit: int, *, server_side: bool
+    stream: AsyncioStream, tls: TlsSetup | None, limit: int, *, server_side: bool
 ) -> tuple[StreamReader, StreamWriter]:
     """What programs get of a connection."""
     reader = StreamReader(stream, limit)
@@ -49,9 +61,7 @@ def _patient(options: StreamOptions) -> StreamOptions:
 class StreamReader(asyncio.StreamReader):
     """What `open_connection()` and `start_server()` give to read from. asyncio: `StreamReader`."""
 
-    def __init__(self, stream: Stream, limit: int) -> None:
-        if limit <= 0:
-            raise ValueError("Limit cannot be <= 0")
+    def __init__(self, stream: AsyncioStream, limit: int) -> None:
         self._stream = stream
         self._limit = limit
 
@@ -70,7 +80,12 @@ class StreamReader(asyncio.StreamReader):
 
     async def read(self, n: int = -1) -> bytes:
         """Up to `n` bytes, at least one; all until the end if negative. Nothing at the end."""
-        return b"" if n == 0 else await self._stream._read(n)
+        if n == 0:
+            return b""
+        try:
+            return await self._stream._read(n)
+        except BusyResourceError:
+            raise _busy("read") from None
 
     async def readexactly(self, n: int) -> bytes:
         """Exactly `n` bytes.
@@ -83,6 +98,8 @@ class StreamReader(asyncio.StreamReader):
             return await self._stream._read_exactly(n)
         except IncompleteRead as error:
             raise asyncio.IncompleteReadError(error.partial, n) from None
+        except BusyResourceError:
+            raise _busy("readexactly") from None
 
     async def readuntil(  # type: ignore[override]  # asyncio takes several since 3.13
         self, separator: bytes | tuple[bytes, ...] = b"\n"
@@ -103,6 +120,8 @@ class StreamReader(asyncio.StreamReader):
             raise asyncio.IncompleteReadError(error.partial, None) from None
         except DelimiterNotFound:
             raise self._overrun(separators) from None
+        except BusyResourceError:
+            raise _busy("readuntil") from None
 
     def _overrun(self, separators: tuple[bytes, ...]) -> asyncio.LimitOverrunError:
         unread = self._stream._unread()
@@ -155,14 +174,24 @@ class StreamReader(asyncio.StreamReader):
         return f"<mantou.StreamReader of {self._stream.socket!r}>"
 
 
+def _busy(method: str) -> RuntimeError:
+    text = f"{method}() called while another coroutine is already waiting for incoming data"
+    return RuntimeError(text)
+
+
 class StreamWriter(asyncio.StreamWriter):
     """What `open_connection()` and `start_server()` give to write to. asyncio: `StreamWriter`."""
 
     def __init__(
-        self, stream: Stream, reader: StreamReader, tls: TlsSetup | None, server_side: bool
+        self,
+        stream: AsyncioStream,
+        reader: StreamReader,
+        tls: TlsSetup | None,
+        server_side: bool,
     ) -> None:
         self._stream = stream
         self._reader = reader
+        self._loop = asyncio.get_running_loop()
         self._server_side = server_side
         self._stream_transport = StreamTransport(stream, tls)
         self._waits_to_drain: deque[asyncio.Future[None]] = deque()
@@ -250,6 +279,9 @@ class StreamWriter(asyncio.StreamWriter):
         :param ssl_handshake_timeout: seconds; asyncio's default is 60.
         :param ssl_shutdown_timeout: taken; a stream has its `close_timeout` instead.
         """
+        if not isinstance(cast("object", sslcontext), ssl.SSLContext):
+            text = "sslcontext is expected to be an instance of ssl.SSLContext, got"
+            raise TypeError(f"{text} {sslcontext!r}")
         tls = TlsSetup(
             sslcontext,
             self._server_side,
@@ -260,102 +292,19 @@ class StreamWriter(asyncio.StreamWriter):
         await self.drain()
         async with asyncio.timeout(tls.handshake_timeout):
             secure = await self._stream._secured(tls.settings, self._server_side)
+        secure._writer = self._stream._writer
         self._stream = self._reader._stream = secure
         self._stream_transport = StreamTransport(secure, tls)
 
     def __del__(self) -> None:
-        # asyncio's looks for a transport of its own.
-        pass
+        if self.is_closing():
+            return
+        if self._loop.is_closed():
+            warnings.warn("loop is closed", ResourceWarning, stacklevel=1)
+            return
+        # Objects are collected in any thread.
+        self._loop.call_soon_threadsafe(self._stream_transport.close)
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
         return f"<mantou.StreamWriter of {self._stream.socket!r}>"
-
-
-class StreamTransport(asyncio.Transport):
-    """What a program finds under `StreamWriter.transport`."""
-
-    def __init__(self, stream: Stream, tls: TlsSetup | None) -> None:
-        super().__init__()
-        self._stream = stream
-        self._socket = stream.socket
-        self._tls = tls
-        self._established = True
-        # Names that nobody can tell any more once the connection is gone.
-        for name in ("sockname", "peername"):
-            self.get_extra_info(name)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
-        if name not in extra:
-            find = FINDERS.get(name)
-            if find is None or (found := find(self)) is UNKNOWN:
-                return default
-            extra[name] = found
-        return extra[name]
-
-    def write(self, data: Buffer) -> None:
-        given = cast("object", data)
-        if not isinstance(given, bytes | bytearray | memoryview):
-            kind = type(given).__name__
-            raise TypeError(f"data argument must be a bytes-like object, not {kind!r}")
-        self._stream._write((data,))
-
-    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
-        self._stream._write(list(list_of_data))
-
-    def write_eof(self) -> None:
-        if not self._stream._is_over:
-            self._stream._finish_sending()
-
-    def can_write_eof(self) -> bool:
-        return self._tls is None
-
-    def close(self) -> None:
-        # What was received is still there to be read.
-        if self._stream._close(keep=True):
-            self._socket.close()
-
-    def abort(self) -> None:
-        self._stream._close(keep=True)
-        self._socket.terminate()
-
-    def is_closing(self) -> bool:
-        return self._stream._is_over
-
-    def get_write_buffer_size(self) -> int:
-        return self._socket.buffered
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._stream._marks
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._stream._set_marks(low, high)
-
-    # For what `get_extra_info()` asks.
-
-    @property
-    def _driver(self) -> Any:
-        return self._stream._driver
-
-    def _names(self) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
-        """As the socket module tells them; None where only it can: unix, and zones of IPv6."""
-        it = self._socket
-        return (
-            _name(it.local_family, it.local_address, it.local_port),
-            _name(it.remote_family, it.remote_address, it.remote_port),
-        )
-
-    def _open_file(self) -> Any:
-        return self._stream._raw_socket
-
-
-def _name(family: str | None, address: str | None, port: int | None) -> tuple[Any, ...] | None:
-    if family is None or address is None or "%" in address:
-        return None
-    return (address, port) if family == "IPv4" else (address, port, 0, 0)

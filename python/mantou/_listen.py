@@ -71,7 +71,8 @@ def listen(**options: Any) -> TCPSocketListener[Any] | UnixSocketListener[Any]:
     Flow and limits
 
         allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
-            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+            then the peer may take its time to finish. Default: False; True of streams.
+            Bun: `allowHalfOpen`.
         write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
             to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
         packet: Cut what comes into packets, and call `data` with one at a time. `"line"`: at

@@ -172,7 +172,7 @@ class _StreamOptions(TypedDict, total=False):
     connection. A server needs a certificate. Default: False. Bun: `tls`."""
     allow_half_open: bool
     """The peer's FIN ends nothing: our side stays open until `end()`, and then the peer may take
-    its time to finish. Default: False. Bun: `allowHalfOpen`."""
+    its time to finish. Default: False; True of streams. Bun: `allowHalfOpen`."""
     write_limit: int
     """Bytes that may wait in one socket when `write_all()` or `end()` are to add to them; more is a
     BufferError. Default: 16777216 (16 MiB). Not in Bun."""

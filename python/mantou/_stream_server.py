@@ -104,9 +104,10 @@ class StreamServer(Listener[Stream]):
         def start(stream: Stream) -> None:
             if task_group is not None:
                 task_group.start_soon(in_group, stream)
-            elif (task := self._begin(handler, stream)) is not None:
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                return
+            task = self._begin(handler, stream)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
         self._start = start
         try:
@@ -149,17 +150,14 @@ class StreamServer(Listener[Stream]):
         log(logging.ERROR, "a connection could not be served: %s", error, error=error)
 
     def _started(self, stream: Stream) -> None:
-        self._start(stream)
-
-    def _begin(
-        self, handler: Callable[[Stream], Any], stream: Stream
-    ) -> asyncio.Task[object] | None:
         try:
-            task: asyncio.Task[object] = asyncio.get_running_loop().create_task(handler(stream))
+            self._start(stream)
         except Exception as error:
             stream._shut()
             self._refused(stream.socket, error)
-            return None
+
+    def _begin(self, handler: Callable[[Stream], Any], stream: Stream) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(handler(stream))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._finished, stream))
         return task
@@ -216,7 +214,8 @@ def serve_streams(handler: StreamHandler, **options: Any) -> StreamServer:
     Flow and limits
 
         allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
-            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+            then the peer may take its time to finish. Default: False; True of streams.
+            Bun: `allowHalfOpen`.
         write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
             to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
         backlog: How many connections may wait to be accepted. Default: the system's limit

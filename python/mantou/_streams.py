@@ -74,6 +74,8 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
     # Has a task take care of it, if it was accepted.
     _starter: Callable[[Stream], None] | None = None
     _file: sockets.socket | None = None
+    # Has taken the connection over.
+    _secure: Stream | None = None
 
     async def send_eof(self) -> None:
         """Ends our side, behind everything that was sent: FIN, with TLS `close_notify` before it.
@@ -99,7 +101,9 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         await self.socket._told_closed()
 
     def _shut(self) -> None:
-        if self._close():
+        if self._secure is not None:
+            self._secure._shut()
+        elif self._close():
             self._forget_file()
             self.socket.close()
 
@@ -108,6 +112,9 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
 
         asyncio: `Transport.abort()`.
         """
+        if self._secure is not None:
+            self._secure.abort()
+            return
         self._close()
         self._forget_file()
         self.socket.terminate()
@@ -122,8 +129,8 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         """Makes TLS of a plain connection, as STARTTLS does; returns when the handshake is done.
 
         What was sent before goes out in the clear first; what was received and not asked for yet
-        goes to TLS. This stream is closed; the one that is returned takes the connection over.
-        Not in anyio.
+        goes to TLS. The stream that is returned takes the connection over. This one cannot receive
+        or send any more, and closing it closes that one. Not in anyio.
 
         :param tls: as in `connect_stream()` and `serve_streams()`.
         :param server_side: which side of the handshake is ours. Default: None, the server's for a
@@ -147,7 +154,7 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
 
     async def _secured(self, settings: TlsSettings, server_side: bool) -> Self:
         loop = asyncio.get_running_loop()
-        secure = type(self)(self._upgrade(settings, server_side), loop)
+        secure = self._secure = type(self)(self._upgrade(settings, server_side), loop)
         self._forget_file()
         secure._starter = self._starter
         opened = secure._opened = loop.create_future()
@@ -280,7 +287,8 @@ async def connect_stream(**options: Any) -> Stream:
     Flow and limits
 
         allow_half_open: The peer's FIN ends nothing: our side stays open until `end()`, and
-            then the peer may take its time to finish. Default: False. Bun: `allowHalfOpen`.
+            then the peer may take its time to finish. Default: False; True of streams.
+            Bun: `allowHalfOpen`.
         write_limit: Bytes that may wait in one socket when `write_all()` or `end()` are to add
             to them; more is a BufferError. Default: 16777216 (16 MiB). Not in Bun.
 

@@ -63,6 +63,25 @@ def from_debian(name: str, package: str) -> Path:
     return folder
 
 
+def documentation(page: str) -> str:
+    """The source of a page of Python's documentation, from Debian's package."""
+    kept = UNPACKED / "python-doc" / page
+    if not kept.exists():
+        # Which version that is.
+        command = ["apt-cache", "depends", "--important", "python3-doc"]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        package = answer.split("Depends:")[1].split()[0]
+        with arriving() as there:
+            subprocess.run(["apt-get", "-qq", "download", package], check=True, cwd=there)
+            [archive] = there.glob("*.deb")
+            subprocess.run(["dpkg-deb", "--extract", archive, there], check=True)
+            # Reached by more than one link.
+            source, *_ = there.glob(f"usr/share/doc/*/html/_sources/{page}")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(kept)
+    return kept.read_text()
+
+
 @contextlib.contextmanager
 def arriving() -> Iterator[Path]:
     """A folder that is gone afterwards, on the file system of the folders to come."""

@@ -121,6 +121,10 @@ impl Room {
         View::get(buffer, ffi::PyBUF_WRITABLE).map(Self)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.0.len <= 0
+    }
+
     pub fn memory(&mut self) -> &mut [u8] {
         let view = &self.0.0;
         if view.len <= 0 || view.buf.is_null() {

@@ -82,8 +82,9 @@ impl Socket {
             self.tls_start.replace(py, Some(Box::new(start)));
             return Err(error);
         }
+        let initial = start.initial.clone();
         if let core::Driver::Native(session) = self.begin_with(py, start)? {
-            self.with(py, |core, token| core.replace_session(token, session))?;
+            self.with(py, |core, token| core.replace_session(token, session, initial))?;
         }
         Ok(())
     }
@@ -127,10 +128,6 @@ impl Socket {
         if !self.with(py, |core, token| core.can_restart(token))? {
             // Its connection is gone already.
             return Ok(());
-        }
-        if !self.has_driver(py) {
-            let ciphertext = ciphertext.to_vec();
-            return self.with(py, |core, token| core.open_early(token, ciphertext));
         }
         self.restart(py, "TLS", |start| {
             start.initial.extend_from_slice(ciphertext);

@@ -54,9 +54,9 @@ impl Stream {
             Way::Shared(most) => Room::Shared(most),
             Way::Draft(most) => Room::Draft(most),
             Way::Memory(memory) => match buffers::Room::new(memory.bind(py)) {
-                Ok(room) => Room::Offered(room),
-                // It cannot be written to any more; its reader will find that out.
-                Err(_) => Room::Shared(LIMIT),
+                Ok(room) if !room.is_empty() => Room::Offered(room),
+                // It has no room any more; its reader will find that out.
+                _ => Room::Shared(LIMIT),
             },
         }
     }

@@ -6,6 +6,7 @@ use pyo3::types::PyBytes;
 
 use super::Stream;
 use super::backlog::{Form, Wish};
+use super::life::End;
 use super::members::until;
 use super::operation::{Act, AtEnd, Operation};
 
@@ -60,10 +61,13 @@ impl Stream {
         Operation::of(this, Act::Drain)
     }
 
-    /// The peer has finished, and nothing of what it sent is left.
+    /// Nothing more comes, and nothing of what came is left. A connection that broke has no end.
     #[getter]
     fn _at_end(&self, py: Python<'_>) -> bool {
-        self.reader.with(py, |reader| reader.is_at_end())
+        let is_over = self
+            .end
+            .with(py, |end| matches!(end, End::Closed | End::Finished));
+        self.reader.with(py, |reader| reader.is_at_end(is_over))
     }
 
     /// How little and how much may wait when nobody has to wait for it.

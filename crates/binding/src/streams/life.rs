@@ -43,14 +43,21 @@ impl Stream {
         self.mark(py)
     }
 
-    /// Ends our side behind everything that was sent.
-    fn _finish_sending(&self, py: Python<'_>) -> PyResult<()> {
+    /// Ends our side behind everything that was sent. Somebody may be waiting for that to leave.
+    #[pyo3(signature = (draining=false))]
+    fn _finish_sending(&self, py: Python<'_>, draining: bool) -> PyResult<()> {
         if self.writer.with(py, |writer| writer.ended) {
             return Ok(());
         }
-        self.check_free(py, Side::Writing)?;
+        if !draining && self.is_busy(py, Side::Writing) {
+            return Err(busy(py, Side::Writing));
+        }
+        if let Some(error) = self.closed(py, Side::Writing) {
+            return Err(error);
+        }
+        self.socket.get().with(py, core::Engine::shutdown)?;
         self.writer.with(py, |writer| writer.ended = true);
-        self.socket.get().with(py, core::Engine::shutdown)
+        Ok(())
     }
 
     /// Begins TLS with these `TlsSettings`; returns the socket of the stream that takes the
@@ -85,8 +92,11 @@ impl Stream {
     /// can be kept to be read.
     #[pyo3(signature = (keep=false))]
     fn _close(&self, py: Python<'_>, keep: bool) -> PyResult<bool> {
+        // Whoever closes it beside its loop's thread is told so, and changes nothing.
+        self.socket.get().with(py, |_, _| ())?;
         let was_open = self.finish(py, End::Closed);
         if !keep {
+            drop(self.end.replace(py, End::Closed));
             self.reader.with(py, Reader::discard);
         }
         if was_open {
@@ -102,8 +112,8 @@ impl Stream {
     }
 
     /// What broke the connection.
-    #[getter]
-    fn _error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    #[getter(_error)]
+    pub(super) fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.end.with(py, |end| end.seen(py)) {
             End::Broken(error) => Some(error),
             _ => None,

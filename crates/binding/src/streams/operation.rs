@@ -7,7 +7,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{
+    PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopAsyncIteration, PyStopIteration,
+};
 use pyo3::ffi::{self, PyObject, PySendResult};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -67,6 +69,7 @@ enum Phase {
     Reading(Py<Stream>, AtEnd),
     /// With what is sent.
     Writing(Py<Stream>, Py<PyAny>),
+    Draining(Py<Stream>),
     #[default]
     Over,
 }
@@ -131,7 +134,11 @@ impl Operation {
             }
             Phase::New(stream, Act::Drain) => {
                 let done = stream.get().begin_drain(py)?;
-                self.conclude_write(py, stream, py.None(), done)
+                self.conclude_drain(py, stream, done)
+            }
+            Phase::Draining(stream) => {
+                let done = stream.get().drain_on(py)?;
+                self.conclude_drain(py, stream, done)
             }
             Phase::Writing(stream, data) => {
                 let done = stream.get().send_on(data.bind(py))?;
@@ -175,6 +182,20 @@ impl Operation {
         Ok(Step::Waits(waiter))
     }
 
+    fn conclude_drain<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Py<Stream>,
+        done: bool,
+    ) -> PyResult<Step<'py>> {
+        if done {
+            return Ok(Step::Done(py.None()));
+        }
+        let waiter = stream.get().writing_waiter(py)?;
+        self.0.replace(py, Phase::Draining(stream));
+        Ok(Step::Waits(waiter))
+    }
+
     /// Nobody awaits it any more; how many bytes of what it sends were accepted.
     fn give_up(&self, py: Python<'_>) -> Option<usize> {
         match self.0.replace(py, Phase::Over) {
@@ -183,6 +204,10 @@ impl Operation {
                 None
             }
             Phase::Writing(stream, _) => Some(stream.get().stop_sending(py)),
+            Phase::Draining(stream) => {
+                stream.get().stop_sending(py);
+                None
+            }
             Phase::New(_, Act::Send(_) | Act::SendAll(_)) => Some(0),
             Phase::New(..) | Phase::Over => None,
         }
@@ -215,7 +240,11 @@ impl Operation {
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = error.py();
-        let error = PyErr::from_value(value.filter(|it| !it.is_none()).unwrap_or(error));
+        let error = match value.filter(|it| !it.is_none()) {
+            None => PyErr::from_value(error),
+            Some(value) if value.is_instance_of::<PyBaseException>() => PyErr::from_value(value),
+            Some(value) => PyErr::from_type(error.cast_into()?, (value.unbind(),)),
+        };
         if let Some(sent) = self.give_up(py) {
             error.value(py).setattr("sent", sent)?;
         }
@@ -236,7 +265,7 @@ impl Operation {
                     Act::Read(..) | Act::Drain => Ok(()),
                 }
             }
-            Phase::Reading(stream, _) => visit.call(stream),
+            Phase::Reading(stream, _) | Phase::Draining(stream) => visit.call(stream),
             Phase::Writing(stream, data) => {
                 visit.call(stream)?;
                 visit.call(data)

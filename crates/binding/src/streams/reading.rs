@@ -37,8 +37,8 @@ impl Reader {
         self.wish.is_some()
     }
 
-    pub fn is_at_end(&self) -> bool {
-        self.ended && self.backlog.is_empty() && self.handed.is_none()
+    pub fn is_at_end(&self, is_over: bool) -> bool {
+        (self.ended || is_over) && self.backlog.is_empty() && self.handed.is_none()
     }
 
     pub fn waiter(&self, py: Python<'_>) -> Option<Py<Waiter>> {
@@ -187,9 +187,17 @@ impl Stream {
             self.resume_if_wanting(py)?;
             return Ok(None);
         };
+        let longest_line = match &wish {
+            Wish::Until(until) if until.form == Form::Line => Some(until.most),
+            _ => None,
+        };
+        let len = self.reader.with(py, |reader| reader.backlog.len());
+        if let Some(most) = longest_line.filter(|most| len > *most) {
+            return Err(raised(py, "DelimiterNotFound", (most,)));
+        }
+        let is_line = longest_line.is_some();
         let rest = self.reader.with(py, |reader| reader.backlog.take());
         let rest = PyBytes::new(py, &rest);
-        let is_line = matches!(&wish, Wish::Until(until) if until.form == Form::Line);
         match wish {
             Wish::All => Ok(Some(rest.into_any().unbind())),
             _ if is_line && !rest.as_bytes().is_empty() => Ok(Some(rest.into_any().unbind())),

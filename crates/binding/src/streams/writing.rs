@@ -1,11 +1,11 @@
 //! Who sends on a stream, and how much of it was accepted.
 
 use mantou_engine::{self as core, Piece, Written};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::life::End;
+use super::life::{End, busy};
 use super::waiter::Waiter;
 use super::{HIGH_WATER, Side, Stream};
 use crate::buffers::Outgoing;
@@ -82,6 +82,10 @@ impl Stream {
         if self.end.with(py, |end| !matches!(end, End::Open)) {
             return Ok(());
         }
+        if self.writer.with(py, |writer| writer.ended) {
+            let text = "Cannot call write() after write_eof()";
+            return Err(PyRuntimeError::new_err(text));
+        }
         let outgoing: PyResult<Vec<_>> = buffers.iter().map(Outgoing::new).collect();
         let outgoing = outgoing?;
         let pieces: PyResult<Vec<_>> = outgoing.iter().map(Outgoing::as_piece).collect();
@@ -90,11 +94,31 @@ impl Stream {
         self.socket.get().with(py, transmit).map(drop)
     }
 
-    /// Begins to wait for what was written to leave.
+    /// Begins to wait for what was written to leave: also behind an end of our side.
     pub(super) fn begin_drain(&self, py: Python<'_>) -> PyResult<bool> {
-        self.begin_sending(py)?;
-        self.writer.with(py, |writer| writer.whole = true);
-        self.send_on(py.None().bind(py))
+        if self.is_busy(py, Side::Writing) {
+            return Err(busy(py, Side::Writing));
+        }
+        self.drain_on(py)
+    }
+
+    /// What we closed ourselves is nothing to wait for.
+    pub(super) fn drain_on(&self, py: Python<'_>) -> PyResult<bool> {
+        let is_open = self.end.with(py, |end| matches!(end, End::Open));
+        let result = match self.error(py) {
+            Some(error) => Err(PyErr::from_value(error.into_bound(py))),
+            None if is_open => self.waiting(py).and_then(|it| self.is_sent(py, it)),
+            None => Ok(true),
+        };
+        if !matches!(result, Ok(false)) {
+            self.stop_sending(py);
+        }
+        result
+    }
+
+    fn waiting(&self, py: Python<'_>) -> PyResult<usize> {
+        let waiting = |core: &mut core::Engine, token| core.waiting(token);
+        self.socket.get().with(py, waiting)
     }
 
     pub(super) fn begin_send_all(&self, py: Python<'_>, buffers: &[Py<PyAny>]) -> PyResult<bool> {
@@ -132,8 +156,7 @@ impl Stream {
             return Err(error);
         }
         if self.writer.with(py, |writer| writer.whole) {
-            let waiting = |core: &mut core::Engine, token| core.waiting(token);
-            let waiting = self.socket.get().with(py, waiting)?;
+            let waiting = self.waiting(py)?;
             return self.is_sent(py, waiting);
         }
         let outgoing = Outgoing::new(data)?;

@@ -20,11 +20,6 @@ impl Engine {
         self.remind(token);
     }
 
-    /// Ciphertext that was read before TLS took over, behind what `secure` was given.
-    pub fn open_early(&mut self, token: Token, ciphertext: Vec<u8>) {
-        self.with_stream(token, |stream| stream.open_early(ciphertext));
-    }
-
     /// Has other times and limits from now on.
     pub fn set_settings(&mut self, token: Token, settings: Arc<Settings>) {
         self.with_stream(token, |stream| stream.set_settings(settings));
@@ -46,10 +41,15 @@ impl Engine {
         self.stream(token).is_some_and(Stream::can_restart)
     }
 
-    /// Begins with another session instead. False if the handshake has begun.
-    pub fn replace_session(&mut self, token: Token, session: Session) -> bool {
-        let secure = self.stream_mut(token).and_then(Stream::secure);
-        secure.is_some_and(|secure| secure.replace(session))
+    /// Begins with another session instead, unless the handshake has begun. It knows nothing of
+    /// what was read before TLS took over: that is given anew.
+    pub fn replace_session(&mut self, token: Token, session: Session, initial: Vec<u8>) {
+        self.with_stream(token, |stream| {
+            let secure = stream.secure();
+            if secure.is_some_and(|secure| secure.replace(session)) {
+                stream.open_early(initial);
+            }
+        });
     }
 
     /// Whether the owner's driver has something to seal.
