@@ -8,7 +8,8 @@ use mantou_engine::{self as core, Poller, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
-use pyo3::{PyClass, PyTraverseError, PyVisit};
+use pyo3::sync::PyOnceLock;
+use pyo3::{PyClass, PyTraverseError, PyVisit, intern};
 
 use crate::cell::{Guarded, ThreadBound};
 use crate::errors;
@@ -41,6 +42,16 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// The one of the running loop. `RuntimeError` if none runs.
+    pub fn running(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if let Some(own) = own_engine(py)? {
+            return Ok(own);
+        }
+        let running = RUNNING.import(py, "mantou._attach", "running_engine")?;
+        Ok(running.call0()?.cast_into()?)
+    }
+
     /// The owner of a member: a socket, a listener or an attempt, which is told of its events.
     /// `None` as well if it is one of the others.
     #[inline]
@@ -143,6 +154,15 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// That of the running loop, if one runs and is mantou's.
+#[pyfunction]
+pub fn own_engine(py: Python<'_>) -> PyResult<Option<Bound<'_, Engine>>> {
+    static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let running = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?;
+    let engine = running.call0()?.getattr_opt(intern!(py, "_engine"))?;
+    Ok(engine.and_then(|engine| engine.cast_into_exact().ok()))
 }
 
 #[pymethods]
