@@ -24,9 +24,7 @@ type Begun<'py> = (Option<Py<Attempt>>, Option<Bound<'py, PyAny>>);
 /// else the future of `Attempt.establish()`. None where options are to be looked at first.
 #[pyfunction]
 #[pyo3(signature = (options, /))]
-pub fn connect_at_once<'py>(
-    options: &Bound<'py, PyDict>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub fn connect_at_once<'py>(options: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = options.py();
     let Some(given) = Given::of(options)? else {
         return Ok(None);

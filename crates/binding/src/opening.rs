@@ -55,7 +55,10 @@ impl Engine {
         let engine = this.get();
         let started = match address.cast::<PyBytes>() {
             Ok(path) => core::Attempt::unix(path.as_bytes()),
-            Err(_) => core::Attempt::tcp(settings::socket_address(address)?, (bound >= 0).then_some(bound)),
+            Err(_) => core::Attempt::tcp(
+                settings::socket_address(address)?,
+                (bound >= 0).then_some(bound),
+            ),
         };
         let timeout = timeout.map(settings::duration);
         let add = |attempt| engine.core.with(|core| core.add_attempt(attempt, timeout));
