@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator
 
-from ._core import Engine
+from ._core import Engine, own_engine
 from ._host import Host
 from ._log import log
 
@@ -53,10 +53,10 @@ def engines() -> list[Engine]:
 
 def running_engine() -> Engine:
     """The engine of the running loop. RuntimeError if none runs."""
-    loop = asyncio.get_running_loop()
-    own = getattr(loop, "_engine", None)
-    if type(own) is Engine:
+    own = own_engine()
+    if own is not None:
         return own
+    loop = asyncio.get_running_loop()
     attached = _attached.get(loop)
     return (attached and attached()) or _attach(loop)
 

@@ -12,13 +12,13 @@ from typing import Any, Unpack, cast, overload
 from . import _bind
 from ._addresses import Literal, interleave, no_address
 from ._attach import running_engine
-from ._core import Attempt, Engine, Socket, is_server_name
+from ._core import Attempt, Engine, Socket, connect_at_once, is_server_name
 from ._handlers import D
 from ._option_types import FdSocketOptions, TCPSocketConnectOptions, UnixSocketOptions
 from ._options import ConnectRequest, Way, parse_connect
 from ._race import Candidate, Race
 from ._targets import FdTarget, TcpTarget, UnixTarget
-from ._tls_options import parse_tls
+from ._tls_options import TlsSettings, parse_tls
 from .errors import locate
 
 # Seconds between two looks at a unix listener whose queue is full: at first, and at most.
@@ -150,37 +150,63 @@ async def connect(**options: Any) -> Socket[Any]:
         `verify_message` says why.
     :raises ssl.SSLError: the handshake failed.
     """
-    request = parse_connect(options)
-    opening = Opening(request)
-    await opening.run()
+    begun = connect_at_once(options)
+    if type(begun) is Socket:
+        return begun
+    if begun is None:
+        opening = opening_of(parse_connect(options))
+        await opening.run()
+    else:
+        engine, socket, way, attempt, waiting = begun
+        opening = Opening(engine, socket, way)
+        if waiting is None:
+            await opening.run(attempt)
+        else:
+            await opening.ready(waiting)
     return opening.socket
+
+
+def opening_of(request: ConnectRequest) -> Opening:
+    """The beginning of what was asked for."""
+    hostname = request.way.hostname
+    tls = None if request.tls is None else parse_tls(request.tls, "client")
+    engine = running_engine()
+    if tls is not None and tls.server_name is None and not is_server_name(hostname):
+        raise ValueError(
+            f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
+            "give one as 'server_name' of 'tls'"
+        )
+    socket: Socket[Any] = engine.socket(request.handlers, request.data, hostname)
+    return Opening(engine, socket, request.way, tls, request.preface)
 
 
 class Opening:
     """A connection that is to be made, and its socket."""
 
-    __slots__ = ("_engine", "_request", "_tls", "socket")
+    __slots__ = ("_engine", "_preface", "_tls", "_way", "socket")
 
-    def __init__(self, request: ConnectRequest) -> None:
-        hostname = request.way.hostname
-        tls = None if request.tls is None else parse_tls(request.tls, "client")
-        engine = running_engine()
-        if tls is not None and tls.server_name is None and not is_server_name(hostname):
-            raise ValueError(
-                f"option 'hostname' is not a name that a certificate can have, got {hostname!r}: "
-                "give one as 'server_name' of 'tls'"
-            )
-        self._request = request
-        self._tls = tls
+    def __init__(
+        self,
+        engine: Engine,
+        socket: Socket[Any],
+        way: Way,
+        tls: TlsSettings | None = None,
+        preface: bytes | None = None,
+    ) -> None:
+        self.socket = socket
         self._engine = engine
-        self.socket: Socket[Any] = engine.socket(request.handlers, request.data, hostname)
+        self._way = way
+        self._tls = tls
+        self._preface = preface
 
-    async def run(self) -> None:
-        """Returns when the socket can carry application data."""
-        engine, socket, way = self._engine, self.socket, self._request.way
+    async def run(self, attempt: Attempt | None = None) -> None:
+        """Returns when the socket can carry application data.
+
+        With an attempt that is under way already, or by another.
+        """
+        engine, socket, way = self._engine, self.socket, self._way
         try:
-            attempt = None
-            if way.address is not None:
+            if attempt is None and way.address is not None:
                 attempt = engine.connect(way.address, -1, way.connect_timeout)
             if attempt is not None and attempt.connected:
                 # As it mostly is to this machine: then there is nothing to wait for.
@@ -189,27 +215,30 @@ class Opening:
                 waiting = await self._open(attempt)
         except Exception as error:
             # Not only the system's: a resolver may be anybody's.
-            why = _explained(error, way)
-            engine.connect_failed(socket, why)
+            why = not_connected(engine, socket, way, error)
             if why is error:
                 raise
             raise why from None
         if waiting is not None:
-            try:
-                failure = await waiting
-            except asyncio.CancelledError:
-                socket._abandon()
-                await _seen_out(socket)
-                raise
-            except OSError as error:
-                locate(error, way.target.where)
-                raise
-            if failure is not None:
-                raise failure
+            await self.ready(waiting)
+
+    async def ready(self, waiting: asyncio.Future[BaseException | None]) -> None:
+        """Returns when the socket, which is connected, can carry application data."""
+        try:
+            failure = await waiting
+        except asyncio.CancelledError:
+            self.socket._abandon()
+            await _seen_out(self.socket)
+            raise
+        except OSError as error:
+            locate(error, self._way.target.where)
+            raise
+        if failure is not None:
+            raise failure
 
     async def _open(self, attempt: Attempt | None) -> _Outcome:
         """Connects the socket, with an attempt that is under way already or by another."""
-        engine, way = self._engine, self._request.way
+        engine, way = self._engine, self._way
         # Whoever connects keeps the loop alive, also before there is a socket to count.
         engine.hold()
         try:
@@ -218,14 +247,20 @@ class Opening:
             if isinstance(way.target, FdTarget):
                 fd = way.target.fd
                 _bind.check_connected(fd)
-                return engine.adopt(fd, self.socket, way.stream, self._tls, self._request.preface)
+                return engine.adopt(fd, self.socket, way.stream, self._tls, self._preface)
             return self._establish(await _connected(engine, way, way.target))
         finally:
             engine.unhold()
 
     def _establish(self, attempt: Attempt) -> _Outcome:
-        request = self._request
-        return attempt.establish(self.socket, request.way.stream, self._tls, request.preface)
+        return attempt.establish(self.socket, self._way.stream, self._tls, self._preface)
+
+
+def not_connected(engine: Engine, socket: Socket[Any], way: Way, error: Exception) -> Exception:
+    """Tells the socket that it will not be connected. Returns why, as `connect()` raises it."""
+    why = _explained(error, way)
+    engine.connect_failed(socket, why)
+    return why
 
 
 async def _seen_out(socket: Socket[Any]) -> None:

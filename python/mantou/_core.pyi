@@ -29,12 +29,13 @@ from ._host import Host
 from ._limits import Limits
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import Packet, TLSOptions
-from ._options import StreamOptions
+from ._options import StreamOptions, Way
 from ._pipe import PipedBytes
 from ._proxy import Parts, ProxyHeader
 from ._ready_state import ReadyState
 from ._stats import PeerCredentials, SocketStats
 from ._tls_options import TlsSettings
+from ._validate import Options
 
 __all__ = [
     "Attempt",
@@ -60,19 +61,26 @@ __all__ = [
     "__version__",
     "can_take",
     "check_packet",
+    "connect_at_once",
     "is_server_name",
     "key_algorithm",
+    "known_way",
+    "own_engine",
     "pem_certificates",
     "pem_private_key",
     "pem_revocation_lists",
     "pem_trusted",
     "process_totals",
+    "remember_way",
     "server_end_point",
     "system_trust_size",
     "tls_facts",
     "write_proxy_header",
 ]
 
+_Begun = tuple[
+    "Engine", "Socket[Any]", Way, "Attempt | None", "asyncio.Future[BaseException | None] | None"
+]
 _D2 = TypeVar("_D2")
 __version__: str
 
@@ -146,13 +154,17 @@ class TlsTicket:
     """A TLS session to resume, from `Socket.get_session()`. Opaque, and of this process only."""
 
 def can_take(callable: Callable[..., object], count: int, /) -> bool: ...
+def connect_at_once(options: Options, /) -> Socket[Any] | _Begun | None: ...
 def check_packet(packet: object, /) -> None: ...
 def is_server_name(name: str, /) -> bool: ...
+def known_way(options: Options, /) -> Way | None: ...
 def key_algorithm(certificate: bytes, /) -> str | None: ...
+def own_engine() -> Engine | None: ...
 def pem_certificates(text: bytes, /) -> list[bytes]: ...
 def pem_private_key(text: bytes, /) -> tuple[str, str, bytes]: ...
 def pem_revocation_lists(text: bytes, /) -> list[bytes]: ...
 def pem_trusted(text: bytes, servers: bool, /) -> list[bytes]: ...
+def remember_way(options: Options, way: Way, /) -> None: ...
 def server_end_point(certificate: bytes, /) -> bytes | None: ...
 def system_trust_size() -> int: ...
 def tls_facts(socket: Socket[Any], /) -> TlsFacts | None: ...

@@ -44,9 +44,6 @@ class Host:
             return True
         return asyncio._get_running_loop() is loop
 
-    def future(self) -> asyncio.Future[None]:
-        return self._living_loop().create_future()
-
     def reserve(
         self, coroutine: AnyCoroutine
     ) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[object], Rest] | None:

@@ -6,7 +6,6 @@ combination of forms, ValueError for a wrong value or a contradiction.
 
 from __future__ import annotations
 
-import functools
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ._addresses import Literal as AddressLiteral
 from ._addresses import Name, SocketAddress, name_of, parse_literal
-from ._core import Handlers, can_take, check_packet
+from ._core import Handlers, can_take, check_packet, known_way, remember_way
 from ._limits import Limits, parse_limits
 from ._option_forms import (
     CONNECT,
@@ -137,23 +136,18 @@ class ListenRequest(NamedTuple):
 
 def parse_connect(options: Options) -> ConnectRequest:
     """Checks the options of connect()."""
-    # What differs from connection to connection, or is more than a value, is looked at each time.
-    rest = dict(options)
-    handlers, data, tls = rest.pop("socket", None), rest.pop("data", None), rest.pop("tls", False)
-    proxied = rest.pop("proxy_header", False)
-    try:
-        # Only of TCP: what else names a file may be an object that changes.
-        way = _way_before(**rest) if "hostname" in rest else None
-    except TypeError:
-        way = None
+    given = dict(options)
+    way = known_way(given)
     if way is None:
-        # So that the error is of an option, not of one that cannot be looked up.
-        way = _parse_way(rest, CONNECT)
-    if handlers is None:
-        required(options, "socket", CONNECT)
+        way = _parse_way(options, CONNECT)
+        if isinstance(way.target, TcpTarget):
+            # A path is looked at anew, and a descriptor is another one the next time.
+            remember_way(given, way)
+    handlers = Handlers(required(options, "socket", CONNECT))
+    tls, proxied = options.get("tls", False), options.get("proxy_header", False)
     return ConnectRequest(
-        Handlers(handlers),
-        data,
+        handlers,
+        options.get("data"),
         None if tls is False else _tls(options),
         None if proxied is False else parse_proxy_header(options),
         way,
@@ -172,12 +166,6 @@ def parse_connect_stream(options: Options) -> ConnectRequest:
         None if proxied is False else parse_proxy_header(options),
         way,
     )
-
-
-@functools.lru_cache(maxsize=256, typed=True)
-def _way_before(**options: object) -> Way:
-    """The same for the same options: a client often connects to one place, again and again."""
-    return _parse_way(options, CONNECT)
 
 
 def _parse_way(options: Options, function: Function) -> Way:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
-from ._connect import Opening
+from ._connect import opening_of
 from ._core import Socket
 from ._core import Stream as NativeStream
 from ._option_types import (
@@ -348,7 +348,7 @@ async def connect_stream(**options: Any) -> Stream:
     :raises ValueError: an option has a wrong value, or two contradict each other.
     :raises ssl.SSLError: the handshake failed, or the peer's certificate is not accepted.
     """
-    opening = Opening(parse_connect_stream(options))
+    opening = opening_of(parse_connect_stream(options))
     stream = Stream(opening.socket, asyncio.get_running_loop())
     stream._attach()
     await opening.run()

@@ -1,6 +1,5 @@
 //! The engine object: all sockets of an event loop, and who owns which member.
 
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -8,7 +7,8 @@ use mantou_engine::{self as core, Poller, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
-use pyo3::{PyClass, PyTraverseError, PyVisit};
+use pyo3::sync::PyOnceLock;
+use pyo3::{PyClass, PyTraverseError, PyVisit, intern};
 
 use crate::cell::{Guarded, ThreadBound};
 use crate::errors;
@@ -17,8 +17,40 @@ use crate::settings::LastSettings;
 use crate::ssl_channel::Bios;
 use crate::work::Work;
 
-/// A member and its owner. The reference is strong: what is open stays alive.
-type Owned = (Token, Py<PyAny>);
+/// What belongs to members, each in its slot. The references are strong: what is open stays alive.
+#[derive(Default)]
+struct ByMember(Vec<Option<(Token, Py<PyAny>)>>);
+
+impl ByMember {
+    #[inline]
+    fn get(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
+        match self.0.get(token.index()) {
+            Some(Some((member, own))) if *member == token => Some(own.clone_ref(py)),
+            _ => None,
+        }
+    }
+
+    /// Returns what was there before.
+    fn set(&mut self, token: Token, own: Py<PyAny>) -> Option<(Token, Py<PyAny>)> {
+        if self.0.len() <= token.index() {
+            self.0.resize_with(token.index() + 1, || None);
+        }
+        self.0[token.index()].replace((token, own))
+    }
+
+    fn take(&mut self, token: Token) -> Option<Py<PyAny>> {
+        match self.0.get_mut(token.index()) {
+            Some(place) if place.as_ref().is_some_and(|(member, _)| *member == token) => {
+                place.take().map(|(_, own)| own)
+            }
+            _ => None,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(Token, Py<PyAny>)> {
+        self.0.iter().flatten()
+    }
+}
 
 /// All sockets of one thread's event loop, and the queue that they are polled with.
 #[pyclass(frozen, weakref, module = "mantou._core")]
@@ -27,9 +59,9 @@ pub struct Engine {
     pub host: Host,
     pub settings: LastSettings,
     pub poller: Arc<Poller>,
-    owners: Guarded<Vec<Option<Owned>>>,
+    owners: Guarded<ByMember>,
     /// The pipes that members are in: few are in one.
-    pipes: Guarded<HashMap<Token, Py<PyAny>>>,
+    pipes: Guarded<ByMember>,
     /// Taken out while a turn runs, which is also how a turn inside a turn is noticed.
     pub work: Guarded<Option<Box<Work>>>,
     pub bios: Bios,
@@ -41,16 +73,21 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// The one of the running loop. `RuntimeError` if none runs.
+    pub fn running(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if let Some(own) = own_engine(py)? {
+            return Ok(own);
+        }
+        let running = RUNNING.import(py, "mantou._attach", "running_engine")?;
+        Ok(running.call0()?.cast_into()?)
+    }
+
     /// The owner of a member: a socket, a listener or an attempt, which is told of its events.
     /// `None` as well if it is one of the others.
     #[inline]
     pub fn owner<'py, T: PyClass>(&self, py: Python<'py>, token: Token) -> Option<Bound<'py, T>> {
-        let owner = self
-            .owners
-            .with(py, |owners| match owners.get(token.index()) {
-                Some(Some((member, owner))) if *member == token => Some(owner.clone_ref(py)),
-                _ => None,
-            });
+        let owner = self.owners.with(py, |owners| owners.get(py, token));
         owner?.into_bound(py).cast_into_exact().ok()
     }
 
@@ -60,7 +97,7 @@ impl Engine {
     pub fn prefetch<T>(&self, py: Python<'_>, token: Token) -> PyResult<()> {
         self.core.with(|core| core.prefetch(token))?;
         self.owners.with(py, |owners| {
-            if let Some(Some((_, owner))) = owners.get(token.index()) {
+            if let Some(Some((_, owner))) = owners.0.get(token.index()) {
                 let size = size_of::<PyObject>() + size_of::<T>();
                 core::prefetch_at(owner.as_ptr().cast(), size);
             }
@@ -70,29 +107,17 @@ impl Engine {
 
     pub fn set_owner<T>(&self, py: Python<'_>, token: Token, owner: &Bound<'_, T>) {
         let owner = owner.as_any().clone().unbind();
-        let before = self.owners.with(py, |owners| {
-            if owners.len() <= token.index() {
-                owners.resize_with(token.index() + 1, || None);
-            }
-            owners[token.index()].replace((token, owner))
-        });
-        drop(before);
+        drop(self.owners.with(py, |owners| owners.set(token, owner)));
     }
 
     pub fn take_owner(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
-        self.owners
-            .with(py, |owners| match owners.get_mut(token.index()) {
-                Some(place) if place.as_ref().is_some_and(|(owned, _)| *owned == token) => {
-                    place.take().map(|(_, owner)| owner)
-                }
-                _ => None,
-            })
+        self.owners.with(py, |owners| owners.take(token))
     }
 
     /// Everybody of that kind who owns something.
     pub fn owners<'py, T: PyClass>(&self, py: Python<'py>) -> Vec<Bound<'py, T>> {
         let all: Vec<Py<PyAny>> = self.owners.with(py, |owners| {
-            let owners = owners.iter().flatten();
+            let owners = owners.all();
             owners.map(|(_, owner)| owner.clone_ref(py)).collect()
         });
         let cast = |owner: Py<PyAny>| owner.into_bound(py).cast_into_exact().ok();
@@ -102,24 +127,22 @@ impl Engine {
     /// What somebody owns.
     pub fn tokens_of<T>(&self, py: Python<'_>, owner: &Bound<'_, T>) -> Vec<Token> {
         self.owners.with(py, |owners| {
-            let own = owners.iter().flatten().filter(|(_, it)| it.is(owner));
+            let own = owners.all().filter(|(_, it)| it.is(owner));
             own.map(|(token, _)| *token).collect()
         })
     }
 
     pub fn set_pipe(&self, py: Python<'_>, token: Token, pipe: Py<PyAny>) {
-        drop(self.pipes.with(py, |pipes| pipes.insert(token, pipe)));
+        drop(self.pipes.with(py, |pipes| pipes.set(token, pipe)));
     }
 
     pub fn pipe<'py, T: PyClass>(&self, py: Python<'py>, token: Token) -> Option<Bound<'py, T>> {
-        let pipe = self
-            .pipes
-            .with(py, |pipes| pipes.get(&token).map(|pipe| pipe.clone_ref(py)));
+        let pipe = self.pipes.with(py, |pipes| pipes.get(py, token));
         pipe?.into_bound(py).cast_into_exact().ok()
     }
 
     pub fn take_pipe(&self, py: Python<'_>, token: Token) -> Option<Py<PyAny>> {
-        self.pipes.with(py, |pipes| pipes.remove(&token))
+        self.pipes.with(py, |pipes| pipes.take(token))
     }
 
     pub fn set_fatal(&self, py: Python<'_>, error: PyErr) {
@@ -145,6 +168,15 @@ impl Engine {
     }
 }
 
+/// That of the running loop, if one runs and is mantou's.
+#[pyfunction]
+pub fn own_engine(py: Python<'_>) -> PyResult<Option<Bound<'_, Engine>>> {
+    static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let running = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?;
+    let engine = running.call0()?.getattr_opt(intern!(py, "_engine"))?;
+    Ok(engine.and_then(|engine| engine.cast_into_exact().ok()))
+}
+
 #[pymethods]
 impl Engine {
     #[new]
@@ -155,7 +187,7 @@ impl Engine {
             core: ThreadBound::new(core),
             host: Host::default(),
             settings: LastSettings::default(),
-            owners: Guarded::new(Vec::new()),
+            owners: Guarded::default(),
             pipes: Guarded::default(),
             work: Guarded::new(Some(Box::default())),
             bios: Bios::default(),
@@ -224,11 +256,10 @@ impl Engine {
         self.core.traverse(&visit)?;
         self.host.traverse(&visit)?;
         self.owners.traverse(&visit, |owners, visit| {
-            let mut owners = owners.iter().flatten();
-            owners.try_for_each(|(_, owner)| visit.call(owner))
+            owners.all().try_for_each(|(_, owner)| visit.call(owner))
         })?;
         self.pipes.traverse(&visit, |pipes, visit| {
-            pipes.values().try_for_each(|pipe| visit.call(pipe))
+            pipes.all().try_for_each(|(_, pipe)| visit.call(pipe))
         })
     }
 

@@ -8,7 +8,7 @@ use pyo3::types::{PyMapping, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arity::can_take;
-use crate::methods;
+use crate::methods::{self, Attribute};
 use crate::stage::Stage;
 use crate::stream_reader;
 
@@ -149,7 +149,7 @@ impl Handlers {
         let no_ops = no_ops(given.py())?;
         // A SocketHandler is an object, whatever else it is; and asking for mappings is slow.
         let (table, binary_type) = if given.is_instance(no_ops.class.bind(given.py()))? {
-            of_object(given, no_ops)?
+            of_derived(given, no_ops)?
         } else if let Ok(mapping) = given.cast::<PyMapping>() {
             of_mapping(mapping, option)?
         } else {
@@ -227,18 +227,30 @@ fn not_yet<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 /// The handlers that were found, and what `binary_type` is, where it is given.
 type Found<'py> = (Table<Option<Py<PyAny>>>, Option<Bound<'py, PyAny>>);
 
+/// Of an object that has all of them by inheritance. Most are those of the base class, and need not be
+/// bound to be told apart.
+fn of_derived<'py>(given: &Bound<'py, PyAny>, no_ops: &NoOps) -> PyResult<Found<'py>> {
+    let py = given.py();
+    let mut table = Table::default();
+    for (place, no_op) in table.iter_mut().zip(&no_ops.methods) {
+        let name = no_op.name.bind(py);
+        let handler = match methods::look_up(given, name)? {
+            Some(Attribute::Unbound(function)) if function.is(&no_op.function) => None,
+            Some(Attribute::Unbound(_)) => Some(given.getattr(name)?),
+            Some(Attribute::Value(value)) => Some(value),
+            None => None,
+        };
+        *place = handler.and_then(|handler| no_op.overridden_by(handler));
+    }
+    Ok((table, given.getattr_opt(intern!(py, "binary_type"))?))
+}
+
 fn of_object<'py>(given: &Bound<'py, PyAny>, no_ops: &NoOps) -> PyResult<Found<'py>> {
     let py = given.py();
     let mut table = Table::default();
     for (place, no_op) in table.iter_mut().zip(&no_ops.methods) {
-        if let Some(handler) = given.getattr_opt(no_op.name.bind(py))?
-            && !handler.is_none()
-        {
-            let function = methods::function_of(&handler);
-            if !function.is_some_and(|function| function.is(&no_op.function)) {
-                *place = Some(handler.unbind());
-            }
-        }
+        let handler = given.getattr_opt(no_op.name.bind(py))?;
+        *place = handler.and_then(|handler| no_op.overridden_by(handler));
     }
     Ok((table, given.getattr_opt(intern!(py, "binary_type"))?))
 }
@@ -299,6 +311,15 @@ struct NoOp {
     name: Py<PyString>,
     function: Py<PyAny>,
     arguments: usize,
+}
+
+impl NoOp {
+    /// The attribute of its name, if that is a handler.
+    fn overridden_by(&self, attribute: Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+        let function = methods::function_of(&attribute);
+        let is_inherited = function.is_some_and(|function| function.is(&self.function));
+        (!attribute.is_none() && !is_inherited).then(|| attribute.unbind())
+    }
 }
 
 fn no_ops(py: Python<'_>) -> PyResult<&NoOps> {

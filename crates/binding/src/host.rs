@@ -36,7 +36,15 @@ impl Host {
 
     pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.object.cloned(py) {
-            Some(host) => host.bind(py).call_method0(intern!(py, "future")),
+            Some(host) => {
+                let event_loop = host.bind(py).getattr(intern!(py, "_loop"))?.call0()?;
+                if event_loop.is_none() {
+                    return Err(PyRuntimeError::new_err(
+                        "the event loop of this socket is gone",
+                    ));
+                }
+                event_loop.call_method0(intern!(py, "create_future"))
+            }
             None if self.is_gone.get(py) => Err(PyRuntimeError::new_err(
                 "the event loop of this socket is closed",
             )),

@@ -7,6 +7,7 @@ mod attempt;
 mod buffers;
 mod cell;
 mod closing;
+mod connecting;
 mod context;
 mod dispatch;
 mod engine;
@@ -37,6 +38,7 @@ mod tls;
 mod totals;
 mod transport;
 mod turns;
+mod ways;
 mod work;
 
 #[pymodule(gil_used = true)]
@@ -48,7 +50,9 @@ mod _core {
     #[pymodule_export]
     use crate::attempt::Attempt;
     #[pymodule_export]
-    use crate::engine::Engine;
+    use crate::connecting::connect_at_once;
+    #[pymodule_export]
+    use crate::engine::{Engine, own_engine};
     #[pymodule_export]
     use crate::facts::{TlsFacts, tls_facts};
     #[pymodule_export]
@@ -81,6 +85,8 @@ mod _core {
     use crate::totals::Totals;
     #[pymodule_export]
     use crate::transport::Transport;
+    #[pymodule_export]
+    use crate::ways::{known_way, remember_way};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -176,6 +176,39 @@ unsafe fn enter<T: PyTypeInfo>(
 
 unsafe extern "C" {
     fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
+    fn _PyObject_GetMethod(
+        object: *mut PyObject,
+        name: *mut PyObject,
+        found: *mut *mut PyObject,
+    ) -> c_int;
+}
+
+/// What an attribute is.
+pub enum Attribute<'py> {
+    /// A function of the object's class, which is not bound to the object yet.
+    Unbound(Bound<'py, PyAny>),
+    Value(Bound<'py, PyAny>),
+}
+
+/// Looks an attribute up; `None` if there is none.
+pub fn look_up<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Option<Attribute<'py>>> {
+    let py = object.py();
+    let mut found = std::ptr::null_mut();
+    // SAFETY: the lock is held, and the objects live across the call. It sets `found` to a new
+    // reference, or to null with an exception set, and returns whether that is unbound.
+    let (unbound, found) = unsafe {
+        let unbound = _PyObject_GetMethod(object.as_ptr(), name.as_ptr(), &raw mut found);
+        (unbound, Bound::from_owned_ptr_or_err(py, found))
+    };
+    match found {
+        Ok(found) if unbound == 1 => Ok(Some(Attribute::Unbound(found))),
+        Ok(found) => Ok(Some(Attribute::Value(found))),
+        Err(error) if error.is_instance_of::<PyAttributeError>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The function of a bound method; `None` if it is something else.

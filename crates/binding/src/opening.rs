@@ -1,12 +1,11 @@
 //! How Python opens things: sockets, attempts to connect, listeners.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
-use mantou_engine::{self as core, Token};
-use pyo3::exceptions::PyValueError;
+use mantou_engine::{self as core, Driver, Settings, Token};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::PyBytes;
 
 use crate::attempt::Attempt;
 use crate::context::Context;
@@ -56,7 +55,10 @@ impl Engine {
         let engine = this.get();
         let started = match address.cast::<PyBytes>() {
             Ok(path) => core::Attempt::unix(path.as_bytes()),
-            Err(_) => core::Attempt::tcp(socket_address(address)?, (bound >= 0).then_some(bound)),
+            Err(_) => core::Attempt::tcp(
+                settings::socket_address(address)?,
+                (bound >= 0).then_some(bound),
+            ),
         };
         let timeout = timeout.map(settings::duration);
         let add = |attempt| engine.core.with(|core| core.add_attempt(attempt, timeout));
@@ -65,11 +67,10 @@ impl Engine {
             Err(error) => Err(error),
         };
         let (token, connected) = added.map_err(|error| errors::from_io(&error))?;
-        let attempt = Py::new(py, Attempt::new(this.clone().unbind(), token, connected))?;
         if !connected {
-            engine.set_owner(py, token, attempt.bind(py));
+            return followed(this, token);
         }
-        Ok(attempt)
+        Py::new(py, Attempt::new(this.clone().unbind(), token, true))
     }
 
     /// Makes a connected descriptor the socket's and calls its `open`. Returns as
@@ -179,32 +180,36 @@ impl Attempt {
         let token = self.token.replace(py, Token::NONE);
         let engine = self.engine.bind(py);
         drop(engine.get().take_owner(py, token));
-        let core = &engine.get().core;
-        core.with(|core| core.establish(token, settings, driver))?
-            .map_err(|error| errors::from_io(&error))?;
-        engine.get().set_owner(py, token, socket);
-        if let Some(preface) = preface {
-            core.with(|core| core.send_preface(token, preface))?;
-        }
-        socket.get().count(py, Fact::Connected);
-        dispatch::opened(engine, socket, token)?;
-        socket.get().readiness(py)
+        establish(engine, token, socket, settings, driver, preface)
     }
 }
 
-/// `(host, port)` or `(host, port, flowinfo, scope_id)`, as `getaddrinfo` returns them.
-fn socket_address(address: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
-    let address = address.cast::<PyTuple>()?;
-    let host: String = address.get_item(0)?.extract()?;
-    let port: u16 = address.get_item(1)?.extract()?;
-    let number = |index: usize| match address.get_item(index) {
-        Ok(value) => value.extract::<u32>(),
-        Err(_) => Ok(0),
-    };
-    let literal = host.split('%').next().unwrap_or_default();
-    match literal.parse() {
-        Ok(IpAddr::V4(ip)) => Ok(SocketAddrV4::new(ip, port).into()),
-        Ok(IpAddr::V6(ip)) => Ok(SocketAddrV6::new(ip, port, number(2)?, number(3)?).into()),
-        Err(_) => Err(PyValueError::new_err(format!("not an address: {host}"))),
+/// An attempt that is told of how it goes on.
+pub fn followed(engine: &Bound<'_, Engine>, token: Token) -> PyResult<Py<Attempt>> {
+    let py = engine.py();
+    let attempt = Py::new(py, Attempt::new(engine.clone().unbind(), token, false))?;
+    engine.get().set_owner(py, token, attempt.bind(py));
+    Ok(attempt)
+}
+
+/// What `Attempt.establish()` does.
+pub fn establish(
+    engine: &Bound<'_, Engine>,
+    token: Token,
+    socket: &Bound<'_, Socket>,
+    settings: Arc<Settings>,
+    driver: Option<Driver>,
+    preface: Option<&[u8]>,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = engine.py();
+    let core = &engine.get().core;
+    core.with(|core| core.establish(token, settings, driver))?
+        .map_err(|error| errors::from_io(&error))?;
+    engine.get().set_owner(py, token, socket);
+    if let Some(preface) = preface {
+        core.with(|core| core.send_preface(token, preface))?;
     }
+    socket.get().count(py, Fact::Connected);
+    dispatch::opened(engine, socket, token)?;
+    socket.get().readiness(py)
 }

@@ -1,12 +1,13 @@
-//! Times and limits, from Python's options to the engine's.
+//! Times, limits and addresses, from Python's options to the engine's.
 
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mantou_engine::{Limits, Settings};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
 
 use crate::cell::Guarded;
 use crate::packets;
@@ -28,14 +29,15 @@ impl LastSettings {
         if let Some(settings) = self.0.with(py, same) {
             return Ok(settings);
         }
-        let settings = from_options(options)?;
+        let settings = of_options(options)?;
         let entry = (options.clone().unbind(), Arc::clone(&settings));
         drop(self.0.replace(py, Some(entry)));
         Ok(settings)
     }
 }
 
-fn from_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
+/// Those of validated `StreamOptions`.
+pub fn of_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
     let time = |name: &str| -> PyResult<Option<Duration>> {
         let seconds: Option<f64> = options.getattr(name)?.extract()?;
         Ok(seconds.map(duration))
@@ -87,4 +89,21 @@ pub fn seconds(given: &Bound<'_, PyAny>, name: &str) -> PyResult<Duration> {
         )));
     }
     Ok(duration(seconds))
+}
+
+/// `(host, port)` or `(host, port, flowinfo, scope_id)`, as `getaddrinfo` returns them.
+pub fn socket_address(address: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
+    let address = address.cast::<PyTuple>()?;
+    let host: String = address.get_item(0)?.extract()?;
+    let port: u16 = address.get_item(1)?.extract()?;
+    let number = |index: usize| match address.get_item(index) {
+        Ok(value) => value.extract::<u32>(),
+        Err(_) => Ok(0),
+    };
+    let literal = host.split('%').next().unwrap_or_default();
+    match literal.parse() {
+        Ok(IpAddr::V4(ip)) => Ok(SocketAddrV4::new(ip, port).into()),
+        Ok(IpAddr::V6(ip)) => Ok(SocketAddrV6::new(ip, port, number(2)?, number(3)?).into()),
+        Err(_) => Err(PyValueError::new_err(format!("not an address: {host}"))),
+    }
 }

@@ -199,6 +199,8 @@ pub(super) fn weigh(
     outcome: PyResult<Bound<'_, PyAny>>,
 ) -> Verdict {
     match outcome {
+        // A coroutine's mostly, whose end is not to be asked whether it is one.
+        Ok(result) if result.is_none() => Verdict::Default,
         Ok(result) if result.is_instance_of::<PyBool>() => {
             if result.is_truthy().unwrap_or(false) {
                 Verdict::Keep

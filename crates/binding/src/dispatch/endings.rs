@@ -84,7 +84,7 @@ pub(super) fn on_closed(
     if let Some(pipe) = &pipe
         && let Ok(pipe) = pipe.bind(py).cast::<Pipe>()
     {
-        pipe.get().leave(py, reason, error.as_ref());
+        Pipe::leave(pipe, reason, error.as_ref());
     }
     let ending = Ending::Own {
         error,

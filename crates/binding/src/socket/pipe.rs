@@ -5,6 +5,7 @@ use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::{Phase, Socket};
@@ -97,37 +98,36 @@ impl Pipe {
     }
 
     /// One of the two connections is gone.
-    pub fn leave(&self, py: Python<'_>, reason: &CloseReason, error: Option<&Py<PyAny>>) {
+    pub fn leave(this: &Bound<'_, Self>, reason: &CloseReason, error: Option<&Py<PyAny>>) {
+        let py = this.py();
+        let pipe = this.get();
         let is_cut = !matches!(reason, CloseReason::Finished);
         // What broke is the other one, which knows why.
         let follows = matches!(reason, CloseReason::PartnerBroke);
         let error = error.filter(|_| is_cut && !follows);
         let error = error.map(|error| error.clone_ref(py));
-        let is_over = self.outcome.with(py, |outcome| {
+        let is_over = pipe.outcome.with(py, |outcome| {
             outcome.gone += 1;
             outcome.is_cut |= is_cut;
             outcome.gone == 2
         });
-        if error.is_some() && self.outcome.with(py, |outcome| outcome.error.is_none()) {
-            self.outcome.with(py, |outcome| outcome.error = error);
+        if error.is_some() && pipe.outcome.with(py, |outcome| outcome.error.is_none()) {
+            pipe.outcome.with(py, |outcome| outcome.error = error);
         }
-        if is_over && let Err(error) = self.settle(py) {
-            error.write_unraisable(py, Some(self.future.bind(py)));
+        if is_over && let Err(error) = Self::settle(this) {
+            error.write_unraisable(py, Some(pipe.future.bind(py)));
         }
     }
 
-    fn settle(&self, py: Python<'_>) -> PyResult<()> {
-        let outcome = self.outcome.replace(py, Outcome::default());
-        let future = self.future.bind(py);
+    fn settle(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let pipe = this.get();
+        let outcome = pipe.outcome.replace(py, Outcome::default());
+        let future = pipe.future.bind(py);
+        // There is nothing left that cancelling it could end.
+        future.call_method1(intern!(py, "remove_done_callback"), (this,))?;
         if !outcome.is_cut {
-            static COUNTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let ([one, two], before) = (&self.ends, self.before.get(py));
-            let carried = (
-                one.get().counters(py)?.0 - before[0],
-                two.get().counters(py)?.0 - before[1],
-            );
-            let counts = COUNTS.import(py, "mantou._pipe", "PipedBytes")?;
-            host::resolve_with(future, &counts.call1(carried)?);
+            host::resolve_with(future, &pipe.carried(py)?);
             return Ok(());
         }
         let error = match outcome.error {
@@ -140,6 +140,24 @@ impl Pipe {
             future.call_method0(intern!(py, "exception"))?;
         }
         Ok(())
+    }
+
+    /// A `PipedBytes`.
+    fn carried<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let ([one, two], before) = (&self.ends, self.before.get(py));
+        let counts = (
+            one.get().counters(py)?.0 - before[0],
+            two.get().counters(py)?.0 - before[1],
+        );
+        let class = CLASS.import(py, "mantou._pipe", "PipedBytes")?;
+        // As a named tuple's own `__new__` does, which is written in Python.
+        let new = NEW.get_or_try_init(py, || {
+            let new = py.get_type::<PyTuple>().getattr("__new__");
+            new.map(Bound::unbind)
+        })?;
+        new.bind(py).call1((class, counts))
     }
 }
 

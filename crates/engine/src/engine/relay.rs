@@ -134,7 +134,8 @@ impl Engine {
     /// Pauses reading if something waits at the other end. It is told when nothing does any more.
     fn waits_for_partner(&mut self, token: Token) -> bool {
         let partner = self.relays.partner(token);
-        let waiting = partner.map_or(0, |partner| self.buffered(partner));
+        let partner = partner.and_then(|partner| self.stream_mut(partner));
+        let waiting = partner.map_or(0, Stream::show_buffered);
         if waiting > 0
             && let Some(stream) = self.stream_mut(token)
         {
