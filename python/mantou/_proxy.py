@@ -255,7 +255,9 @@ def _fields(others: Mapping[int, bytes], named: dict[int, str | bytes | None]) -
     given = [(kind, value) for kind, value in named.items() if value is not None]
     for kind, value in others.items():
         if kind in named:
-            raise ValueError(f"'tlvs' of a ProxyHeader has type {kind:#x}, for which there is {_NAMES[kind]!r}")
+            raise ValueError(
+                f"'tlvs' of a ProxyHeader has type {kind:#x}, which has a name: {_NAMES[kind]!r}"
+            )
         if kind not in range(256):
             raise ValueError(f"'tlvs' of a ProxyHeader maps types of one byte, got {shown(kind)}")
         given.append((kind, value))
