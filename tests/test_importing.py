@@ -9,7 +9,7 @@ from pathlib import Path
 import mantou
 
 # Of Python's own, beyond what asyncio has imported.
-EXPECTED = {"__future__", "copy", "dataclasses", "ipaddress"}
+EXPECTED = {"__future__", "_typing", "copy", "dataclasses", "ipaddress", "typing"}
 
 # Each of them takes time, and is for what many programs never do.
 LATER = [

@@ -180,7 +180,9 @@ def __getattr__(name: str) -> Any:
         if name in names:
             value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
             return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # With these Python suggests the nearest.
+    module = sys.modules[__name__]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=module)
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+# So many names can be read in an error.
+_FEW = 15
+
 # What other libraries call things, and what they are called here. Which of these is meant depends
 # on where the name was given.
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
@@ -89,10 +92,10 @@ def unknown_name(
     if right := _respelled(name, known):
         # allowHalfOpen: the name as Bun spells it.
         return TypeError(f"{where}: {name!r} is spelled {right!r} here")
-    return TypeError(f"{where}: unknown name {name!r}{_hint(name, known, of_tls)}")
+    return TypeError(f"{where}: unknown name {name!r}{_hint(where, name, known, of_tls)}")
 
 
-def _hint(name: str, known: Collection[str], of_tls: Collection[str]) -> str:
+def _hint(where: str, name: str, known: Collection[str], of_tls: Collection[str]) -> str:
     if right := _respelled(name, of_tls):
         return f"; it is an option of 'tls': tls={{{right!r}: ...}}"
     if meant := _called_here(name, known):
@@ -103,7 +106,10 @@ def _hint(name: str, known: Collection[str], of_tls: Collection[str]) -> str:
 
     if nearest := difflib.get_close_matches(name, known, n=1):
         return f"; did you mean {nearest[0]!r}?"
-    return ""
+    if len(known) <= _FEW:
+        return f"; known are {', '.join(known)}"
+    documented = "TLSOptions" if where == "tls" else where.removesuffix("()")
+    return f"; help(mantou.{documented}) lists the known ones"
 
 
 def _respelled(name: str, known: Collection[str]) -> str | None:

@@ -15,6 +15,7 @@ _HIGHEST_PORT = 65535
 
 # The types of fields, from the specification.
 _ALPN, _AUTHORITY, _UNIQUE_ID, _NETNS = 0x01, 0x02, 0x05, 0x30
+_NAMES = {_ALPN: "alpn", _AUTHORITY: "authority", _UNIQUE_ID: "unique_id", _NETNS: "netns"}
 _SSL_VERSION, _SSL_CN, _SSL_CIPHER, _SSL_SIG_ALG, _SSL_KEY_ALG = 0x21, 0x22, 0x23, 0x24, 0x25
 # The bits of what a client has.
 _CLIENT_SSL, _CLIENT_CERT_CONN, _CLIENT_CERT_SESS = 1, 2, 4
@@ -169,10 +170,13 @@ class ProxyHeader:
         )
 
     def __bytes__(self) -> bytes:
-        choices = ((self.version, (1, 2)), (self.command, ("PROXY", "LOCAL")))
-        for given, known in (*choices, (self.transport, _TRANSPORTS)):
-            if given not in known:
-                raise ValueError(f"a ProxyHeader has one of {known}, got {shown(given)}")
+        choices = {"version": (1, 2), "command": ("PROXY", "LOCAL"), "transport": _TRANSPORTS}
+        for name, known in choices.items():
+            if (given := getattr(self, name)) not in known:
+                raise ValueError(
+                    f"{name!r} of a ProxyHeader must be one of {', '.join(map(repr, known))}, "
+                    f"got {shown(given)}"
+                )
         parts: Parts = (
             self.version,
             self.command == "LOCAL",
@@ -255,7 +259,9 @@ def _fields(others: Mapping[int, bytes], named: dict[int, str | bytes | None]) -
     given = [(kind, value) for kind, value in named.items() if value is not None]
     for kind, value in others.items():
         if kind in named:
-            raise ValueError(f"'tlvs' of a ProxyHeader has type {kind:#x}, which has a name")
+            raise ValueError(
+                f"'tlvs' of a ProxyHeader has type {kind:#x}, which has a name: {_NAMES[kind]!r}"
+            )
         if kind not in range(256):
             raise ValueError(f"'tlvs' of a ProxyHeader maps types of one byte, got {shown(kind)}")
         given.append((kind, value))

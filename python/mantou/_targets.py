@@ -108,8 +108,8 @@ def parse_unix_listen(options: Options) -> UnixTarget:
         for name in ("mode", "unlink_stale"):
             if name in options:
                 raise ValueError(
-                    f"option {name!r} ({shown(options[name])}) is about the socket's file, "
-                    f"but an abstract 'unix' has none: {target.given!r}"
+                    f"option {name!r} is about the socket's file, which an abstract 'unix' has "
+                    f"not, got {shown(options[name])} with {target.given!r}"
                 )
     return target._replace(mode=mode, unlink_stale=unlink_stale)
 
