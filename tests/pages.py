@@ -11,6 +11,7 @@ DOCS = ROOT / "docs"
 
 # A comment in front of a block says how it is run, or why it is not:
 #   <!-- serves -->          it goes on while what follows runs, and ends with the page
+#   <!-- file: NAME -->      it is a file beside what follows, and is not run itself
 #   <!-- not run: REASON -->
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<note>[^>]*) -->\n+)?"
@@ -31,6 +32,11 @@ class Block:
     @property
     def serves(self) -> bool:
         return self.note == "serves"
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it is; "" if it is none."""
+        return self.note.removeprefix("file: ") if self.note.startswith("file: ") else ""
 
     @property
     def skipped(self) -> str:

@@ -13,6 +13,7 @@ import itertools
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,21 @@ ELSEWHERE = {
 
 # Pages whose programs do not mind what lies below: they run over every link. The others are about
 # addresses, files or TLS, and run as they are printed.
-EVERYWHERE = {"index"}
+EVERYWHERE = {
+    "index",
+    *(
+        f"guides/{name}"
+        for name in (
+            "backpressure",
+            "half-open",
+            "hot-reload",
+            "packets",
+            "proxying",
+            "streams",
+            "timeouts",
+        )
+    ),
+}
 
 RUN = [
     pytest.param(name, link, id=f"{name}-{link}")
@@ -81,6 +96,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (tmp_path / name).write_bytes(text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return tmp_path
 
 
@@ -95,7 +112,10 @@ async def test_the_programs_of_a_page(
         for block in blocks(pages()[name]):
             if block.skipped:
                 continue
-            if block.kind == "python":
+            if block.file:
+                (folder / block.file).write_text(block.text)
+                monkeypatch.delitem(sys.modules, Path(block.file).stem, raising=False)
+            elif block.kind == "python":
                 await run(block, here, names, name)
             elif block.kind == "output":
                 await output.until(block.text)
@@ -117,7 +137,7 @@ def test_pages_have_no_blocks_that_nobody_checks() -> None:
         for block in blocks(path):
             if not block.kind.startswith("{"):
                 assert block.kind in KINDS, f"{name}, line {block.line}"
-            if block.note and not block.serves:
+            if block.note and not block.serves and not block.file:
                 assert len(block.skipped) > 10, f"{name}, line {block.line}: why is it not run?"
                 skipped.append(name)
     assert len(skipped) <= 4, skipped
