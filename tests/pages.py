@@ -11,7 +11,7 @@ DOCS = ROOT / "docs"
 
 # A comment in front of a block says how it is run, or why it is not:
 #   <!-- serves -->          it goes on while what follows runs, and ends with the page
-#   <!-- file: NAME -->      it is a file beside what follows, and is not run itself
+#   <!-- file: NAME -->      it is a file, which what follows imports or runs in a process
 #   <!-- not run: REASON -->
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<note>[^>]*) -->\n+)?"

@@ -29,6 +29,7 @@ KINDS = {"python", "output", "console", "ini"}
 
 # Pages with tests of their own.
 ELSEWHERE = {
+    "guides/asyncio-programs": "tests/programs/test_recipes.py",
     "guides/testing": "tests/test_testing.py",
 }
 
@@ -117,6 +118,8 @@ async def test_the_programs_of_a_page(
                 monkeypatch.delitem(sys.modules, Path(block.file).stem, raising=False)
             elif block.kind == "python":
                 await run(block, here, names, name)
+            elif block.kind == "console":
+                await run_processes(block, folder, output)
             elif block.kind == "output":
                 await output.until(block.text)
     assert output.text == "", "a page says what its programs print"
@@ -129,6 +132,28 @@ async def run(block: Block, here: Stage, names: dict[str, Any], page: str) -> No
         await here.serve(text, names, page)
     else:
         await here.perform(text, names=names, page=page)
+
+
+async def run_processes(block: Block, folder: Path, output: Output) -> None:
+    """Runs those of its commands that run a file of the page."""
+    for line in commands(block):
+        match shlex.split(line):
+            case ["python", *arguments] if (folder / arguments[0]).exists():
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *arguments,
+                    cwd=folder,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                )
+                printed, _ = await process.communicate()
+                assert process.returncode == 0, printed.decode()
+                output.text += printed.decode()
+
+
+def commands(block: Block) -> list[str]:
+    text = re.sub(r"\\\n\s*", "", block.text)
+    return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
 
 
 def test_pages_have_no_blocks_that_nobody_checks() -> None:
@@ -150,13 +175,13 @@ COMMANDS = {
     for name, path in pages().items()
     if (
         lines := [
-            line.removeprefix("$ ")
+            line
             for block in blocks(path)
             if block.kind == "console" and not block.skipped
-            for line in re.sub(r"\\\n\s*", "", block.text).splitlines()
-            if line.startswith("$ ")
+            for line in commands(block)
         ]
     )
+    and name not in ELSEWHERE
 }
 
 
@@ -187,7 +212,8 @@ def _python(arguments: list[str], page: Path) -> None:
         assert importlib.util.find_spec(arguments[1].partition(".")[0])
     else:
         shown = {text.splitlines()[0] for text in (block.text for block in blocks(page)) if text}
-        assert f"# {arguments[0]}" in shown or (ROOT / arguments[0]).exists(), arguments[0]
+        files = {block.file for block in blocks(page)}
+        assert arguments[0] in files or f"# {arguments[0]}" in shown or (ROOT / arguments[0]).exists(), arguments[0]
 
 
 def _openssl(arguments: list[str], _page: Path) -> None:
