@@ -213,7 +213,9 @@ def _python(arguments: list[str], page: Path) -> None:
     else:
         shown = {text.splitlines()[0] for text in (block.text for block in blocks(page)) if text}
         files = {block.file for block in blocks(page)}
-        assert arguments[0] in files or f"# {arguments[0]}" in shown or (ROOT / arguments[0]).exists(), arguments[0]
+        assert (
+            arguments[0] in files or f"# {arguments[0]}" in shown or (ROOT / arguments[0]).exists()
+        ), arguments[0]
 
 
 def _openssl(arguments: list[str], _page: Path) -> None:
