@@ -12,6 +12,7 @@ DOCS = ROOT / "docs"
 # A comment in front of a block says how it is run, or why it is not:
 #   <!-- serves -->          it goes on while what follows runs, and ends with the page
 #   <!-- file: NAME -->      it is a file, which what follows imports or runs in a process
+#   <!-- bun -->             it is read by Node, and not run: it is for Bun
 #   <!-- not run: REASON -->
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<note>[^>]*) -->\n+)?"

