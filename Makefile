@@ -33,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings format clean
+	docs docstrings man format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ docs: $(BUILT) $(DOCS)/.installed ## Make the documentation, to be read from bui
 	@$(DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --jobs auto \
 		--doctree-dir build/doctrees docs build/docs
 	@echo "build/docs/index.html"
+
+man: $(BUILT) ## Write the manual page of the command, build/mantou.1, from its parser
+	@$(BIN)/python -m tools.manual build/mantou.1
 
 docstrings: $(BUILT) ## Copy docstrings from where they are written to where they are read
 	$(BIN)/python -m tools.docstrings

@@ -22,17 +22,17 @@ def describe(chain: Sequence[bytes], detailed: bool) -> CertificateDict:
     certificate of the chain to the next. Empty without a certificate. Only these where the ssl
     module cannot read the certificate, which somebody has chosen to take unverified.
     """
-    if not chain:
-        return {}
-    der = chain[0]
     described: CertificateDict = {}
-    with contextlib.suppress(ssl.SSLError):
-        described.update(decode(der))
-    digest = hashlib.sha256(der).hexdigest().upper()
-    described["raw"] = der
-    described["fingerprint256"] = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
-    if detailed:
-        described["issuer_certificate"] = describe(chain[1:], detailed) or None
+    # From the last one on: a chain may be longer than calls can be nested.
+    for der in reversed(chain if detailed else chain[:1]):
+        issuer, described = described, {}
+        with contextlib.suppress(ssl.SSLError, UnicodeDecodeError):
+            described.update(decode(der))
+        digest = hashlib.sha256(der).hexdigest().upper()
+        described["raw"] = der
+        described["fingerprint256"] = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+        if detailed:
+            described["issuer_certificate"] = issuer or None
     return described
 
 

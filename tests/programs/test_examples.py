@@ -277,7 +277,8 @@ def test_wrk_gets_its_answers(tmp_path: Path) -> None:
 # PostgreSQL
 
 
-@pytest.fixture(scope="module")
+# For all that this process runs: tests come and go between processes, and a module's with them.
+@pytest.fixture(scope="session")
 def role(postgres: Postgres) -> str:
     """A user with a password, who may come in with that only."""
     rules = postgres.folder / "data" / "pg_hba.conf"

@@ -1,4 +1,4 @@
-"""The command `mantou`: `mantou run PROGRAM` runs an unchanged asyncio program on mantou's loop."""
+"""`mantou run PROGRAM`: runs an unchanged asyncio program on mantou's loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, ModuleSpec, SourceFileLoader
 from multiprocessing import spawn
 from types import CodeType, ModuleType, TracebackType
@@ -15,47 +15,23 @@ from typing import Any, cast
 
 import mantou
 
-DESCRIPTION = "TCP, unix and TLS sockets for Python, and an event loop for asyncio's programs."
-RUN = """\
+DESCRIPTION = """\
 Runs a program as `python PROGRAM ARGS` does, with mantou.install() done before its first line:
 asyncio.run() and everything else that asks asyncio for a loop uses mantou's, in the processes that
 multiprocessing starts for it, too.
 Options of `run` itself come before PROGRAM. What asks for another loop by name (uvicorn does, for
 uvloop, where that is installed) gets that one: see its own options.
 """
+EXAMPLES = """\
+  mantou run server.py
+  mantou run -m package.server --port 8000
+"""
 
 
-def main(name: str = "mantou", arguments: Sequence[str] | None = None) -> None:
-    """Does what the command line says. Ends as the program ends that it runs."""
-    options = _parser(name).parse_args(arguments)
-    _prepare(options.tls)
-    sys.argv[1:] = options.args
-    start: Callable[[str], None] = _run_file
-    if options.module:
-        start = _run_module
-    elif options.code:
-        start = _run_code
-    try:
-        start(options.program)
-    except SystemExit:
-        raise
-    except BaseException:
-        _tell_without_us()
-        raise
-
-
-def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=name, description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"mantou {mantou.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="run a program on mantou's event loop",
-        description=RUN,
-        usage=f"{name} run [-h] [--tls ENGINE] [-m | -c] PROGRAM ARGS...",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_argument(
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Adds what this command understands."""
+    parser.usage = f"{parser.prog} [-h] [--tls ENGINE] [-m | -c] PROGRAM ARGS..."
+    parser.add_argument(
         "--tls",
         choices=("openssl", "rustls"),
         default="openssl",
@@ -63,16 +39,33 @@ def _parser(name: str) -> argparse.ArgumentParser:
         help="rustls: mantou.inject_into_ssl(), too, so that ssl.SSLContext is mantou's; "
         "openssl (default): ssl stays as it is",
     )
-    kind = run.add_mutually_exclusive_group()
+    kind = parser.add_mutually_exclusive_group()
     kind.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module's name")
     kind.add_argument("-c", dest="code", action="store_true", help="PROGRAM is the code itself")
-    run.add_argument(
+    parser.add_argument(
         "program", metavar="PROGRAM", help="a file, or a folder or zip file with a __main__.py"
     )
-    run.add_argument(
+    parser.add_argument(
         "args", metavar="ARGS", nargs=argparse.REMAINDER, help="what the program finds in sys.argv"
     )
-    return parser
+
+
+def start(options: argparse.Namespace) -> None:
+    """Runs the program. Ends as it ends."""
+    _prepare(options.tls)
+    sys.argv[1:] = options.args
+    begin: Callable[[str], None] = _run_file
+    if options.module:
+        begin = _run_module
+    elif options.code:
+        begin = _run_code
+    try:
+        begin(options.program)
+    except SystemExit:
+        raise
+    except BaseException:
+        _tell_without_us()
+        raise
 
 
 def _prepare(tls: str) -> None:
