@@ -244,7 +244,21 @@ def _openssl(arguments: list[str], _page: Path) -> None:
     subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
 
 
+def _make(arguments: list[str], _page: Path) -> None:
+    assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for argument in arguments[1:]:
+        name, _, value = argument.partition("=")
+        assert name == "ARGS"
+        if "--" in value:
+            script = ROOT / "benchmarks" / f"{SCRIPTS[arguments[0]]}.py"
+            for option in re.findall(r"--[a-z-]+", value):
+                assert f'"{option}"' in script.read_text()
+
+
+SCRIPTS = {"bench-suite": "suite", "bench-programs": "programs"}
+
 CHECKS = {
+    "make": _make,
     "openssl": _openssl,
     "pip": _pip,
     "python": _python,
@@ -261,3 +275,10 @@ def test_the_reference_has_everything_that_is_public() -> None:
     told = {name.rpartition(".")[2] for name in described}
     options = {name for name in mantou.__all__ if name.endswith("Options")}
     assert set(mantou.__all__) - options - told == {"__version__", "HandlerObject"}
+
+
+def test_the_page_of_examples_has_all_of_them() -> None:
+    [block] = [one for one in blocks(pages()["examples"]) if one.kind == "{examples}"]
+    files = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in (ROOT / "examples").glob("*/__init__.py")}
+    assert sorted(block.text.split()) == sorted(files | folders)
