@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import mantou
+from mantou._cli.parser import build, parse
 from tests.pages import ROOT, Block, blocks, pages
 from tests.stage import LINKS, Stage, stage
 from tests.tls import authority, client_credential, server_credential
@@ -257,7 +258,14 @@ def _make(arguments: list[str], _page: Path) -> None:
 
 SCRIPTS = {"bench-suite": "suite", "bench-programs": "programs"}
 
+
+def _mantou(arguments: list[str], _page: Path) -> None:
+    parse(build("mantou"), arguments)
+
+
 CHECKS = {
+    "echo": lambda arguments, page: _mantou(arguments[arguments.index("mantou") + 1 :], page),
+    "mantou": _mantou,
     "make": _make,
     "openssl": _openssl,
     "pip": _pip,
