@@ -209,10 +209,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_are_what_they_can_be(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("folder")
+def test_commands_are_what_they_can_be(name: str) -> None:
     for line in COMMANDS[name]:
         words = shlex.split(line, comments=True)
         program, *arguments = itertools.dropwhile(re.compile(r"[A-Z_]+=").match, words)
