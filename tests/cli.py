@@ -216,6 +216,14 @@ def files(folder: Path) -> tuple[Path, Path, Path]:
     return ca, cert, key
 
 
+def documented(command: str) -> set[str]:
+    """The names that the documentation says are in a result."""
+    page = Path(__file__).parents[1] / "docs" / "reference" / "command-line.md"
+    section = page.read_text().partition(f"## What `{command}` writes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
 @contextlib.contextmanager
 def openssl_server(*arguments: Any) -> Iterator[int]:
     """`openssl s_server`, until the end of the block."""

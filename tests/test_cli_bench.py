@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mantou._cli.histogram import Histogram
-from tests.cli import BARE, COMMAND, LIMIT, Server, Terminal, echo, files, mantou, read_all
+from tests.cli import (
+    BARE,
+    COMMAND,
+    LIMIT,
+    Server,
+    Terminal,
+    documented,
+    echo,
+    files,
+    mantou,
+    read_all,
+)
 from tests.test_cli_connect import over_tls
 
 TIMES = st.lists(st.integers(0, 10**12), min_size=1)
@@ -48,13 +59,13 @@ def test_a_closed_loop(tmp_path: Any, link: str) -> None:
     received = 0
     lock = threading.Lock()
 
+    # Its end is in order, too: a reset would be an error here.
     def talk(sock: kernel.socket) -> None:
         nonlocal received
-        with contextlib.suppress(ConnectionError):
-            while data := sock.recv(65536):
-                with lock:
-                    received += len(data)
-                sock.sendall(data)
+        while data := sock.recv(65536):
+            with lock:
+                received += len(data)
+            sock.sendall(data)
 
     ca, _, _ = files(tmp_path)
     flags = ["--connections", 3, "--size", 1000, "--seconds", 0.3]
@@ -62,6 +73,7 @@ def test_a_closed_loop(tmp_path: Any, link: str) -> None:
         more = [] if link == "plain" else ["--tls", "--ca", ca]
         result = measured(f"localhost:{server.port}", *flags, *more)
         assert server.served == 3
+    assert set(result) == documented("bench --json")
     assert result["loop"] == "closed"
     assert result["coordinated_omission"] is True
     # Each message that the server got is counted once.
@@ -137,9 +149,9 @@ def test_a_stall_that_does_not_end_is_seen_too() -> None:
     assert (opened["messages"], opened["unanswered"]) == (50, 1)
     assert abs(opened["unsent"] - 49) <= 2
     assert opened["latency_us"]["p90"] > 200_000
-    assert opened["latency_us"]["max"] > 2_400_000
+    assert opened["latency_us"]["max"] > 2_000_000
     assert (closed["messages"], closed["unanswered"]) == (50, 1)
-    assert closed["latency_us"]["max"] > 2_900_000
+    assert closed["latency_us"]["max"] > 2_000_000
 
 
 def test_no_answer_a_wrong_one_and_a_hangup() -> None:

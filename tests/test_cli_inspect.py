@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mantou._cli import inspect
-from tests.cli import BARE, Server, files, mantou, openssl_server, read_all
+from tests.cli import BARE, Server, documented, files, mantou, openssl_server, read_all
 from tests.test_cli_starttls import SCRIPTS, play
 from tests.tls import EXPIRED, Authority, authority, server_context, server_credential
 
@@ -43,6 +43,7 @@ def test_a_server_as_it_should_be(tmp_path: Path) -> None:
         result = looked_at(port, "--ca", ca, "--alpn", "h2")
         text = mantou("inspect", f"localhost:{port}", "--ca", ca).stdout.decode()
         bare = mantou("inspect", f"localhost:{port}", "--ca", ca, command=BARE)
+    assert {*result, *result["certificates"][0]} == documented("inspect --json")
     assert (result["verified"], result["verification"]) == (True, "accepted")
     assert (result["protocol"], result["alpn"]) == ("TLSv1.3", "h2")
     assert result["cipher"].startswith("TLS_")

@@ -39,6 +39,17 @@ def test_echo_discard_and_several_at_a_time() -> None:
         assert server.end(signal.SIGINT) == 130
 
 
+@pytest.mark.parametrize("address", ["unix:@mantou-{}", "[::1]:0", "unix:{}/socket"])
+def test_places_of_all_kinds(tmp_path: Path, address: str) -> None:
+    place = address.format(os.getpid() if "@" in address else tmp_path)
+    with Running("listen", place, "--echo") as server:
+        where = server.until("listening on").split()[-1]
+        assert where.startswith(place.removesuffix(":0"))
+        done = mantou("connect", where, given=b"hello")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"hello", b"")
+        assert server.end(signal.SIGTERM) == 143
+
+
 def test_a_file_is_sent_to_each(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(500_000))
     with Running("listen", "localhost:0", "--send", tmp_path / "file") as server:
@@ -65,10 +76,11 @@ def test_a_command_for_each(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
-def test_a_command_ends_with_its_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rest", ["echo ready; sleep 1000", "sleep 1000 & echo ready"])
+def test_a_command_ends_with_its_connection(tmp_path: Path, rest: str) -> None:
     alive = tmp_path / "alive"
     os.mkfifo(alive)
-    command = f"exec 3>{alive}; echo ready; sleep 1000"
+    command = f"exec 3>{alive}; {rest}"
     with Running("listen", "localhost:0", "--exec", command) as server:
         with dial(server.port()) as sock, alive.open("rb") as writer:
             assert sock.recv(6, kernel.MSG_WAITALL) == b"ready\n"

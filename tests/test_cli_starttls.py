@@ -124,7 +124,7 @@ def test_a_refusal_is_told_and_nothing_is_sent_in_the_clear(protocol: str) -> No
 
 
 @pytest.mark.parametrize("protocol", SCRIPTS)
-@pytest.mark.parametrize("rubbish", [b"\xff" * 5000, b""])
+@pytest.mark.parametrize("rubbish", [b"\xff" * 5000, b"HTTP/1.0 400\r\n" * 101, b""])
 def test_another_protocol_is_told(protocol: str, rubbish: bytes) -> None:
     def talk(sock: kernel.socket) -> None:
         with contextlib.suppress(OSError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mantou import Socket
 from mantou._addresses import parse_host, shown_address
 
 _LAST_PORT = 65535
@@ -50,6 +52,32 @@ def target_or_host(port: int) -> Callable[[str], Address]:
 def place(text: str) -> Address:
     """An address to listen on, for argparse: `:PORT` is every address of this machine."""
     return _parse(text, first_port=0, every=True)
+
+
+def bound(address: Address, **options: Any) -> dict[str, Any]:
+    """The options of a listener there."""
+    if address.unix:
+        # A name without a file has none to be left over.
+        stale = {} if address.unix.startswith("\0") else {"unlink_stale": True}
+        return {**address.options(), **stale, **options}
+    hostname = address.host or ("::" if os.path.exists("/proc/net/if_inet6") else "0.0.0.0")
+    return {"hostname": hostname, "port": address.port, **options}
+
+
+def shown_place(listener: Any) -> str:
+    """Where a listener listens."""
+    if hasattr(listener, "port"):
+        return str(Address(listener.hostname, listener.port))
+    return str(Address(unix=os.fsdecode(listener.unix)))
+
+
+def shown_peer(socket: Socket[Any]) -> str:
+    """Who is at the other end."""
+    if socket.remote_address is not None:
+        # IPv4, of a listener for both.
+        address = socket.remote_address.removeprefix("::ffff:")
+        return str(Address(address, socket.remote_port or 0))
+    return "a process on this machine"
 
 
 def _parse(text: str, *, first_port: int, every: bool = False) -> Address:

@@ -20,7 +20,7 @@ from .opening import PATIENCE
 from .running import run
 from .stdio import show
 from .terminal import live
-from .tls_flags import client_tls, declare_client
+from .tls_flags import checked, client_tls, declare_client
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,6 +83,7 @@ async def _bench(options: argparse.Namespace) -> Code:
         with connecting(options.address):
             for _ in range(options.connections):
                 load.add(await mantou.connect(**connect))
+        checked(tls, load.askers[0].socket, options.say)
         cpu, began = time.process_time(), time.perf_counter()
         pace.begin(time.perf_counter_ns())
         await _show_until(load, began + options.seconds)
@@ -91,12 +92,13 @@ async def _bench(options: argparse.Namespace) -> Code:
         pace.stop()
         await load.finished(2.0)
         result = _result(options, load, pace, took) | {"own_cpu": busy}
+        await load.goodbye(1.0)
     finally:
         load.terminate()
     show(json.dumps(result, indent=2) if options.json else _text(result))
     if not load.answered:
         raise Failure(Code.BROKEN, f"{options.address}: no message came back")
-    return Code.BROKEN if load.errors else Code.FINE
+    return Code.BROKEN if result["errors"] else Code.FINE
 
 
 async def _show_until(load: Load, deadline: float) -> None:

@@ -109,6 +109,12 @@ class Load(mantou.SocketHandler[Any]):
         self._look()
         await asyncio.wait({self.wake}, timeout=patience)
 
+    async def goodbye(self, patience: float) -> None:
+        """Has the connections end in order, if the server does so within `patience` seconds."""
+        for asker in self.askers:
+            asker.socket.end()
+        await asyncio.wait([asker.socket.closed() for asker in self.askers], timeout=patience)
+
     def agreed(self) -> dict[str, Any] | None:
         """Version and cipher of TLS."""
         for asker in self.askers:

@@ -112,4 +112,5 @@ def reason(error: BaseException) -> str:
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     if isinstance(error, ssl.SSLError):
         text = re.sub(r"^\[SSL: \w+\] ", "", text)
+    text = text.replace("within handshake_timeout", "in time")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

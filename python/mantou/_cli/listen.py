@@ -10,12 +10,11 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import mantou
 from mantou._stream_errors import BrokenResourceError, EndOfStream
 from mantou._stream_server import StreamServer, serve_streams
 from mantou._streams import Stream
 
-from .addresses import Address, place
+from .addresses import bound, place, shown_peer, shown_place
 from .carrying import Until, carry
 from .endings import Code, Failure, connected, listening, reason
 from .numbers import seconds
@@ -77,22 +76,6 @@ def _readable(path: str) -> str:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path}: {reason(error)}") from None
     return path
-
-
-def bound(address: Address, **options: Any) -> dict[str, Any]:
-    """The options of a listener there."""
-    if address.unix:
-        options["unlink_stale"] = not address.unix.startswith("\0")
-        return {**address.options(), **options}
-    hostname = address.host or ("::" if os.path.exists("/proc/net/if_inet6") else "0.0.0.0")
-    return {"hostname": hostname, "port": address.port, **options}
-
-
-def shown_place(listener: Any) -> str:
-    """Where a listener listens."""
-    if hasattr(listener, "port"):
-        return str(Address(listener.hostname, listener.port))
-    return str(Address(unix=os.fsdecode(listener.unix)))
 
 
 class _Listening:
@@ -219,18 +202,24 @@ class _Command:
         self._stdin.close()
 
     async def end(self) -> None:
-        """Has the command and all that it started end."""
+        """Has the command end, and all that it started and that still holds its stdout."""
         self._stdin.close()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if await self._has_ended():
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+        await self._has_ended()
+
+    async def _has_ended(self) -> bool:
+        """Waits a second for that."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._process.wait()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.returncode is not None:
-                return
-            os.killpg(self._process.pid, number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await self._process.wait()
+                while await self._stdout.read(CHUNK):
+                    pass
+                return True
+        return False
 
 
 async def _echo(stream: Stream) -> None:
@@ -242,10 +231,3 @@ async def _discard(stream: Stream) -> None:
     with contextlib.suppress(EndOfStream):
         while True:
             await stream.receive(CHUNK)
-
-
-def shown_peer(socket: mantou.Socket[Any]) -> str:
-    """Who is at the other end."""
-    if socket.remote_address is not None:
-        return str(Address(socket.remote_address, socket.remote_port or 0))
-    return "a process on this machine"

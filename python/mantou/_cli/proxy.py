@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mantou
 
-from .addresses import Address, place, target
+from .addresses import Address, bound, place, shown_peer, shown_place, target
 from .endings import Code, listening, reason
-from .listen import bound, shown_peer, shown_place
 from .numbers import count, seconds, shown_bytes, shown_seconds
 from .running import run
 from .terminal import live, printable

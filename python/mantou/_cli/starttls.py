@@ -52,6 +52,8 @@ async def _reply(stream: Stream, code: str) -> list[str]:
     lines = list[str]()
     while len(lines) < _MOST_LINES:
         lines.append(await _line(stream))
+        if not lines[0][:3].isdigit():
+            break
         if lines[-1][3:4] != "-" and lines[-1][:3].isdigit():
             break
     if not lines[-1].startswith(code):

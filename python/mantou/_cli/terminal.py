@@ -33,7 +33,7 @@ class Saying(logging.Handler):
         self._name = name
 
     def emit(self, record: logging.LogRecord) -> None:
-        """logging's hook."""
+        """Logging's hook."""
         say(self._name, record.getMessage())
 
 
