@@ -288,3 +288,11 @@ def test_the_page_of_examples_has_all_of_them() -> None:
     files = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"__init__"}
     folders = {path.parent.name for path in (ROOT / "examples").glob("*/__init__.py")}
     assert sorted(block.text.split()) == sorted(files | folders)
+
+
+def test_links_to_elsewhere_are_addresses() -> None:
+    """Those within the documentation are looked at by Sphinx."""
+    for path in pages().values():
+        for link in re.findall(r"\]\(([^)\s]*)\)", re.sub(r"`[^`]*`", "", path.read_text())):
+            if ":" in link:
+                assert re.fullmatch(r"https://([a-z0-9-]+\.)+[a-z]+(/[\w./#~-]*)?", link), link
