@@ -17,6 +17,8 @@ extensions = [
     "myst_parser",
     "extensions.api",
     "extensions.commands",
+    "extensions.examples",
+    "extensions.exclusions",
     "extensions.options",
     "extensions.output",
     "extensions.repository",

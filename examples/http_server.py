@@ -1,7 +1,7 @@
 """A web server for the files of a directory: HTTP/1.1, connections that are kept, pipelining.
 
     python examples/http_server.py --port 8000 --directory docs
-    curl http://127.0.0.1:8000/tls-engines.md
+    curl http://127.0.0.1:8000/tutorial.md
 
 `data` is a coroutine. Nothing more is read from a client while its coroutine waits, so that
 answers come in the order of the requests, and a client that does not read them costs no memory.

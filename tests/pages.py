@@ -11,6 +11,8 @@ DOCS = ROOT / "docs"
 
 # A comment in front of a block says how it is run, or why it is not:
 #   <!-- serves -->          it goes on while what follows runs, and ends with the page
+#   <!-- file: NAME -->      it is a file, which what follows imports or runs in a process
+#   <!-- bun -->             it is read by Node, and not run: it is for Bun
 #   <!-- not run: REASON -->
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<note>[^>]*) -->\n+)?"
@@ -31,6 +33,11 @@ class Block:
     @property
     def serves(self) -> bool:
         return self.note == "serves"
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it is; "" if it is none."""
+        return self.note.removeprefix("file: ") if self.note.startswith("file: ") else ""
 
     @property
     def skipped(self) -> str:

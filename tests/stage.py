@@ -123,7 +123,7 @@ class Stage:
             listener.stop(True)
             await listener.closed()
 
-    # What programs call; what they do with unix sockets of their own is left alone.
+    # What programs call; what they do with unix sockets and servers of their own is left alone.
 
     def listen(self, **options: Any) -> Any:
         listen, _, _ = self._really
@@ -161,7 +161,7 @@ class Stage:
         return await self._connected(connect_stream, options)
 
     async def _connected(self, connect: Any, options: dict[str, Any]) -> Any:
-        if "port" not in options:
+        if options.get("port") not in self._listeners:
             return await connect(**options)
         address = self._address(options["port"])
         place: dict[str, Any] = {"hostname": options["hostname"], "port": address[1]}
@@ -185,6 +185,8 @@ class Stage:
 
     async def open_connection(self, hostname: str, port: int) -> Any:
         _, _, open_connection = self._really
+        if port not in self._listeners:
+            return await open_connection(hostname, port)
         if self._link == "unix":
             return await asyncio.open_unix_connection(self._address(port))
         tls = context(False) if self._over_tls else None

@@ -16,15 +16,16 @@ import pytest
 
 from tests.stage import every_link, stage
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-ECHO, PATIENT_ECHO, CLIENT, CHAT = range(4)
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ECHO, CLIENT, UNCHANGED = range(3)
 LIMIT = 20.0
 
 
 def on_port(program: str, port: int) -> str:
     """The program with its port replaced; a server also says when it listens."""
-    program = re.sub(r"port=700\d", f"port={port}", program)
+    program = re.sub(r"\b7000\b", str(port), program)
     return program.replace("\nmantou.run()", "\nprint('ready', flush=True)\nmantou.run()")
 
 
@@ -57,40 +58,43 @@ def peer(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
 
 
-@pytest.mark.parametrize("server", [ECHO, PATIENT_ECHO], indirect=True)
-def test_the_echo_servers_echo(server: int) -> None:
+@pytest.mark.parametrize("server", [ECHO], indirect=True)
+def test_the_echo_server_echoes(server: int) -> None:
     with peer(server) as sock, sock.makefile("rb") as answers:
         sock.sendall(b"a bun\n")
         assert answers.readline() == b"a bun\n"
 
 
-@pytest.mark.parametrize("server", [PATIENT_ECHO], indirect=True)
-def test_the_client_prints_the_answer(server: int) -> None:
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", on_port(PROGRAMS[CLIENT], server)],
+@pytest.mark.parametrize("server", [ECHO], indirect=True)
+def test_the_clients_print_the_answers(server: int, tmp_path: Path) -> None:
+    """As a new user would: each program is a file, and each command is typed."""
+    for number in (CLIENT, UNCHANGED):
+        name = PROGRAMS[number].split("\n")[0].removeprefix("# ")
+        (tmp_path / name).write_text(on_port(PROGRAMS[number], server))
+    [_, commands] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    printed = [typed(line, tmp_path) for line in commands.splitlines()]
+    assert printed == ["b'hello'\nb'world'\n", "b'hello, asyncio\\n' mantou._loop\n"]
+
+
+def typed(line: str, folder: Path) -> str:
+    program, *arguments = line.split()
+    module = [] if program == "python" else ["-m", program]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *module, *arguments],
+        cwd=folder,
         capture_output=True,
+        text=True,
         timeout=LIMIT,
         check=False,
     )
-    assert (result.returncode, result.stdout, result.stderr) == (0, b"b'hello'\n", b"")
-
-
-@pytest.mark.parametrize("server", [CHAT], indirect=True)
-def test_the_chat_server_passes_lines_on(server: int) -> None:
-    with peer(server) as ann, peer(server) as ben, ben.makefile("rb") as lines:
-        ben.settimeout(LIMIT)
-        ben.sendall(b"hello\n")
-        port = ann.getsockname()[1]
-        assert ann.recv(100).endswith(b": hello\n")
-        ann.sendall(b"and hello to you\n")
-        assert lines.readline() == f"guest {port}: and hello to you\n".encode()
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @every_link
-@pytest.mark.parametrize("program", [ECHO, PATIENT_ECHO], ids=["echo", "patient echo"])
-async def test_the_echo_servers_over_every_link(program: int, link: str) -> None:
+async def test_the_echo_server_over_every_link(link: str) -> None:
     async with stage(link) as here:
-        await here.perform(PROGRAMS[program])
+        await here.perform(PROGRAMS[ECHO])
         async with here.visitor(7000) as peer:
             for message in (b"a bun\n", b"another\n", b"a third\n"):
                 await peer.send(message)
@@ -98,10 +102,10 @@ async def test_the_echo_servers_over_every_link(program: int, link: str) -> None
 
 
 @every_link
-async def test_the_patient_echo_server_takes_much_at_once(link: str) -> None:
+async def test_the_echo_server_takes_much_at_once(link: str) -> None:
     much = bytes(range(256)) * 4096 * 8
     async with stage(link) as here:
-        await here.perform(PROGRAMS[PATIENT_ECHO])
+        await here.perform(PROGRAMS[ECHO])
         async with here.visitor(7000) as peer:
             for _ in range(3):
                 _, echo = await asyncio.gather(peer.send(much), peer.receive(len(much)))
@@ -109,25 +113,28 @@ async def test_the_patient_echo_server_takes_much_at_once(link: str) -> None:
 
 
 @every_link
-@pytest.mark.parametrize("server", [ECHO, PATIENT_ECHO], ids=["echo", "patient echo"])
-async def test_the_client_over_every_link(
-    server: int, link: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_clients_over_every_link(link: str, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = type(asyncio.get_running_loop()).__module__
     async with stage(link) as here:
-        await here.perform(PROGRAMS[server])
+        await here.perform(PROGRAMS[ECHO])
         for _ in range(3):
             await here.perform(PROGRAMS[CLIENT])
-    assert capsys.readouterr().out == "b'hello'\n" * 3
+            await here.perform(PROGRAMS[UNCHANGED])
+    expected = f"b'hello'\nb'world'\nb'hello, asyncio\\n' {loop}\n"
+    assert capsys.readouterr().out == expected * 3
 
 
-@every_link
-async def test_the_chat_server_over_every_link(link: str) -> None:
-    async with stage(link) as here:
-        await here.perform(PROGRAMS[CHAT])
-        async with here.visitor(7001) as ann, here.visitor(7001) as ben:
-            for number in range(3):
-                for one, other in ((ben, ann), (ann, ben)):
-                    port = one.sock.getsockname()[1] if link != "unix" else None
-                    await one.send(b"hello %d\n" % number)
-                    line = f"guest {port}: hello {number}\n".encode()
-                    assert await other.receive(len(line)) == line
+def test_the_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 20
+    for link in links:
+        if "://" in link:
+            assert re.fullmatch(r"https://[a-z.]+(/\S*)?", link)
+        else:
+            assert (ROOT / link).exists(), link
+
+
+def test_the_first_commands_are_those_of_a_new_user() -> None:
+    [first, _] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    name = PROGRAMS[ECHO].split("\n")[0].removeprefix("# ")
+    assert first == f"pip install mantou\npython {name}\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from mantou._cli.parser import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2]
-_COMMAND = re.compile(r"^ {2,4}([a-z]+)\b", re.MULTILINE)
 
 
 class CommandHelp(SphinxDirective):
@@ -26,15 +26,10 @@ class CommandHelp(SphinxDirective):
         if self.arguments:
             return self.parse_text_to_nodes(_block(self.arguments[0]))
         overview = help_of()
-        names = [name for name in _COMMAND.findall(overview) if name in COMMANDS]
-        text = "\n\n".join(f"## mantou {name}\n\n{_block(name)}" for name in names)
+        text = "\n\n".join(f"## mantou {name}\n\n{_block(name)}" for name in COMMANDS)
         return self.parse_text_to_nodes(
             f"```text\n{overview}\n```\n\n{text}", allow_section_headings=True
         )
-
-
-# In the order of their sections; one that this build does not have is left out.
-COMMANDS = ("run", "connect", "listen", "proxy", "bench", "inspect")
 
 
 def _block(name: str) -> str:
@@ -47,6 +42,7 @@ def help_of(*command: str) -> str:
         **os.environ,
         "COLUMNS": "80",
         "NO_COLOR": "1",
+        "PYTHON_COLORS": "0",
         "PYTHONPATH": str(ROOT / "python"),
     }
     done = subprocess.run(

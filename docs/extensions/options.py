@@ -128,7 +128,8 @@ def _refusal(function: str, option: str) -> str:
     try:
         _CALLS.get(function, _call_listen)(option)
     except (TypeError, ValueError) as error:
-        text = str(error).replace("<", "\\<").replace("`", "'")
+        told = re.sub(r", got .*Wrong.*", "", str(error))
+        text = told.replace("<", "\\<").replace("`", "'")
         return f"{{py:obj}}`{type(error).__name__}`: {text}"
     return ""
 
