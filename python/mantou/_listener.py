@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import ssl
 from types import TracebackType
@@ -18,6 +19,7 @@ from ._tls_options import parse_tls
 
 if TYPE_CHECKING:
     from ._stats import ListenerStats
+
 
 class _Listener(Generic[D]):
     """What all listeners have."""
