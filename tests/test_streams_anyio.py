@@ -20,7 +20,7 @@ from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
 
 import mantou
 from tests.streams import client_tls, serving, streaming
-from tests.support import every_path, others_had_their_turn
+from tests.support import Peer, every_path, others_had_their_turn
 from tests.tls_support import context, secured
 
 
@@ -167,6 +167,17 @@ async def test_a_cancelled_scope_is_met_where_it_waits() -> None:
             await stream.aclose()
         assert scope.cancelled_caught
         assert await peer.receive_until_fin() == b""
+
+
+async def test_a_server_that_is_closed_in_a_cancelled_scope() -> None:
+    server = mantou.serve_streams(never, hostname="127.0.0.1", port=0)
+    address = ("127.0.0.1", server.port)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await server.aclose()
+    assert scope.cancelled_caught
+    with pytest.raises(ConnectionRefusedError):
+        await Peer.connect(address)
 
 
 async def test_anyio_knows_it() -> None:

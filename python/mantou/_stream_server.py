@@ -83,6 +83,8 @@ class StreamServer(Listener[Stream]):
         self._listener.stop()
         for task in self._tasks:
             task.cancel()
+        # Whoever is cancelled hears of it here, also in the way of anyio's scopes.
+        await asyncio.sleep(0)
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._listener.closed()
