@@ -38,6 +38,7 @@ mod parting;
 mod relay;
 mod secure;
 mod settle;
+mod splicing;
 
 pub use figures::Traffic;
 use outbox::Outbox;

@@ -6,11 +6,13 @@
 //! it was; when both have come, the connections end by themselves. Any other end of one of them is
 //! the end of the other, too.
 
+use super::splicing::Spliced;
 use super::{Engine, Member, Read};
 use crate::buffer::Piece;
 use crate::error::CloseReason;
 use crate::state::Input;
 use crate::stream::{Received, Stream};
+use crate::sys::Conduit;
 use crate::token::Token;
 
 /// Bytes that are carried at once, and may have to wait. Measured: of smaller pieces the calls are
@@ -19,23 +21,27 @@ const PIECE: usize = 32 * 1024;
 /// Bytes that one direction gets in one turn.
 const BUDGET: usize = 512 * 1024;
 
-/// Who is joined with whom, by slot.
 #[derive(Default)]
-pub(super) struct Relays(Vec<Option<(Token, Token)>>);
+pub(super) struct Relays {
+    /// Who is joined with whom, by slot.
+    pairs: Vec<Option<(Token, Token)>>,
+    /// For what need not be copied; empty between two uses, and made for the first.
+    pub(super) conduit: Option<Conduit>,
+}
 
 impl Relays {
     fn join(&mut self, one: Token, other: Token) {
         for (token, partner) in [(one, other), (other, one)] {
-            if self.0.len() <= token.index() {
-                self.0.resize(token.index() + 1, None);
+            if self.pairs.len() <= token.index() {
+                self.pairs.resize(token.index() + 1, None);
             }
-            self.0[token.index()] = Some((token, partner));
+            self.pairs[token.index()] = Some((token, partner));
         }
     }
 
     #[inline]
-    fn partner(&self, token: Token) -> Option<Token> {
-        match self.0.get(token.index()) {
+    pub(super) fn partner(&self, token: Token) -> Option<Token> {
+        match self.pairs.get(token.index()) {
             Some(&Some((member, partner))) if member == token => Some(partner),
             _ => None,
         }
@@ -44,7 +50,7 @@ impl Relays {
     /// This one is not joined any more; the other may still be with what is left of it.
     fn leave(&mut self, token: Token) -> Option<Token> {
         let partner = self.partner(token)?;
-        self.0[token.index()] = None;
+        self.pairs[token.index()] = None;
         Some(partner)
     }
 }
@@ -108,7 +114,22 @@ impl Engine {
         let buffer = &mut buffer[..size];
         let mut left = BUDGET;
         let mut goes_on = !self.waits_for_partner(token);
+        let mut is_bulk = false;
         while goes_on && left > 0 {
+            if is_bulk {
+                match self.splice(token, buffer, left) {
+                    Spliced::Carried(n) => {
+                        left = left.saturating_sub(n);
+                        goes_on = !self.waits_for_partner(token);
+                        continue;
+                    }
+                    Spliced::Unfit => {}
+                    Spliced::Nothing => break,
+                    Spliced::Failed(error) => {
+                        return self.on_received(token, Received::Failed(error));
+                    }
+                }
+            }
             let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
                 return Read::Nothing;
             };
@@ -119,6 +140,7 @@ impl Engine {
                     if !self.hand_over(token, &buffer[..n]) {
                         return Read::Nothing;
                     }
+                    is_bulk = more;
                     goes_on = !self.waits_for_partner(token) && more;
                 }
                 other => return self.on_received(token, other),

@@ -23,6 +23,7 @@ mod deadlines;
 mod options;
 mod packets;
 mod secure;
+mod splicing;
 mod writing;
 
 pub use options::{apply_tcp_options, prepare, set_keep_alive};

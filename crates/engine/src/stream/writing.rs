@@ -393,7 +393,7 @@ impl Stream {
     }
 
     #[inline]
-    fn note_sent(&mut self, result: io::Result<usize>) -> usize {
+    pub(super) fn note_sent(&mut self, result: io::Result<usize>) -> usize {
         match result {
             Ok(n) => {
                 self.sent += n as u64;

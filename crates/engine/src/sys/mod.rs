@@ -15,6 +15,7 @@
 //! - `renew` puts an empty queue in the place of one that a forked process shares with its parent.
 
 mod cache;
+mod conduit;
 #[cfg(target_os = "linux")]
 mod epoll;
 pub mod net;
@@ -23,6 +24,7 @@ pub mod net;
 pub use epoll::{Events, Selector};
 
 pub use cache::{prefetch, prefetch_at};
+pub use conduit::Conduit;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("mantou runs on Linux; another system needs a Selector beside sys/epoll.rs");

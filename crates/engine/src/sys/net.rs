@@ -119,6 +119,24 @@ pub fn unsent(fd: BorrowedFd<'_>) -> usize {
     ask(fd, SIOCOUTQNSD)
 }
 
+/// Bytes that the kernel would take to send right now, as TCP reckons. None where it does not tell.
+pub fn send_room(fd: BorrowedFd<'_>) -> usize {
+    /// Places in what `SO_MEMINFO` tells (`linux/sock_diag.h`): the limit, and what counts for it.
+    const SK_MEMINFO_SNDBUF: usize = 3;
+    const SK_MEMINFO_WMEM_QUEUED: usize = 5;
+    let mut told = [0; 64];
+    let Ok(n) = option(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut told) else {
+        return 0;
+    };
+    let number = |place: usize| {
+        let bytes = told[..n].get(4 * place..4 * place + 4)?;
+        let number = u32::from_ne_bytes(bytes.try_into().ok()?);
+        usize::try_from(number).ok()
+    };
+    let limit = number(SK_MEMINFO_SNDBUF).unwrap_or(0);
+    limit.saturating_sub(number(SK_MEMINFO_WMEM_QUEUED).unwrap_or(limit))
+}
+
 /// A number of bytes, as ioctl(2) tells it; none where the socket cannot say.
 fn ask(fd: BorrowedFd<'_>, question: libc::Ioctl) -> usize {
     let mut bytes: libc::c_int = 0;
