@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import configparser
 import importlib.util
 import itertools
 import re
@@ -193,6 +194,21 @@ def test_pages_have_no_blocks_that_nobody_checks() -> None:
     assert all((ROOT / test).exists() for test in ELSEWHERE.values())
 
 
+def test_units_start_programs_of_their_page() -> None:
+    found = 0
+    for path in pages().values():
+        programs = {block.text.partition("\n")[0] for block in blocks(path)}
+        for block in blocks(path):
+            if block.kind == "ini":
+                unit = configparser.ConfigParser(strict=False)
+                unit.read_string(block.text)
+                python, program = unit["Service"]["ExecStart"].split()
+                assert python.endswith("/bin/python")
+                assert f"# {Path(program).name}" in programs
+                found += 1
+    assert found
+
+
 COMMANDS = {
     name: lines
     for name, path in pages().items()
@@ -288,6 +304,13 @@ def test_the_page_of_examples_has_all_of_them() -> None:
     files = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"__init__"}
     folders = {path.parent.name for path in (ROOT / "examples").glob("*/__init__.py")}
     assert sorted(block.text.split()) == sorted(files | folders)
+
+
+def test_each_difference_from_bun_has_a_reason() -> None:
+    _, _, text = pages()["porting/from-bun"].read_text().partition("## What differs, and why")
+    rows = re.findall(r"^\| (.*) \| (.*) \| (.*)\|$", text, re.MULTILINE)
+    assert len(rows) > 40
+    assert all(cell.strip() for row in rows for cell in row)
 
 
 def test_links_to_elsewhere_are_addresses() -> None:
