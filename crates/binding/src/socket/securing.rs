@@ -83,7 +83,9 @@ impl Socket {
         }
         let initial = start.initial.clone();
         if let core::Driver::Native(session) = self.begin_with(py, start)? {
-            self.with(py, |core, token| core.replace_session(token, session, initial))?;
+            self.with(py, |core, token| {
+                core.replace_session(token, session, initial);
+            })?;
         }
         Ok(())
     }
