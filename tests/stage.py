@@ -150,7 +150,7 @@ class Stage:
         self._servers.append(server)
         self._listeners[options["port"]] = server.listener
         self._listens.set()
-        return server
+        return Server(server, options["port"])
 
     async def connect(self, **options: Any) -> mantou.Socket[Any]:
         _, connect, _ = self._really
@@ -217,3 +217,20 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self._listener.stop()
+
+
+class Server:
+    """The same for a server of streams."""
+
+    def __init__(self, server: mantou.StreamServer, port: int) -> None:
+        self._server = server
+        self.port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.aclose()

@@ -122,6 +122,26 @@ async def test_a_listener_serves_by_itself(tmp_path: Path) -> None:
         assert await peer.receive_until_fin() == b""
 
 
+async def test_who_serves_is_who_came_last_and_is_still_there(tmp_path: Path) -> None:
+    def saying(name: bytes) -> asyncio.Future[None]:
+        async def say(stream: mantou.Stream) -> None:
+            await stream.send(name)
+
+        return asyncio.ensure_future(server.serve(say))
+
+    async def first(stream: mantou.Stream) -> None:
+        await stream.send(b"first")
+
+    async with serving(first, "tcp", tmp_path) as (server, dial):
+        second, third = saying(b"second"), saying(b"third")
+        await others_had_their_turn()
+        for task, name in ((second, b"third"), (third, b"first")):
+            task.cancel()
+            await asyncio.wait([task])
+            peer = await dial()
+            assert await peer.receive_until_fin() == name
+
+
 async def test_a_task_group_that_has_ended_serves_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -43,7 +43,8 @@ class StreamServer(Listener[Stream]):
     """
 
     def __init__(self, handler: StreamHandler, request: ListenRequest) -> None:
-        self._start: Callable[[Stream], object] = functools.partial(self._begin, handler)
+        # Who takes care of what is accepted: the last of these.
+        self._starts: list[Callable[[Stream], object]] = [functools.partial(self._begin, handler)]
         self._tasks: set[asyncio.Task[object]] = set()
         # Only for what never becomes a stream.
         refused = Handlers({"connect_error": self._refused})
@@ -97,7 +98,7 @@ class StreamServer(Listener[Stream]):
         With a task group of anyio's, tasks are its, and so is what handlers raise. Without, they
         are cancelled with this. anyio: `Listener.serve()`.
         """
-        before, tasks = self._start, set[asyncio.Task[object]]()
+        tasks = set[asyncio.Task[object]]()
 
         async def in_group(stream: Stream) -> None:
             async with stream:
@@ -111,11 +112,11 @@ class StreamServer(Listener[Stream]):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        self._start = start
+        self._starts.append(start)
         try:
             await self.closed()
         finally:
-            self._start = before
+            self._starts.remove(start)
             for task in tasks:
                 task.cancel()
             while tasks:
@@ -153,7 +154,7 @@ class StreamServer(Listener[Stream]):
 
     def _started(self, stream: Stream) -> None:
         try:
-            self._start(stream)
+            self._starts[-1](stream)
         except Exception as error:
             stream._shut()
             self._refused(stream.socket, error)
