@@ -19,7 +19,7 @@ TABLE = Path(__file__).resolve().parents[1] / "reference" / "states.csv"
 # From left to right.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "life": ("Open", "Closing", "Lingering", "Closed"),
-    "read half": ("Open", "Relayed", "Discarding", "Ended"),
+    "read half": ("Open", "Piped", "Discarding", "Ended"),
     "write half": ("Open", "Finishing", "Ended"),
 }
 # What the inputs of the table are to a reader.
@@ -29,9 +29,9 @@ INPUTS: Mapping[str, str] = {
     "EndHandled": "end handler returned",
     "FinSent": "our FIN is out",
     "Gone": "reset, timeout, terminate()",
-    "Join": "pipe()",
     "Leave": "TLS close()",
     "PeerFin": "peer's FIN",
+    "Pipe": "pipe()",
     "Shutdown": "shutdown()",
     "StopReading": "shutdown(True)",
 }

@@ -19,7 +19,7 @@ pub enum CloseReason {
     HandshakeTimedOut,
     /// The event loop ended before everything that was accepted had left.
     Abandoned,
-    /// The connection that it was joined with broke.
+    /// The connection that it was piped to broke.
     PartnerBroke,
     /// Neither a byte nor an end came in the time set for it; the text says which time.
     TimedOut(&'static str),

@@ -24,7 +24,7 @@ mod token;
 
 pub use buffer::{Keep, Owner, Piece};
 pub use connect::Attempt;
-pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Traffic, Unjoinable};
+pub use engine::{Engine, Event, Facts, Farewell, Notice, Read, Traffic, Unpipable};
 pub use error::{CloseReason, WriteAllError};
 pub use file::{FilePart, FileProgress};
 pub use gate::{Limit, Limits};

@@ -6,10 +6,10 @@
 //! | `EndHandled` |                     |                  | Open -> Finishing, unless half-open is allowed |
 //! | `End`        |                     |                  | Open -> Finishing   |
 //! | `Shutdown`   |                     |                  | Open -> Finishing   |
-//! | `StopReading`|                     | Open, Relayed -> Discarding |          |
-//! | `Join`       |                     | Open -> Relayed  |                     |
-//! | `Leave`      |                     | Open, Relayed -> Discarding | Open -> Finishing |
-//! | `Close`      | Open -> Closing     | Open, Relayed -> Discarding | Open -> Finishing |
+//! | `StopReading`|                     | Open, Piped -> Discarding |          |
+//! | `Pipe`       |                     | Open -> Piped    |                     |
+//! | `Leave`      |                     | Open, Piped -> Discarding | Open -> Finishing |
+//! | `Close`      | Open -> Closing     | Open, Piped -> Discarding | Open -> Finishing |
 //! | `FinSent`    | Closing -> Lingering|                  | -> Ended            |
 //! | `Gone`       | -> Closed           | -> Ended         | -> Ended            |
 //!
@@ -33,8 +33,8 @@ enum Life {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ReadHalf {
     Open,
-    /// Input goes to another connection, which this one is joined with.
-    Relayed,
+    /// Input goes to another connection, which this one is piped to.
+    Piped,
     Discarding,
     Ended,
 }
@@ -55,7 +55,7 @@ pub enum Input {
     End,
     Shutdown,
     StopReading,
-    Join,
+    Pipe,
     /// As `Close`, but the owner waits for the peer's goodbye.
     Leave,
     Close,
@@ -116,9 +116,9 @@ impl State {
             }
             Input::Shutdown => self.finish_writing(),
             Input::StopReading => self.stop_reading(),
-            Input::Join => {
+            Input::Pipe => {
                 if self.read == ReadHalf::Open {
-                    self.read = ReadHalf::Relayed;
+                    self.read = ReadHalf::Piped;
                 }
             }
             Input::Leave => self.leave(),
@@ -206,9 +206,9 @@ impl State {
         self.life == Life::Open && self.read == ReadHalf::Open
     }
 
-    /// Input goes to the connection that this one is joined with.
-    pub fn relays(self) -> bool {
-        self.read == ReadHalf::Relayed
+    /// Input goes to the connection that this one is piped to.
+    pub fn feeds_pipe(self) -> bool {
+        self.read == ReadHalf::Piped
     }
 
     /// Input is taken from the kernel, to deliver it or to throw it away.
@@ -247,7 +247,7 @@ mod tests {
         Input::End,
         Input::Shutdown,
         Input::StopReading,
-        Input::Join,
+        Input::Pipe,
         Input::Leave,
         Input::Close,
         Input::FinSent,
@@ -306,12 +306,12 @@ mod tests {
     }
 
     #[test]
-    fn joined_connections_deliver_nothing_and_stop_relaying_when_they_are_closed() {
-        let state = after(false, &[Input::Join]);
-        assert!(state.relays() && !state.delivers() && state.wants_input());
-        assert!(!after(false, &[Input::Join, Input::Close]).relays());
-        assert!(!after(false, &[Input::StopReading, Input::Join]).relays());
-        assert!(after(false, &[Input::Join, Input::PeerFin]).accepts_writes());
+    fn piped_connections_deliver_nothing_and_stop_when_they_are_closed() {
+        let state = after(false, &[Input::Pipe]);
+        assert!(state.feeds_pipe() && !state.delivers() && state.wants_input());
+        assert!(!after(false, &[Input::Pipe, Input::Close]).feeds_pipe());
+        assert!(!after(false, &[Input::StopReading, Input::Pipe]).feeds_pipe());
+        assert!(after(false, &[Input::Pipe, Input::PeerFin]).accepts_writes());
     }
 
     /// What the documentation's picture of the table is drawn from.

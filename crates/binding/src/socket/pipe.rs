@@ -1,6 +1,6 @@
-//! Two sockets that are joined: how that begins, and what is told to whoever waits for its end.
+//! Two sockets that are piped: how that begins, and what is told to whoever waits for its end.
 
-use mantou_engine::{CloseReason, Unjoinable};
+use mantou_engine::{CloseReason, Unpipable};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use crate::cell::Guarded;
 use crate::errors;
 use crate::host;
 
-/// A pair of joined sockets, and the future that its end settles.
+/// A pair of piped sockets, and the future that its end settles.
 #[pyclass(frozen, module = "mantou._core")]
 pub struct Pipe {
     ends: [Py<Socket>; 2],
@@ -56,13 +56,13 @@ impl Socket {
         }
         let before = [one.delivered(py)?, two.delivered(py)?];
         let second = two.token(py);
-        one.with(py, |core, first| core.join(first, second))?
+        one.with(py, |core, first| core.pipe(first, second))?
             .map_err(|why| match why {
-                Unjoinable::NotOpen => not_open(),
-                Unjoinable::Joined => {
+                Unpipable::NotOpen => not_open(),
+                Unpipable::Piped => {
                     PyValueError::new_err("pipe() got a socket that is in another pipe")
                 }
-                Unjoinable::Framed => PyValueError::new_err(
+                Unpipable::Framed => PyValueError::new_err(
                     "pipe() got a socket with packets; set_packet('raw') ends them",
                 ),
             })?;

@@ -32,14 +32,14 @@ impl Engine {
     }
 
     pub(super) fn on_stream_ready(&mut self, token: Token, ready: Ready) -> Event {
-        let is_joined = ready.broken && self.is_joined(token);
+        let is_piped = ready.broken && self.is_piped(token);
         let Some(stream) = self.stream_mut(token) else {
             return Event::Nothing;
         };
         if ready.broken {
             // A unix socket that was closed has finished both ways; that is not a failure, and its
             // last bytes may still be on their way through the other connection.
-            let waits_to_send = is_joined && !ready.failed;
+            let waits_to_send = is_piped && !ready.failed;
             if let Some(error) = stream.on_hang_up(waits_to_send) {
                 self.close_broken(token, error);
                 return Event::Nothing;
@@ -54,7 +54,7 @@ impl Engine {
             stream.send_queue();
             drained = stream.take_drain();
             self.settle(token);
-            if drained && self.is_joined(token) {
+            if drained && self.is_piped(token) {
                 self.resume_partner(token);
                 drained = false;
             }
@@ -67,8 +67,8 @@ impl Engine {
         }
     }
 
-    /// Reads once. Input that the owner is not to get goes to the stream that this one is joined
-    /// with, or is swallowed.
+    /// Reads once. Input that the owner is not to get goes to the stream that this one is piped
+    /// to, or is swallowed.
     pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
         let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
             return Read::Nothing;
@@ -94,7 +94,7 @@ impl Engine {
     }
 
     fn take_undelivered(&mut self, token: Token, buffer: &mut [u8]) -> Read {
-        if self.stream(token).is_some_and(|it| it.state.relays()) {
+        if self.stream(token).is_some_and(|it| it.state.feeds_pipe()) {
             self.carry(token, buffer)
         } else {
             self.discard(token, buffer)
@@ -184,7 +184,7 @@ impl Engine {
         };
         let open = stream.state.is_open();
         stream.state.apply(Input::PeerFin);
-        if self.is_joined(token) {
+        if self.is_piped(token) {
             self.carry_fin(token);
         } else if open {
             // The owner speaks first; its last words may go with our FIN.
@@ -197,7 +197,7 @@ impl Engine {
     /// The owner has been told of the peer's FIN. If it is busy with that, it is done when it is
     /// held no longer.
     pub fn end_handled(&mut self, token: Token) {
-        if self.is_joined(token) {
+        if self.is_piped(token) {
             return;
         }
         self.with_stream(token, |stream| {

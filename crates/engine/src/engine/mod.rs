@@ -35,15 +35,15 @@ mod operations;
 mod outbox;
 mod packets;
 mod parting;
-mod relay;
+mod pipe;
 mod secure;
 mod settle;
 mod splicing;
 
 pub use figures::Traffic;
 use outbox::Outbox;
-use relay::Relays;
-pub use relay::Unjoinable;
+use pipe::Pipes;
+pub use pipe::Unpipable;
 
 // By far the most are streams: a box around them would only cost.
 #[allow(clippy::large_enum_variant)]
@@ -177,7 +177,7 @@ pub struct Engine {
     alarm: Option<Millis>,
     scratch: Scratch,
     outbox: Outbox,
-    relays: Relays,
+    pipes: Pipes,
     /// Whose members they are; a forked child has but copies.
     process: u32,
 }
@@ -200,7 +200,7 @@ impl Engine {
             alarm: None,
             scratch: Scratch::default(),
             outbox: Outbox::default(),
-            relays: Relays::default(),
+            pipes: Pipes::default(),
             process: std::process::id(),
         })
     }

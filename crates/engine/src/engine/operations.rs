@@ -102,7 +102,7 @@ impl Engine {
     }
 
     pub fn stop_reading(&mut self, token: Token) {
-        if self.is_joined(token) {
+        if self.is_piped(token) {
             return;
         }
         self.with_stream(token, |stream| {
@@ -144,9 +144,9 @@ impl Engine {
     }
 
     /// Closes a connection that does not move: gracefully if nothing is left to send, else at once.
-    /// What goes through two joined ones was cut off, wherever it waits.
+    /// What goes through two piped ones was cut off, wherever it waits.
     pub fn close_stalled(&mut self, token: Token) {
-        if self.is_joined(token) {
+        if self.is_piped(token) {
             return self.terminate(token);
         }
         match self.stream(token).map(Stream::queued) {
@@ -168,7 +168,7 @@ impl Engine {
     }
 
     pub fn set_paused(&mut self, token: Token, paused: bool) {
-        if self.is_joined(token) {
+        if self.is_piped(token) {
             return;
         }
         let unread = self.with_stream(token, |stream| {
@@ -183,7 +183,7 @@ impl Engine {
     /// While the owner is busy with what it was told last, it hears of nothing else, and nothing
     /// more is read for it.
     pub fn set_held(&mut self, token: Token, held: bool) {
-        if self.is_joined(token) {
+        if self.is_piped(token) {
             return;
         }
         let unread = self.with_stream(token, |stream| {

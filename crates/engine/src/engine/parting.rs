@@ -81,7 +81,7 @@ impl Engine {
         self.dirty.clear();
         self.resting.clear();
         self.guests.clear();
-        self.relays.conduit = None;
+        self.pipes.conduit = None;
         self.alarm = None;
         self.references = 0;
         for token in self.members.tokens() {

@@ -128,7 +128,7 @@ impl Engine {
 
     /// Whether TLS can begin: both directions are open, and nothing is lost.
     pub fn can_upgrade(&self, token: Token) -> bool {
-        !self.is_joined(token)
+        !self.is_piped(token)
             && self.stream(token).is_some_and(|stream| {
                 stream.state.accepts_writes()
                     && !stream.state.read_ended()

@@ -1,4 +1,4 @@
-//! Much that goes through two joined streams goes through without being copied: out of one socket,
+//! Much that goes through two piped streams goes through without being copied: out of one socket,
 //! through a pipe of the kernel's, into the other.
 //!
 //! One such pipe serves all of an engine, because it is empty whenever nobody is in here: as much is
@@ -27,7 +27,7 @@ pub(super) enum Spliced {
 
 impl Engine {
     pub(super) fn splice(&mut self, token: Token, buffer: &mut [u8], most: usize) -> Spliced {
-        let Some(partner) = self.relays.partner(token) else {
+        let Some(partner) = self.pipes.partner(token) else {
             return Spliced::Nothing;
         };
         let room = self.stream(partner).map_or(0, Stream::room);
@@ -35,12 +35,12 @@ impl Engine {
         if !fits {
             return Spliced::Unfit;
         }
-        if self.relays.conduit.is_none() {
+        if self.pipes.conduit.is_none() {
             // Out of descriptors, it is copied.
-            self.relays.conduit = Conduit::new().ok();
+            self.pipes.conduit = Conduit::new().ok();
         }
         let (Some(conduit), Some(Member::Stream(from))) =
-            (&self.relays.conduit, self.members.get_mut(token))
+            (&self.pipes.conduit, self.members.get_mut(token))
         else {
             return Spliced::Unfit;
         };
@@ -75,7 +75,7 @@ impl Engine {
         mut rest: usize,
     ) -> Spliced {
         while rest > 0 {
-            let read = match &self.relays.conduit {
+            let read = match &self.pipes.conduit {
                 Some(conduit) => conduit.read(buffer),
                 None => return Spliced::Nothing,
             };
@@ -84,7 +84,7 @@ impl Engine {
                     rest = rest.saturating_sub(n);
                     if !self.hand_over(token, &buffer[..n]) {
                         // What is left in it is nobody's.
-                        self.relays.conduit = None;
+                        self.pipes.conduit = None;
                         return Spliced::Nothing;
                     }
                 }
@@ -96,7 +96,7 @@ impl Engine {
     }
 
     fn lose_conduit(&mut self, error: io::Error) -> Spliced {
-        self.relays.conduit = None;
+        self.pipes.conduit = None;
         Spliced::Failed(error)
     }
 }

@@ -1,4 +1,4 @@
-//! Two streams joined: what one of them receives the other sends, and neither owner is asked.
+//! Two streams piped: what one of them receives the other sends, and neither owner is asked.
 //!
 //! The way between them is the one that a careful owner would take: what is received is handed to
 //! the other stream as a whole, and if any of it has to wait there, reading pauses until nothing
@@ -22,15 +22,15 @@ const PIECE: usize = 32 * 1024;
 const BUDGET: usize = 512 * 1024;
 
 #[derive(Default)]
-pub(super) struct Relays {
-    /// Who is joined with whom, by slot.
+pub(super) struct Pipes {
+    /// Who is piped to whom, by slot.
     pairs: Vec<Option<(Token, Token)>>,
     /// For what need not be copied; empty between two uses, and made for the first.
     pub(super) conduit: Option<Conduit>,
 }
 
-impl Relays {
-    fn join(&mut self, one: Token, other: Token) {
+impl Pipes {
+    fn add(&mut self, one: Token, other: Token) {
         for (token, partner) in [(one, other), (other, one)] {
             if self.pairs.len() <= token.index() {
                 self.pairs.resize(token.index() + 1, None);
@@ -47,7 +47,7 @@ impl Relays {
         }
     }
 
-    /// This one is not joined any more; the other may still be with what is left of it.
+    /// This one is not piped any more; the other may still be with what is left of it.
     fn leave(&mut self, token: Token) -> Option<Token> {
         let partner = self.partner(token)?;
         self.pairs[token.index()] = None;
@@ -55,37 +55,37 @@ impl Relays {
     }
 }
 
-/// Why streams cannot be joined.
+/// Why streams cannot be piped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unjoinable {
+pub enum Unpipable {
     /// One of them is not open, has ended its side already, or wants nothing more to read.
     NotOpen,
-    /// One of them is joined.
-    Joined,
+    /// One of them is in another pipe.
+    Piped,
     /// Data of one of them is cut into packets.
     Framed,
 }
 
 impl Engine {
     /// From now on each of them sends what the other receives, beginning with what waits.
-    pub fn join(&mut self, one: Token, other: Token) -> Result<(), Unjoinable> {
-        if self.is_joined(one) || self.is_joined(other) {
-            return Err(Unjoinable::Joined);
+    pub fn pipe(&mut self, one: Token, other: Token) -> Result<(), Unpipable> {
+        if self.is_piped(one) || self.is_piped(other) {
+            return Err(Unpipable::Piped);
         }
         let is_open = |token| self.stream(token).is_some_and(Stream::goes_both_ways);
         if one == other || !is_open(one) || !is_open(other) {
-            return Err(Unjoinable::NotOpen);
+            return Err(Unpipable::NotOpen);
         }
         let cuts = |token| self.stream(token).is_some_and(Stream::cuts_packets);
         if cuts(one) || cuts(other) {
-            return Err(Unjoinable::Framed);
+            return Err(Unpipable::Framed);
         }
-        self.relays.join(one, other);
+        self.pipes.add(one, other);
         for token in [one, other] {
             self.with_stream(token, |stream| {
                 stream.set_paused(false);
                 stream.set_held(false);
-                stream.state.apply(Input::Join);
+                stream.state.apply(Input::Pipe);
             });
         }
         for token in [one, other] {
@@ -104,8 +104,8 @@ impl Engine {
     }
 
     #[inline]
-    pub fn is_joined(&self, token: Token) -> bool {
-        self.relays.partner(token).is_some()
+    pub fn is_piped(&self, token: Token) -> bool {
+        self.pipes.partner(token).is_some()
     }
 
     /// Reads what is to be carried over.
@@ -155,7 +155,7 @@ impl Engine {
 
     /// Pauses reading if something waits at the other end. It is told when nothing does any more.
     fn waits_for_partner(&mut self, token: Token) -> bool {
-        let partner = self.relays.partner(token);
+        let partner = self.pipes.partner(token);
         let partner = partner.and_then(|partner| self.stream_mut(partner));
         let waiting = partner.map_or(0, Stream::show_buffered);
         if waiting > 0
@@ -170,7 +170,7 @@ impl Engine {
     /// more is lost, as it would be in its own buffers. False if the other end's owner has ended
     /// what this one is read for: that is the end of both, and no peer takes it for a FIN.
     pub fn hand_over(&mut self, token: Token, data: &[u8]) -> bool {
-        let Some(partner) = self.relays.partner(token) else {
+        let Some(partner) = self.pipes.partner(token) else {
             return false;
         };
         if data.is_empty() {
@@ -182,8 +182,8 @@ impl Engine {
         if accepts != Some(false) {
             return true;
         }
-        self.relays.leave(token);
-        self.relays.leave(partner);
+        self.pipes.leave(token);
+        self.pipes.leave(partner);
         self.close_gracefully(partner);
         self.close(token, true, CloseReason::PartnerBroke);
         false
@@ -191,7 +191,7 @@ impl Engine {
 
     /// Nothing waits here any more: the other end is read again.
     pub(super) fn resume_partner(&mut self, token: Token) {
-        if let Some(partner) = self.relays.partner(token) {
+        if let Some(partner) = self.pipes.partner(token) {
             let unread = self.with_stream(partner, |stream| {
                 stream.set_paused(false);
                 stream.has_unread()
@@ -204,7 +204,7 @@ impl Engine {
 
     /// The peer has finished: so does the other end, behind everything that was handed over.
     pub(super) fn carry_fin(&mut self, token: Token) {
-        let Some(partner) = self.relays.partner(token) else {
+        let Some(partner) = self.pipes.partner(token) else {
             return;
         };
         let is_last = self
@@ -220,14 +220,14 @@ impl Engine {
 
     /// The connection ends: so does the other one, unless both peers have finished.
     pub(super) fn end_partner(&mut self, token: Token, has_finished: bool) {
-        let Some(partner) = self.relays.leave(token) else {
+        let Some(partner) = self.pipes.leave(token) else {
             return;
         };
         let reads = |stream: &Stream| !stream.state.read_ended();
         if has_finished && !self.stream(partner).is_some_and(reads) {
             return;
         }
-        self.relays.leave(partner);
+        self.pipes.leave(partner);
         // Its owner may have ended what the other one is read for.
         let lingers = |stream: &Stream| stream.state.is_lingering();
         let is_graceful = has_finished || self.stream(token).is_some_and(lingers);
