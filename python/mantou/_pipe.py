@@ -20,7 +20,7 @@ def pipe(a: Socket[Any], b: Socket[Any]) -> asyncio.Future[PipedBytes]:
 
     It begins at once, with what either of them holds unread. Each may be plain or speak TLS, as a
     client or a server. What a slow peer cannot take yet is not read from the other: at most 32 KiB
-    wait in each direction.
+    wait in each direction. Much that goes from TCP to TCP in the clear is not copied.
 
     A peer's FIN (`close_notify`) is carried over behind its data, and the other direction goes on,
     whatever `allow_half_open` says. When both have come, the connections end. Any other end of one
