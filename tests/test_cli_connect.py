@@ -308,29 +308,47 @@ def test_certificates_may_come_through_a_pipe(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"cba", b"")
 
 
-@pytest.mark.parametrize("command", ["connect", "bench", "inspect", "proxy", "listen"])
-def test_ctrl_c_before_it_has_begun(command: str) -> None:
+@pytest.mark.parametrize(
+    ("flags", "number", "code"), [([], signal.SIGINT, 130), (["--timeout", "100ms"], None, 6)]
+)
+def test_the_end_does_not_wait_for_a_resolver(
+    tmp_path: Path, flags: list[str], number: int | None, code: int
+) -> None:
+    asked = tmp_path / "asked"
+    os.mkfifo(asked)
+    program = (
+        "import socket, threading, mantou._cli\n"
+        "def silent(*arguments, **options):\n"
+        f"    open({str(asked)!r}, 'w').close()\n"
+        "    threading.Event().wait()\n"
+        "socket.getaddrinfo = silent\n"
+        "mantou._cli.main()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with Running("connect", "slow.example:1", *flags, command=command) as client:
+        assert asked.read_bytes() == b""
+        assert client.end(number) == code
+
+
+@pytest.mark.parametrize("moment", ["parser", "connect", "running"])
+def test_ctrl_c_before_it_has_begun(moment: str) -> None:
     """However early it comes once mantou itself is loaded, it is no traceback."""
     code = (
         "import sys, signal, mantou\n"
-        "[_, moment, *arguments] = sys.argv\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == moment: signal.raise_signal(signal.SIGINT)\n"
+        f"        if name == 'mantou._cli.{moment}': signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
         "import mantou._cli\n"
-        "mantou._cli.main(arguments=arguments)\n"
+        "mantou._cli.main(arguments=['connect', 'localhost:1'])\n"
     )
-    arguments = [command, "localhost:1", "localhost:2"][: 3 if command == "proxy" else 2]
-    for moment in ("parser", command, "running"):
-        program = [sys.executable, "-c", code, f"mantou._cli.{moment}", *arguments]
-        done = subprocess.run(
-            ["env", "--default-signal=INT", *program],
-            capture_output=True,
-            timeout=LIMIT,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+    done = subprocess.run(
+        ["env", "--default-signal=INT", sys.executable, "-c", code],
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
 def test_hex() -> None:

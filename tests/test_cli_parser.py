@@ -31,6 +31,15 @@ def test_help_names_all_options_and_has_examples(command: str) -> None:
         assert flag.names[-1].replace("-", "\\-") in manual()
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", ["connect", "bench"])
+def test_help_fits_the_terminal(command: str, columns: int) -> None:
+    done = mantou(command, "--help", env={**os.environ, "COLUMNS": str(columns)})
+    text, _, examples = done.stdout.decode().partition("examples:\n")
+    assert columns - 15 < max(map(len, text.splitlines())) < columns
+    assert "\n  mantou " in examples
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

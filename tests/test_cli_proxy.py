@@ -69,6 +69,19 @@ def test_targets_take_turns_and_dead_ones_are_left_out() -> None:
             ask(proxy.port())
 
 
+def test_it_serves_on_where_nobody_reads_what_it_says() -> None:
+    with Server(says(b"a")) as server, dead_port() as dead:
+        targets = [f"127.0.0.1:{dead.getsockname()[1]}", f"127.0.0.1:{server.port}"]
+        with Running("proxy", "localhost:0", *targets) as proxy:
+            port = proxy.port()
+            assert proxy.process.stderr is not None
+            proxy.process.stderr.close()
+            assert [ask(port) for _ in range(3)] == [b"a"] * 3
+            proxy.process.send_signal(signal.SIGTERM)
+            assert proxy.process.wait(LIMIT) == 0
+            proxy.process.stderr = None
+
+
 def test_tls_on_either_side(tmp_path: Path) -> None:
     ca, cert, key = files(tmp_path)
     with Server(over_tls(echo)) as server:

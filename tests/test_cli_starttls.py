@@ -137,7 +137,7 @@ def test_another_protocol_is_told(protocol: str, rubbish: bytes) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (7, 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(st.data())
 @pytest.mark.parametrize("protocol", SCRIPTS)
 def test_any_answer_is_taken_or_refused(protocol: str, data: st.DataObject) -> None:

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import functools
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -28,6 +29,18 @@ COMMANDS = {
 DESCRIPTION = "TCP, unix and TLS sockets, and an event loop for asyncio's programs."
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Fits paragraphs to the terminal, but leaves examples and tables as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            paragraph
+            if "\n  " in paragraph
+            else textwrap.fill(paragraph, width, initial_indent=indent)
+            for paragraph in text.split("\n\n")
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose options are not abbreviated: what is added later would change scripts."""
 
@@ -35,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             **options,
             epilog=f"examples:\n{examples}" if examples else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
         self.examples = examples

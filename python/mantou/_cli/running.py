@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import mantou
 
 from .endings import Code, Failure
+
+T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, Code | None], stop: Callable[[], object] | None = None) -> Code:
@@ -24,6 +28,7 @@ def run(work: Coroutine[Any, Any, Code | None], stop: Callable[[], object] | Non
     async def until_told() -> None:
         nonlocal code, terminated
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(_Unawaited())
         task = asyncio.current_task()
         assert task is not None
 
@@ -49,6 +54,24 @@ def run(work: Coroutine[Any, Any, Code | None], stop: Callable[[], object] | Non
     except BrokenPipeError as error:
         raise Failure(Code.NO_READER) from error
     return code or Code.FINE
+
+
+class _Unawaited(ThreadPoolExecutor):
+    """Threads that the end does not wait for: to look up a name may take a minute."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
+        """Calls it in a thread of its own."""
+        future = Future[T]()
+
+        def call() -> None:
+            try:
+                future.set_result(fn(*args, **options))
+            except BaseException as error:  # as the executor's own threads do
+                future.set_exception(error)
+
+        if future.set_running_or_notify_cancel():
+            threading.Thread(target=call, daemon=True).start()
+        return future
 
 
 @contextmanager

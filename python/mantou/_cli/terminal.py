@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ _STYLES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 
 def say(name: str, text: str) -> None:
     """A line to stderr, behind the command's name."""
-    if sys.stderr is not None:  # closed by the caller
+    if sys.stderr is None:  # closed by the caller
+        return
+    # Where nobody reads it any more, a server serves on.
+    with suppress(OSError):
         # At once: several processes may share a terminal.
         sys.stderr.write(f"{name}: {printable(text)}\n")
         sys.stderr.flush()
