@@ -123,6 +123,7 @@ async def test_users_are_told(example: doctest.Example) -> None:
     assert matches(told(error), example.want), told(error)
 
 
+@pytest.mark.timeout(600)
 def test_no_raise_is_left_out() -> None:
     reached = set[tuple[str, int]]()
     for example in EXAMPLES:
