@@ -181,8 +181,8 @@ def __getattr__(name: str) -> Any:
             value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
             return value
     # With these Python suggests the nearest.
-    this = sys.modules[__name__]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=this)
+    here = sys.modules[__name__]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=here)
 
 
 def __dir__() -> list[str]:

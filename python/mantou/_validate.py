@@ -69,7 +69,8 @@ def rate(options: Options, name: str) -> float | None:
         raise wrong_type(name, "a number per second or None", value)
     # Compared first: float() raises OverflowError for an int beyond its range.
     if not 0 < value <= _HIGHEST_RATE:
-        raise wrong_value(name, f"greater than 0, up to {_HIGHEST_RATE}", value)
+        expected = f"greater than 0 (None is for no limit), up to {_HIGHEST_RATE}"
+        raise wrong_value(name, expected, value)
     return float(value)
 
 
