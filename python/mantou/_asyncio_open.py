@@ -86,7 +86,7 @@ async def open_connection(
             local_address=None if local is None else await _local(local),
             local_port=local_port,
             connect_timeout=None,
-            stream=options,
+            connection=options,
             hostname=str(host),
             address=None,
         )

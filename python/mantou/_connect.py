@@ -217,14 +217,16 @@ class Opening:
             if isinstance(way.target, FdTarget):
                 fd = way.target.fd
                 _bind.check_connected(fd)
-                return engine.adopt(fd, self.socket, way.stream, self._tls, self._request.preface)
+                return engine.adopt(
+                    fd, self.socket, way.connection, self._tls, self._request.preface
+                )
             return self._establish(await _connected(engine, way, way.target))
         finally:
             engine.unhold()
 
     def _establish(self, attempt: Attempt) -> _Outcome:
         request = self._request
-        return attempt.establish(self.socket, request.way.stream, self._tls, request.preface)
+        return attempt.establish(self.socket, request.way.connection, self._tls, request.preface)
 
 
 async def _seen_out(socket: Socket[Any]) -> None:

@@ -29,7 +29,7 @@ from ._host import Host
 from ._limits import Limits
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import Packet, TLSOptions
-from ._options import StreamOptions
+from ._options import ConnectionOptions
 from ._pipe import PipedBytes
 from ._proxy import Parts, ProxyHeader
 from ._ready_state import ReadyState
@@ -922,7 +922,7 @@ class Attempt:
     def establish(
         self,
         socket: Socket[Any],
-        options: StreamOptions,
+        options: ConnectionOptions,
         tls: TlsSettings | None,
         preface: bytes | None = None,
     ) -> asyncio.Future[BaseException | None] | None: ...
@@ -963,7 +963,7 @@ class Transport:
     def _force_close(self, error: BaseException | None) -> None: ...
     def _finish_writing(self) -> None: ...
     def _upgrade(
-        self, settings: TlsSettings, options: StreamOptions, server_side: bool
+        self, settings: TlsSettings, options: ConnectionOptions, server_side: bool
     ) -> Socket[Any]: ...
     @property
     def _context(self) -> Context: ...
@@ -1146,7 +1146,7 @@ class Engine:
         self,
         fd: int,
         socket: Socket[Any],
-        options: StreamOptions,
+        options: ConnectionOptions,
         tls: TlsSettings | None,
         preface: bytes | None = None,
     ) -> asyncio.Future[BaseException | None] | None: ...
@@ -1154,7 +1154,7 @@ class Engine:
         self,
         fd: int,
         socket: Socket[Any],
-        options: StreamOptions,
+        options: ConnectionOptions,
         tls: TlsSettings | None,
         preface: bytes | None = None,
     ) -> None: ...
@@ -1162,7 +1162,7 @@ class Engine:
     def listen(
         self,
         fd: int,
-        options: StreamOptions,
+        options: ConnectionOptions,
         handlers: Handlers | None,
         data: object,
         data_factory: Callable[[Any], object] | None,
