@@ -241,7 +241,7 @@ def test_defaults_are_as_described(
     compared = set()
     for name, text in OPTIONS[dictionary].items():
         stated = re.search(r"Default: (None|True|False|[\d.]*\d)", text)
-        kept = [getattr(where, name, ...) for where in (way.stream, way, request)]
+        kept = [getattr(where, name, ...) for where in (way.connection, way, request)]
         actual = next((value for value in kept if value is not ...), ...)
         # How these two are kept is not how they are given.
         if stated and actual is not ... and name not in {"tls", "local_port"}:

@@ -65,7 +65,7 @@ def test_defaults_of_connect_over_tcp() -> None:
     assert (way.exclusive, way.reuse_port, way.ipv6_only) == (False, False, False)
     assert (way.local_address, way.local_port) == (None, 0)
     assert way.connect_timeout == 30.0
-    stream = way.stream
+    stream = way.connection
     assert stream.allow_half_open is False
     assert stream.no_delay is True
     assert stream.keep_alive is None
@@ -82,7 +82,7 @@ def test_defaults_of_listen_over_tcp() -> None:
     assert request.data_factory is None
     assert request.tls is None
     assert (request.exclusive, request.reuse_port, request.ipv6_only) == (False, False, False)
-    assert request.stream == parse_connect(TCP).way.stream
+    assert request.connection == parse_connect(TCP).way.connection
 
 
 def test_default_backlog_is_the_systems() -> None:
@@ -102,11 +102,11 @@ def test_default_backlog_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unix_and_fd_leave_tcp_settings_alone() -> None:
     for form in (UNIX, FD):
-        stream = parse_connect(form).way.stream
+        stream = parse_connect(form).way.connection
         assert stream.no_delay is False
         assert stream.keep_alive is None
         assert stream.write_limit == 16 * MIB
-        assert parse_listen(form).stream == stream
+        assert parse_listen(form).connection == stream
 
 
 def test_targets_of_each_form() -> None:
@@ -154,7 +154,7 @@ def test_values_arrive() -> None:
     assert request.way.local_address == Literal("::1", socket.AF_INET6)
     assert request.way.local_port == 5000
     assert request.way.connect_timeout == 1.0
-    stream = request.way.stream
+    stream = request.way.connection
     assert stream.allow_half_open is True
     assert stream.no_delay is False
     assert stream.keep_alive == 60.0
@@ -180,19 +180,19 @@ def test_listen_values_arrive() -> None:
 @pytest.mark.parametrize("name", ["connect_timeout", "handshake_timeout", "close_timeout"])
 def test_none_is_no_limit(name: str) -> None:
     way = parse_connect({**TCP, name: None}).way
-    holder: Any = way if name == "connect_timeout" else way.stream
+    holder: Any = way if name == "connect_timeout" else way.connection
     assert getattr(holder, name) is None
 
 
 @pytest.mark.parametrize("zero", [0, 0.0, -0.0, None])
 def test_idle_timeout_of_zero_is_off(zero: float | None) -> None:
-    assert parse_connect({**TCP, "idle_timeout": zero}).way.stream.idle_timeout is None
+    assert parse_connect({**TCP, "idle_timeout": zero}).way.connection.idle_timeout is None
 
 
 @pytest.mark.parametrize("name", ["idle_timeout", "handshake_timeout", "keep_alive"])
 @pytest.mark.parametrize("endless", [1e300, 10**400, 2e9])
 def test_times_are_capped(name: str, endless: float) -> None:
-    assert getattr(parse_connect({**TCP, name: endless}).way.stream, name) == 1e9
+    assert getattr(parse_connect({**TCP, name: endless}).way.connection, name) == 1e9
 
 
 def test_seconds_are_floats_whatever_was_given() -> None:

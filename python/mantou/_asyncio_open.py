@@ -94,7 +94,7 @@ async def open_connection(
             local_address=local,
             local_port=local_port,
             connect_timeout=None,
-            stream=options,
+            connection=options,
             hostname=str(host),
             address=None,
         )

@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 
 from ._asyncio_transport import Buffer, StreamTransport
 from ._core import Socket
-from ._options import DEFAULT_TIMEOUT, StreamOptions
+from ._options import DEFAULT_TIMEOUT, ConnectionOptions
 from ._stream_errors import BusyResourceError, DelimiterNotFound, IncompleteRead
 from ._streams import Stream
 from ._transport_options import PLAIN, TlsSetup
@@ -47,13 +47,13 @@ def pair(
     return reader, StreamWriter(stream, reader, tls, server_side)
 
 
-def options_for(tls: TlsSetup | None) -> StreamOptions:
+def options_for(tls: TlsSetup | None) -> ConnectionOptions:
     """What asyncio's arguments for TLS, or none, come to for a stream's connection."""
     return _patient(PLAIN if tls is None else tls.options)
 
 
 @functools.lru_cache(maxsize=16)
-def _patient(options: StreamOptions) -> StreamOptions:
+def _patient(options: ConnectionOptions) -> ConnectionOptions:
     close_timeout = options.close_timeout or DEFAULT_TIMEOUT
     return options._replace(transport=False, close_timeout=close_timeout)
 

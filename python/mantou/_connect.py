@@ -247,7 +247,7 @@ class Opening:
             if isinstance(way.target, FdTarget):
                 fd = way.target.fd
                 _bind.check_connected(fd)
-                return engine.adopt(fd, self.socket, way.stream, self._tls, self._preface)
+                return engine.adopt(fd, self.socket, way.connection, self._tls, self._preface)
             return self._establish(await _connected(engine, way, way.target))
         finally:
             engine.unhold()

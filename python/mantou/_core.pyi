@@ -29,7 +29,7 @@ from ._host import Host
 from ._limits import Limits
 from ._listener import TCPSocketListener, UnixSocketListener
 from ._option_types import Packet, TLSOptions
-from ._options import StreamOptions, Way
+from ._options import ConnectionOptions, Way
 from ._pipe import PipedBytes
 from ._proxy import Parts, ProxyHeader
 from ._ready_state import ReadyState
@@ -937,7 +937,7 @@ class Attempt:
     def establish(
         self,
         socket: Socket[Any],
-        options: StreamOptions,
+        options: ConnectionOptions,
         tls: TlsSettings | None,
         preface: bytes | None = None,
     ) -> asyncio.Future[BaseException | None] | None: ...
@@ -978,7 +978,7 @@ class Transport:
     def _force_close(self, error: BaseException | None) -> None: ...
     def _finish_writing(self) -> None: ...
     def _upgrade(
-        self, settings: TlsSettings, options: StreamOptions, server_side: bool
+        self, settings: TlsSettings, options: ConnectionOptions, server_side: bool
     ) -> Socket[Any]: ...
     @property
     def _context(self) -> Context: ...
@@ -1161,7 +1161,7 @@ class Engine:
         self,
         fd: int,
         socket: Socket[Any],
-        options: StreamOptions,
+        options: ConnectionOptions,
         tls: TlsSettings | None,
         preface: bytes | None = None,
     ) -> asyncio.Future[BaseException | None] | None: ...
@@ -1169,7 +1169,7 @@ class Engine:
         self,
         fd: int,
         socket: Socket[Any],
-        options: StreamOptions,
+        options: ConnectionOptions,
         tls: TlsSettings | None,
         preface: bytes | None = None,
     ) -> None: ...
@@ -1177,7 +1177,7 @@ class Engine:
     def listen(
         self,
         fd: int,
-        options: StreamOptions,
+        options: ConnectionOptions,
         handlers: Handlers | None,
         data: object,
         data_factory: Callable[[Any], object] | None,

@@ -214,7 +214,7 @@ def _start(
     engine: Engine, fd: int, request: ListenRequest, tls: TlsSettings | None
 ) -> NativeListener:
     native = engine.listen(
-        fd, request.stream, request.handlers, request.data, request.data_factory, tls
+        fd, request.connection, request.handlers, request.data, request.data_factory, tls
     )
     if request.limits is not None:
         native.set_limits(request.limits)

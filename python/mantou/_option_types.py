@@ -166,7 +166,7 @@ class _Handled(TypedDict, Generic[D], total=False):
     the connection with a PacketTooLarge. Default: 1048576 (1 MiB). Not in Bun."""
 
 
-class _StreamOptions(TypedDict, total=False):
+class _CommonOptions(TypedDict, total=False):
     tls: bool | TLSOptions | ssl.SSLContext
     """Speak TLS: True on a client, `TLSOptions`, or an `ssl.SSLContext`, which then drives the
     connection. A server needs a certificate. Default: False. Bun: `tls`."""
@@ -232,7 +232,7 @@ class _ListenOptions(TypedDict, total=False):
     `connect_error`, with a ProxyProtocolError. Default: "off". Not in Bun."""
 
 
-class _TCPSocketOptions(_StreamOptions, total=False):
+class _TCPSocketOptions(_CommonOptions, total=False):
     exclusive: bool
     """The local address and port are ours alone: nobody else can bind them, whatever options they
     set. Not together with `reuse_port`. Default: False. Bun: `exclusive`."""
@@ -302,7 +302,7 @@ class TCPSocketConnectOptions(TCPStreamConnectOptions, _ConnectHandled[D], Gener
     """
 
 
-class UnixStreamOptions(_StreamOptions, _ConnectOptions, total=False):
+class UnixStreamOptions(_CommonOptions, _ConnectOptions, total=False):
     """How to connect a stream to a unix socket.
 
     Options, described by `help(mantou.connect_stream)`: `unix`, `allow_half_open`,
@@ -324,7 +324,7 @@ class UnixSocketOptions(UnixStreamOptions, _ConnectHandled[D], Generic[D], total
     """
 
 
-class FdStreamOptions(_StreamOptions, _ConnectOptions, total=False):
+class FdStreamOptions(_CommonOptions, _ConnectOptions, total=False):
     """A connected stream socket to take over as a stream.
 
     Options, described by `help(mantou.connect_stream)`: `fd`, `allow_half_open`, `write_limit`,
@@ -381,7 +381,7 @@ class TCPSocketListenOptions(TCPStreamListenOptions, _ListenHandled[D], Generic[
     """
 
 
-class UnixStreamListenOptions(_StreamOptions, _ListenOptions, total=False):
+class UnixStreamListenOptions(_CommonOptions, _ListenOptions, total=False):
     """How to serve streams on a unix socket.
 
     Options, described by `help(mantou.serve_streams)`: `unix`, `allow_half_open`,
@@ -415,7 +415,7 @@ class UnixSocketListenOptions(UnixStreamListenOptions, _ListenHandled[D], Generi
 
 
 class FdStreamListenOptions(
-    _StreamOptions, _HostOptions, _ListenOptions, _TrustOptions, total=False
+    _CommonOptions, _HostOptions, _ListenOptions, _TrustOptions, total=False
 ):
     """A listening stream socket to take over, and to serve streams on.
 

@@ -62,7 +62,7 @@ _LARGEST_SIZE = 2**63 - 1
 TlsSource = Literal[True] | Mapping[str, object] | ssl.SSLContext
 
 
-class StreamOptions(NamedTuple):
+class ConnectionOptions(NamedTuple):
     """What every connection has: times in seconds, None for no limit or off; sizes in bytes.
 
     For unix and fd, `no_delay` is False, `keep_alive` and `dead_after` are None: what these set is
@@ -99,7 +99,7 @@ class Way(NamedTuple):
     local_address: AddressLiteral | None
     local_port: int
     connect_timeout: float | None
-    stream: StreamOptions
+    connection: ConnectionOptions
     hostname: str
     address: SocketAddress | None
 
@@ -131,7 +131,7 @@ class ListenRequest(NamedTuple):
     backlog: int
     limits: Limits | None
     proxy: ProxyPolicy | None
-    stream: StreamOptions
+    connection: ConnectionOptions
 
 
 def parse_connect(options: Options) -> ConnectRequest:
@@ -197,7 +197,7 @@ def _parse_way(options: Options, function: Function) -> Way:
         local_address,
         local_port,
         positive_seconds(options, "connect_timeout", DEFAULT_TIMEOUT),
-        _stream(options, is_tcp=form == "tcp", exclusive=exclusive),
+        _connection(options, is_tcp=form == "tcp", exclusive=exclusive),
         hostname,
         address,
     )
@@ -246,7 +246,7 @@ def _parse_listen(options: Options, function: Function) -> ListenRequest:
         backlog=0 if form == "fd" else _backlog(options),
         limits=parse_limits(options, has_tls=tls is not None),
         proxy=parse_proxy_protocol(options),
-        stream=_stream(options, is_tcp=form == "tcp"),
+        connection=_connection(options, is_tcp=form == "tcp"),
     )
 
 
@@ -307,15 +307,15 @@ def _tls(options: Options) -> TlsSource | None:
     raise TypeError(f"option 'tls' must be a bool, a mapping or an ssl.SSLContext, got {kind}")
 
 
-def _stream(options: Options, *, is_tcp: bool, exclusive: bool = False) -> StreamOptions:
-    if _STREAM_NAMES.isdisjoint(options) and not exclusive:
+def _connection(options: Options, *, is_tcp: bool, exclusive: bool = False) -> ConnectionOptions:
+    if _CONNECTION_NAMES.isdisjoint(options) and not exclusive:
         # By far the most connections; what was checked once need not be again.
-        return _STREAM_DEFAULTS[is_tcp]
-    return _checked_stream(options, is_tcp=is_tcp, exclusive=exclusive)
+        return _CONNECTION_DEFAULTS[is_tcp]
+    return _checked_connection(options, is_tcp=is_tcp, exclusive=exclusive)
 
 
-def _checked_stream(options: Options, *, is_tcp: bool, exclusive: bool) -> StreamOptions:
-    return StreamOptions(
+def _checked_connection(options: Options, *, is_tcp: bool, exclusive: bool) -> ConnectionOptions:
+    return ConnectionOptions(
         allow_half_open=flag(options, "allow_half_open", default=False),
         no_delay=flag(options, "no_delay", default=is_tcp),
         keep_alive=positive_seconds(options, "keep_alive", None),
@@ -354,9 +354,9 @@ def _dead_after(options: Options) -> float | None:
     return seconds
 
 
-_STREAM_NAMES = frozenset(StreamOptions._fields)
-_STREAM_DEFAULTS = {
-    is_tcp: _checked_stream({}, is_tcp=is_tcp, exclusive=False) for is_tcp in (False, True)
+_CONNECTION_NAMES = frozenset(ConnectionOptions._fields)
+_CONNECTION_DEFAULTS = {
+    is_tcp: _checked_connection({}, is_tcp=is_tcp, exclusive=False) for is_tcp in (False, True)
 }
 
 

@@ -7,7 +7,7 @@ import ssl
 from asyncio import constants, sslproto
 from typing import Any, cast
 
-from ._options import StreamOptions
+from ._options import ConnectionOptions
 from ._tls_options import TlsSettings
 
 _UNLIMITED = (1 << 63) - 1
@@ -36,7 +36,7 @@ class TlsSetup:
         self.context = context
         self.server_side = server_side
         self.settings = _tls_settings(context, server_side, server_hostname)
-        self.options = stream_options(self.handshake_timeout, self.shutdown_timeout)
+        self.options = connection_options(self.handshake_timeout, self.shutdown_timeout)
 
 
 def _positive(name: str, given: float | None, default: float) -> float:
@@ -56,8 +56,10 @@ def _tls_settings(
 
 
 @functools.lru_cache(maxsize=16)
-def stream_options(handshake_timeout: float | None, close_timeout: float | None) -> StreamOptions:
-    return StreamOptions(
+def connection_options(
+    handshake_timeout: float | None, close_timeout: float | None
+) -> ConnectionOptions:
+    return ConnectionOptions(
         allow_half_open=True,
         no_delay=True,
         keep_alive=None,
@@ -70,4 +72,4 @@ def stream_options(handshake_timeout: float | None, close_timeout: float | None)
     )
 
 
-PLAIN = stream_options(None, None)
+PLAIN = connection_options(None, None)

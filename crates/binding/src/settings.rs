@@ -15,7 +15,7 @@ use crate::packets;
 /// Longer times are as good as this one, and safe to add to any clock.
 const LONGEST: f64 = 1e9;
 
-/// The settings of validated `StreamOptions`. Those that came last are likely to come again.
+/// The settings of validated `ConnectionOptions`. Those that came last are likely to come again.
 #[derive(Default)]
 pub struct LastSettings(Guarded<Option<(Py<PyAny>, Arc<Settings>)>>);
 
@@ -36,7 +36,7 @@ impl LastSettings {
     }
 }
 
-/// Those of validated `StreamOptions`.
+/// Those of validated `ConnectionOptions`.
 pub fn of_options(options: &Bound<'_, PyAny>) -> PyResult<Arc<Settings>> {
     let time = |name: &str| -> PyResult<Option<Duration>> {
         let seconds: Option<f64> = options.getattr(name)?.extract()?;

@@ -152,7 +152,7 @@ impl Direct {
         Ok(Some(Self {
             address: settings::socket_address(&address)?,
             timeout: timeout.map(settings::duration),
-            settings: settings::of_options(&way.getattr("stream")?)?,
+            settings: settings::of_options(&way.getattr("connection")?)?,
             hostname: hostname.into(),
         }))
     }

@@ -91,7 +91,7 @@ impl Transport {
         self.socket.get().with(py, core::Engine::shutdown)
     }
 
-    /// Begins TLS with these `TlsSettings` and `StreamOptions`; returns the socket of the transport
+    /// Begins TLS with these `TlsSettings` and `ConnectionOptions`; returns the socket of the transport
     /// that takes the connection over. This one is told of nothing any more.
     fn _upgrade<'py>(
         &self,
