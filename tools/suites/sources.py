@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,9 +71,11 @@ def documentation(page: str) -> str:
         # Which version that is.
         command = ["apt-cache", "depends", "--important", "python3-doc"]
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        package = answer.split("Depends:")[1].split()[0]
+        package = re.search(r"Depends: (\S+)", answer)
+        if package is None:
+            raise FileNotFoundError("apt knows no package python3-doc")
         with arriving() as there:
-            subprocess.run(["apt-get", "-qq", "download", package], check=True, cwd=there)
+            subprocess.run(["apt-get", "-qq", "download", package[1]], check=True, cwd=there)
             [archive] = there.glob("*.deb")
             subprocess.run(["dpkg-deb", "--extract", archive, there], check=True)
             # Reached by more than one link.
