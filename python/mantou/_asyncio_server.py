@@ -248,7 +248,7 @@ class StreamsServer(asyncio.AbstractServer):
     def _start(self, given: Stream) -> None:
         stream = cast("AsyncioStream", given)
         reader, writer = pair(stream, self._tls, self._limit, server_side=True)
-        # As asyncio's protocol does, it keeps the writer while the connection is open.
+        # As asyncio's protocol did until Python 3.12, it keeps the writer while it is open.
         stream._writer = writer
         self._writers.add(writer)
         try:
