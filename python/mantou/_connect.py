@@ -253,7 +253,7 @@ class Opening:
             engine.unhold()
 
     def _establish(self, attempt: Attempt) -> _Outcome:
-        return attempt.establish(self.socket, self._way.stream, self._tls, self._preface)
+        return attempt.establish(self.socket, self._way.connection, self._tls, self._preface)
 
 
 def not_connected(engine: Engine, socket: Socket[Any], way: Way, error: Exception) -> Exception:
