@@ -209,6 +209,11 @@ class Listener:
         self.hostname = hostname
         self.port = port
 
+    @property
+    def __class__(self) -> type:
+        # Whoever asks for what it is, by isinstance(), gets what it stands for.
+        return type(self._listener)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listener, name)
 

@@ -433,7 +433,8 @@ async def test_grace_is_a_time(wrong: Any) -> None:
 
 def test_the_program_of_the_documentation_drains_on_sigterm() -> None:
     text = (Path(__file__).parent.parent / "docs" / "guides" / "serving.md").read_text()
-    (program,) = re.findall(r"```python\n(import asyncio\n.*?)```", text, re.DOTALL)
+    programs = re.findall(r"```python\n(import asyncio\n.*?)```", text, re.DOTALL)
+    (program,) = (program for program in programs if "SIGTERM" in program)
     program = program.replace("port=7000", "port=0")
     program = program.replace("    stop = ", "    print(listener.port, flush=True)\n    stop = ")
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
