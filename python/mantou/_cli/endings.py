@@ -51,6 +51,11 @@ class Failure(Exception):
         self.text = text
 
 
+def needs(package: str, what: str) -> Failure:
+    """What is raised where an optional package is missing."""
+    return Failure(Code.FAILED, f"{what} needs the package {package}: pip install 'mantou[cli]'")
+
+
 @contextmanager
 def connecting(where: object) -> Generator[None, None, None]:
     """What is raised while a connection is made, as a Failure."""

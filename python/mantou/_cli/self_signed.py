@@ -8,6 +8,8 @@ import ipaddress
 import socket
 from typing import NamedTuple
 
+from .endings import needs
+
 
 class SelfSigned(NamedTuple):
     """A certificate and its key, PEM, and the SHA-256 of the certificate."""
@@ -27,8 +29,6 @@ def self_signed(name: str) -> SelfSigned:
         from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
     except ImportError:
-        from .tls_flags import needs  # noqa: PLC0415
-
         raise needs("cryptography", "TLS without --cert") from None
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mantou, self-signed")])

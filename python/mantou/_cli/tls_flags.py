@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from .endings import Code, Failure, reason
+from .endings import reason
 from .starttls import PROTOCOLS
 
 _NEED_TLS = ("ca", "cert", "key", "alpn", "insecure", "sni")
@@ -147,8 +147,3 @@ def checked(tls: dict[str, Any] | None, socket: Any, say: Any) -> None:
     error = None if tls is None else socket.get_authorization_error()
     if error is not None:
         say(f"--insecure: {reason(error)}")
-
-
-def needs(package: str, what: str) -> Failure:
-    """What is raised where an optional package is missing."""
-    return Failure(Code.FAILED, f"{what} needs the package {package}: pip install 'mantou[cli]'")

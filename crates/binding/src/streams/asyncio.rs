@@ -6,7 +6,7 @@ use pyo3::types::PyBytes;
 
 use super::Stream;
 use super::backlog::{Form, Wish};
-use super::life::End;
+use super::ends::End;
 use super::members::until;
 use super::operation::{Act, AtEnd, Operation};
 

@@ -1,40 +1,15 @@
 //! How a stream begins and ends, and what its socket tells it.
 
 use mantou_engine as core;
-use pyo3::call::PyCallArgs;
-use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::ends::{End, broken, busy, raised};
 use super::reading::Reader;
 use super::waiter::Waiter;
 use super::{HIGH_WATER, Side, Stream};
 use crate::errors;
 use crate::socket::Socket;
 use crate::tls::Start;
-
-/// How a stream has ended for those who use it.
-#[derive(Default)]
-pub enum End {
-    #[default]
-    Open,
-    /// We closed it.
-    Closed,
-    /// Both sides have finished.
-    Finished,
-    /// The connection broke, for this reason.
-    Broken(Py<PyAny>),
-}
-
-impl End {
-    fn seen(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Open => Self::Open,
-            Self::Closed => Self::Closed,
-            Self::Finished => Self::Finished,
-            Self::Broken(error) => Self::Broken(error.clone_ref(py)),
-        }
-    }
-}
 
 #[pymethods]
 impl Stream {
@@ -236,30 +211,5 @@ impl Stream {
             Ok(None) => raised(py, "ClosedResourceError", ("the connection is closed",)),
             Err(error) => error,
         }
-    }
-}
-
-pub fn busy(py: Python<'_>, side: Side) -> PyErr {
-    let action = match side {
-        Side::Reading => "reading from",
-        Side::Writing => "writing to",
-    };
-    raised(py, "BusyResourceError", (action,))
-}
-
-fn broken(py: Python<'_>, error: Py<PyAny>) -> PyErr {
-    raised(py, "broken", (error,))
-}
-
-/// What something of `mantou._stream_errors` makes, whose exceptions are anyio's where that is
-/// installed.
-pub fn raised<'py>(py: Python<'py>, make: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
-    let error = (|| {
-        let errors = py.import(intern!(py, "mantou._stream_errors"))?;
-        errors.getattr(make)?.call1(arguments)
-    })();
-    match error {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
     }
 }

@@ -19,6 +19,7 @@ use crate::socket::Socket;
 mod arriving;
 mod asyncio;
 mod backlog;
+mod ends;
 mod life;
 mod members;
 mod operation;
@@ -27,7 +28,7 @@ mod waiter;
 mod writing;
 
 pub use arriving::{Arrived, Room};
-use life::End;
+use ends::End;
 pub use operation::Operation;
 use reading::Reader;
 use writing::Writer;

@@ -16,7 +16,7 @@ use pyo3::types::PyBytes;
 use pyo3::{Borrowed, PyTraverseError, PyVisit};
 
 use super::backlog::Wish;
-use super::life::raised;
+use super::ends::raised;
 use super::waiter::Waiter;
 use super::{Side, Stream};
 use crate::cell::Guarded;

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyInt};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::backlog::{Answer, Backlog, Form, LIMIT, Wish};
-use super::life::{End, busy, raised};
+use super::ends::{End, busy, raised};
 use super::operation::AtEnd;
 use super::waiter::Waiter;
 use super::{Side, Stream};

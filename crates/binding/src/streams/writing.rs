@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::life::{End, busy};
+use super::ends::{End, busy};
 use super::waiter::Waiter;
 use super::{HIGH_WATER, Side, Stream};
 use crate::buffers::Outgoing;
