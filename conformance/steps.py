@@ -1,0 +1,153 @@
+"""What the peers of a scenario do, one after another: each waits for what it needs to have seen."""
+
+from __future__ import annotations
+
+import socket as kernel
+from typing import Any
+
+from conformance import certificates
+from conformance.peer import Peer, TlsPeer
+from conformance.scenario import Action, Step
+from conformance.stage import Stage, Stuck, shown
+
+
+def connect(label: str = "P") -> Step:
+    """A peer connects to the server."""
+
+    def step(stage: Stage) -> None:
+        sock = kernel.socket(stage.family, kernel.SOCK_STREAM)
+        stage.peers[label] = Peer(sock)
+        sock.connect(stage.address)
+
+    return step
+
+
+def accept(label: str = "P") -> Step:
+    """A peer accepts what the client connects."""
+
+    def step(stage: Stage) -> None:
+        stage.peers[label] = Peer(stage.accept())
+
+    return step
+
+
+def secure(label: str = "P", version: str = "", **options: Any) -> Step:
+    """A peer shakes hands: who connected as TLS client, who accepted as server."""
+
+    def step(stage: Stage) -> None:
+        serves = "S" not in stage.drivers
+        name = {} if serves else {"server_hostname": "localhost"}
+        context = certificates.context(serves, version, **options)
+        peer = TlsPeer(stage.peers[label].sock, context, server_side=serves, **name)
+        peer.seen = stage.peers[label].seen
+        stage.peers[label] = peer
+        peer.seen.append(peer.handshake())
+
+    return step
+
+
+def send(text: str, label: str = "P") -> Step:
+    """A peer sends."""
+    return lambda stage: stage.peers[label].send(text.encode("latin-1"))
+
+
+def send_filled(count: int, label: str = "P") -> Step:
+    """A peer sends so many bytes."""
+    return lambda stage: stage.peers[label].send(bytes(count))
+
+
+def send_raw(text: str, label: str = "P") -> Step:
+    """A peer sends past its own TLS."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        assert isinstance(peer, TlsPeer)
+        peer.send_raw(text.encode("latin-1"))
+
+    return step
+
+
+def finish(label: str = "P") -> Step:
+    """A peer sends a FIN."""
+    return lambda stage: stage.peers[label].finish()
+
+
+def notify(label: str = "P") -> Step:
+    """A peer sends a close_notify, and no FIN."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        assert isinstance(peer, TlsPeer)
+        peer.notify()
+
+    return step
+
+
+def reset(label: str = "P") -> Step:
+    """A peer sends a RST."""
+    return lambda stage: stage.peers[label].reset()
+
+
+def close(label: str = "P") -> Step:
+    """A peer lets go of its socket."""
+    return lambda stage: stage.peers[label].close()
+
+
+def receive(count: int, label: str = "P") -> Step:
+    """A peer receives so many bytes."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        data = peer.receive(count)
+        peer.seen.append(f"got({shown(data)})")
+
+    return step
+
+
+def receive_end(label: str = "P", of: int = 0) -> Step:
+    """A peer receives until the end; `of` are bytes that tell their place, all or a first part."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        data, ending = peer.receive_end()
+        if of:
+            pattern = (bytes(range(251)) * (of // 251 + 1))[:of]
+            whole = "all" if data == pattern else "a part" if pattern.startswith(data) else "other"
+            peer.seen.append(f"got({whole})")
+        elif data:
+            peer.seen.append(f"got({shown(data)})")
+        peer.seen.append(ending)
+
+    return step
+
+
+def receive_fin(label: str = "P") -> Step:
+    """A peer of TLS looks what comes after the close_notify."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        assert isinstance(peer, TlsPeer)
+        peer.seen.append(peer.receive_fin())
+
+    return step
+
+
+def wait(event: str, who: str = "S", count: int = 1) -> Step:
+    """Until a handler has been called so many times."""
+
+    def step(stage: Stage) -> None:
+        driver = stage.driver(who)
+        if not driver.wait(who, event, count):
+            told = [(one["who"], one["event"], one["value"]) for one in driver.events]
+            raise Stuck(f"{who} waits for {event}, there were {told}")
+
+    return step
+
+
+def act(who: str, *actions: Action, socket: int | None = None) -> Step:
+    """An end does something outside any handler, to its latest socket unless it is told which."""
+    return lambda stage: void(stage.driver(who).ask(act=list(actions), socket=socket))
+
+
+def void(_: object) -> None:
+    """For what is done and not looked at."""
