@@ -16,6 +16,7 @@ class Peer:
         sock.settimeout(LIMIT)
         self.sock = sock
         self.seen: list[str] = []
+        self.before = b""
 
     def send(self, data: bytes) -> None:
         """Sends all of it."""

@@ -201,6 +201,7 @@ def _entry(role: str, event: dict[str, Any]) -> str:
     name, value = event["event"], event["value"]
     if name == "data":
         value = shown(event["text"].encode("latin-1"), event["size"])
+        value = f"{event['kind']}: {value}" if event["kind"] else value
     if name == "mark":
         name, value = value, ""
     text = f"{name} = {value}" if name.endswith("()") else f"{name}({value})"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket as kernel
 from typing import Any
 
 from conformance import certificates
-from conformance.peer import Peer, TlsPeer
+from conformance.peer import LIMIT, Peer, TlsPeer
 from conformance.scenario import Action, Step
 from conformance.stage import Stage, Stuck, shown
 
@@ -47,8 +48,15 @@ def secure(label: str = "P", version: str = "", **options: Any) -> Step:
 
 
 def send(text: str, label: str = "P") -> Step:
-    """A peer sends."""
-    return lambda stage: stage.peers[label].send(text.encode("latin-1"))
+    """A peer sends, if its connection is still there."""
+
+    def step(stage: Stage) -> None:
+        try:
+            stage.peers[label].send(text.encode("latin-1"))
+        except ConnectionError:
+            stage.peers[label].seen.append("nobody to send to")
+
+    return step
 
 
 def send_filled(count: int, label: str = "P") -> Step:
@@ -68,8 +76,15 @@ def send_raw(text: str, label: str = "P") -> Step:
 
 
 def finish(label: str = "P") -> Step:
-    """A peer sends a FIN."""
-    return lambda stage: stage.peers[label].finish()
+    """A peer sends a FIN, if its connection is still there."""
+
+    def step(stage: Stage) -> None:
+        try:
+            stage.peers[label].finish()
+        except OSError:
+            stage.peers[label].seen.append("nobody to end with")
+
+    return step
 
 
 def notify(label: str = "P") -> Step:
@@ -104,19 +119,39 @@ def receive(count: int, label: str = "P") -> Step:
     return step
 
 
-def receive_end(label: str = "P", of: int = 0) -> Step:
-    """A peer receives until the end; `of` are bytes that tell their place, all or a first part."""
+def receive_end(label: str = "P", of: int = 0, tail: str = "") -> Step:
+    """A peer receives until the end: bytes that tell their place, all `of` them or a first part.
+
+    What it has received before counts.
+    """
 
     def step(stage: Stage) -> None:
         peer = stage.peers[label]
         data, ending = peer.receive_end()
+        data = peer.before + data
         if of:
             pattern = (bytes(range(251)) * (of // 251 + 1))[:of]
+            ends = bool(tail) and data.endswith(tail.encode())
+            data = data.removesuffix(tail.encode())
             whole = "all" if data == pattern else "a part" if pattern.startswith(data) else "other"
-            peer.seen.append(f"got({whole})")
+            peer.seen.append(f"got({whole}{f', {tail}' * ends})")
         elif data:
             peer.seen.append(f"got({shown(data)})")
         peer.seen.append(ending)
+
+    return step
+
+
+def receive_until(event: str, who: str = "S") -> Step:
+    """A peer receives what comes until a handler has been called."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers["P"]
+        peer.sock.settimeout(0.05)
+        while not stage.driver(who).wait(who, event, 1, seconds=0):
+            with contextlib.suppress(TimeoutError):
+                peer.before += peer.read()
+        peer.sock.settimeout(LIMIT)
 
     return step
 
@@ -151,3 +186,26 @@ def act(who: str, *actions: Action, socket: int | None = None) -> Step:
 
 def void(_: object) -> None:
     """For what is done and not looked at."""
+
+
+def settle(who: str = "S") -> Step:
+    """An end gets some turns of its loop, for what is there already."""
+    return lambda stage: void(stage.driver(who).ask(settle=True))
+
+
+def refused(label: str = "P2") -> Step:
+    """A peer that wants to connect is told whether it can."""
+
+    def step(stage: Stage) -> None:
+        sock = kernel.socket(stage.family, kernel.SOCK_STREAM)
+        peer = stage.peers[label] = Peer(sock)
+        try:
+            sock.connect(stage.address)
+        except ConnectionRefusedError:
+            peer.seen.append("refused")
+        except FileNotFoundError:
+            peer.seen.append("no such file")
+        else:
+            peer.seen.append("connected")
+
+    return step

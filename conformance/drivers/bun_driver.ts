@@ -65,7 +65,7 @@ function handlers(table: Table): any {
       if (event === "open") open_now.add(socket);
       if (event === "close") open_now.delete(socket);
       if (event === "drain" && pump(socket)) return;
-      tell(who, event, value(event, values));
+      tell(who, event, value(event, values, table));
     };
     if (handler.async)
       made[NAMES[event] ?? event] = async (socket: any, ...values: any[]) => {
@@ -86,9 +86,9 @@ function handlers(table: Table): any {
   return made;
 }
 
-function value(event: string, values: any[]): string {
+function value(event: string, values: any[], table: Table): string {
   if (event === "data") {
-    const kind = values[0].constructor.name;
+    const kind = table.binary ? values[0].constructor.name : "";
     const bytes = new Uint8Array(values[0]);
     const text = bytes.length > 64 ? "" : Buffer.from(bytes).toString("latin1");
     return JSON.stringify({ kind, size: bytes.length, text });
@@ -170,7 +170,10 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   exported: (s) => String(s.exportKeyingMaterial(16, "EXPORTER-conformance")?.length),
   max_fragment: (s, size) => String(s.setMaxSendFragment(size)),
   keep_session: (s) => ((session = s.getSession()), session ? "some" : "none"),
-  set_session: (s, garbage) => none(s.setSession(garbage ? Buffer.from(garbage) : session)),
+  set_session: (s, garbage) => {
+    if (!garbage && !session) return "none to set";
+    return none(s.setSession(garbage ? Buffer.from(garbage) : session));
+  },
   resumed: (s) => String(s.isSessionReused()),
   stop: (_s, all) => none(listener.stop(all)),
   dispose_listener: () => none(listener[Symbol.dispose]()),
@@ -297,6 +300,7 @@ async function finish() {
   listener = undefined;
   sockets = [];
   for (const one of [labels, opened, open_now, pumps, gates]) one.clear();
+  session = undefined;
   number = 0;
   Bun.gc(true);
 }

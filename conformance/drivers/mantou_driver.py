@@ -37,12 +37,12 @@ class Driver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.session: Any = None
         self.quiet = False
         self.forget()
         loop.set_exception_handler(self.uncaught)
 
     def forget(self) -> None:
+        self.session: Any = None
         self.program: Any = {"role": "?"}
         self.listener: Any = None
         self.connecting: list[asyncio.Task[None]] = []
@@ -93,7 +93,7 @@ class Driver:
                 self.open_now.discard(socket)
             if event == "drain" and self.pump(socket):
                 return
-            self.tell(who, event, told(event, values))
+            self.tell(who, event, told(event, values, table))
 
         def call(socket: Any, *values: Any) -> Any:
             run(socket, *values)
@@ -271,6 +271,8 @@ class Driver:
         return "some" if self.session else "none"
 
     def do_set_session(self, s: Any, garbage: str = "") -> str:
+        if not garbage and not self.session:
+            return "none to set"
         return none(s.set_session(garbage.encode() or self.session))
 
     def do_resumed(self, s: Any) -> str:
@@ -381,9 +383,10 @@ def say(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
-def told(event: str, values: tuple[Any, ...]) -> str:
+def told(event: str, values: tuple[Any, ...], table: Any) -> str:
     if event == "data":
         kind, chunk = KINDS[type(values[0]).__name__], bytes(values[0])
+        kind = kind if table["binary"] else ""
         text = chunk.decode("latin-1") if len(chunk) <= 64 else ""
         return json.dumps({"kind": kind, "size": len(chunk), "text": text})
     if event == "handshake":

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from conformance.scenario import Scenario
-from conformance.scenarios import endings, halves
+from conformance.scenarios import endings, flow, halves, handlers, listeners
 
 GROUPS: dict[str, tuple[Scenario, ...]] = {
-    "Endings between two programs": endings.SCENARIOS,
-    "FIN, RST and half-open": halves.SCENARIOS,
+    "Two programs end": endings.SCENARIOS,
+    "FIN, RST, half-open": halves.SCENARIOS,
+    "Sending": flow.SENDING,
+    "Pausing": flow.PAUSING,
+    "Handlers that raise": handlers.RAISING,
+    "Asynchronous handlers": handlers.ASYNCHRONOUS,
+    "Connecting fails": handlers.FAILING,
+    "Calls, data, reload": handlers.WITHIN,
+    "Stopping": listeners.STOPPING,
+    "Places to listen": listeners.PLACES,
+    "Options": listeners.OPTIONS,
+    "Timeouts": listeners.TIMEOUTS,
 }
