@@ -79,7 +79,7 @@ def compare(company: Company, scenario: Scenario, faults: list[str]) -> tuple[Ro
     row = Row(scenario, cell(at_home["bun"]), cell(at_home["mantou"]))
     if fault := row.fault():
         faults.append(f"{scenario.name}: {fault}")
-    if len(scenario.programs) < 2:
+    if len(scenario.programs) < 2 or scenario.alone:
         return row, []
     cells = []
     for serves, connects in (("bun", "mantou"), ("mantou", "bun")):

@@ -72,8 +72,9 @@ class TlsPeer(Peer):
         self.ssl = context.wrap_bio(self._incoming, self._outgoing, **options)
         self._fin = False
 
-    def handshake(self) -> str:
+    def handshake(self, before: bytes = b"") -> str:
         """Shakes hands; returns the version, or why it failed."""
+        self._outgoing.write(before)
         while True:
             try:
                 self.ssl.do_handshake()

@@ -66,6 +66,8 @@ class Scenario:
     """Where the two differ: how the rows of docs/porting/from-bun.md begin that say why."""
     stays_open: bool = False
     """Nobody has closed the connection when the steps are done."""
+    alone: bool = False
+    """Not played by Bun and mantou with each other: there, timing decides what they see."""
     abroad: tuple[str, ...] = ()
     """Where an end behaves differently towards the other implementation: rows that say why."""
 

@@ -149,7 +149,8 @@ class Stage:
             self.family, self.address = kernel.AF_UNIX, options["unix"]
         elif not {"unix", "fd"} & set(options):
             options.setdefault("hostname", "127.0.0.1")
-            options.setdefault("port", 0 if program.role == "S" else self.address[1])
+            if "port" not in options:
+                options["port"] = 0 if program.role == "S" else self.address[1]
         port = self.drivers[program.role].ask(begin=declared).get("port")
         if program.role == "S" and port:
             host = options["hostname"]
@@ -187,6 +188,8 @@ def entries(role: str, events: list[dict[str, Any]]) -> list[str]:
         if event["event"] == "data":
             chunk = json.loads(event["value"])
             if last and last["event"] == "data" and last["who"] == event["who"]:
+                if chunk == {one: last[one] for one in chunk} == {**chunk, "text": "TLS", "size": 0}:
+                    continue
                 whole = last["text"] and chunk["text"]
                 last["text"] = last["text"] + chunk["text"] if whole else ""
                 last["size"] += chunk["size"]

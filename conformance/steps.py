@@ -32,8 +32,11 @@ def accept(label: str = "P") -> Step:
     return step
 
 
-def secure(label: str = "P", version: str = "", **options: Any) -> Step:
-    """A peer shakes hands: who connected as TLS client, who accepted as server."""
+def secure(label: str = "P", version: str = "", before: str = "", **options: Any) -> Step:
+    """A peer shakes hands: who connected as TLS client, who accepted as server.
+
+    What it says before, in the clear, leaves in one segment with its first words.
+    """
 
     def step(stage: Stage) -> None:
         serves = "S" not in stage.drivers
@@ -42,7 +45,7 @@ def secure(label: str = "P", version: str = "", **options: Any) -> Step:
         peer = TlsPeer(stage.peers[label].sock, context, server_side=serves, **name)
         peer.seen = stage.peers[label].seen
         stage.peers[label] = peer
-        peer.seen.append(peer.handshake())
+        peer.seen.append(peer.handshake(before.encode()))
 
     return step
 

@@ -19,6 +19,7 @@ let labels = new Map<any, string>();
 let opened = new Map<string, number>();
 let open_now = new Set<any>();
 let pumps = new Map<any, { rest: Uint8Array; then: Action[] }>();
+let latest = new Map<any, Buffer>();
 let gates = new Map<string, { promise: Promise<void>; resolve: () => void }>();
 let session: any;
 let number = 0;
@@ -61,6 +62,7 @@ function handlers(table: Table): any {
   if (table.binary) made.binaryType = { bytes: "buffer", bytearray: "uint8array", memoryview: "arraybuffer" }[table.binary];
   for (const [event, handler] of Object.entries(table.on)) {
     const run = (socket: any, ...values: any[]) => {
+      if (event === "data") latest.set(socket, Buffer.from(values[0]));
       const who = label(socket, table, event === "open" || event === "connect_error");
       if (event === "open") open_now.add(socket);
       if (event === "close") open_now.delete(socket);
@@ -90,6 +92,8 @@ function value(event: string, values: any[], table: Table): string {
   if (event === "data") {
     const kind = table.binary ? values[0].constructor.name : "";
     const bytes = new Uint8Array(values[0]);
+    if (bytes[0] >= 0x14 && bytes[0] <= 0x17 && bytes[1] === 3)
+      return JSON.stringify({ kind: "", size: 0, text: "TLS" });
     const text = bytes.length > 64 ? "" : Buffer.from(bytes).toString("latin1");
     return JSON.stringify({ kind, size: bytes.length, text });
   }
@@ -150,8 +154,9 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   data_shared: (s) => String(s.data === listener.data),
   reload: (s, table) => none(s.reload({ socket: handlers(table) })),
   connect_again: () => (connect(), ""),
-  upgrade: (s, options, table, initial) => {
-    const extra: any = initial ? { initialData: Buffer.from(initial, "latin1") } : {};
+  upgrade: (s, options, table, with_rest) => {
+    const rest = latest.get(s);
+    const extra: any = with_rest ? { initialData: rest!.subarray(rest!.indexOf("\n") + 1) } : {};
     const [raw, secure] = s.upgradeTLS({ tls: tls(options), socket: handlers(table), data: "new", ...extra });
     labels.set(raw, labels.get(s)!);
     open_now.delete(s);
@@ -299,7 +304,7 @@ async function finish() {
   await turns();
   listener = undefined;
   sockets = [];
-  for (const one of [labels, opened, open_now, pumps, gates]) one.clear();
+  for (const one of [labels, opened, open_now, pumps, latest, gates]) one.clear();
   session = undefined;
   number = 0;
   Bun.gc(true);

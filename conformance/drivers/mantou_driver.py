@@ -51,6 +51,7 @@ class Driver:
         self.opened: dict[str, int] = {}
         self.open_now: set[Any] = set()
         self.pumps: dict[Any, tuple[memoryview, list[Any]]] = {}
+        self.latest: dict[Any, bytes] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.numbers: Iterator[int] = iter(range(sys.maxsize))
 
@@ -86,6 +87,8 @@ class Driver:
         handler = table["on"][event]
 
         def run(socket: Any, *values: Any) -> None:
+            if event == "data":
+                self.latest[socket] = bytes(values[0])
             who = self.label(socket, table, event in ("open", "connect_error"))
             if event == "open":
                 self.open_now.add(socket)
@@ -207,7 +210,7 @@ class Driver:
         return none(s.__exit__(None, None, None))
 
     def do_data(self, s: Any) -> str:
-        return json.dumps(s.data)
+        return json.dumps(s.data, separators=(",", ":"))
 
     def do_set_data(self, s: Any, to: Any) -> str:
         s.data = to
@@ -223,9 +226,10 @@ class Driver:
         self.connect()
         return ""
 
-    def do_upgrade(self, s: Any, tls: Any, table: Any, initial: str = "") -> str:
+    def do_upgrade(self, s: Any, tls: Any, table: Any, with_rest: bool = False) -> str:
+        rest = self.latest[s].partition(b"\n")[2] if with_rest else b""
         raw, secure = s.upgrade_tls(
-            tls=tls, socket=self.handlers(table), data="new", initial=initial.encode("latin-1")
+            tls=tls, socket=self.handlers(table), data="new", initial=rest
         )
         self.labels[raw] = self.labels[s]
         self.open_now.discard(s)
@@ -288,7 +292,7 @@ class Driver:
         return none(self.listener.reload(self.handlers(table)))
 
     def do_listener_data(self, _: Any) -> str:
-        return json.dumps(self.listener.data)
+        return json.dumps(self.listener.data, separators=(",", ":"))
 
     def do_set_listener_data(self, _: Any, to: Any) -> str:
         self.listener.data = to
@@ -387,6 +391,8 @@ def told(event: str, values: tuple[Any, ...], table: Any) -> str:
     if event == "data":
         kind, chunk = KINDS[type(values[0]).__name__], bytes(values[0])
         kind = kind if table["binary"] else ""
+        if chunk[:2] in (b"\x14\x03", b"\x15\x03", b"\x16\x03", b"\x17\x03"):
+            return json.dumps({"kind": "", "size": 0, "text": "TLS"})
         text = chunk.decode("latin-1") if len(chunk) <= 64 else ""
         return json.dumps({"kind": kind, "size": len(chunk), "text": text})
     if event == "handshake":

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from conformance.scenario import Scenario
-from conformance.scenarios import endings, flow, halves, handlers, listeners
+from conformance.scenarios import (
+    endings,
+    flow,
+    halves,
+    handlers,
+    listeners,
+    tls,
+    tls_endings,
+)
 
 GROUPS: dict[str, tuple[Scenario, ...]] = {
     "Two programs end": endings.SCENARIOS,
@@ -17,5 +25,11 @@ GROUPS: dict[str, tuple[Scenario, ...]] = {
     "Stopping": listeners.STOPPING,
     "Places to listen": listeners.PLACES,
     "Options": listeners.OPTIONS,
+    "TLS handshakes": tls.HANDSHAKES,
+    "Names, protocols, certificates, sessions": tls.NAMES,
+    "Bad peers and options of TLS": tls.BAD,
+    "TLS endings": tls_endings.ENDINGS,
+    "TLS, other": tls_endings.OTHERS,
+    "Upgrades": tls_endings.UPGRADES,
     "Timeouts": listeners.TIMEOUTS,
 }

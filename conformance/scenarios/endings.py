@@ -46,6 +46,7 @@ SCENARIOS = (
         (server({"open": [("end", "s")]}), client({"open": [("end", "c")]})),
         (wait("close"), wait("close", "C")),
         because=ENDS,
+        alone=True,
     ),
     Scenario(
         "server `end(data)` in `open`",
@@ -66,6 +67,7 @@ SCENARIOS = (
             client({"open": [("write", "request"), ("shutdown",)]}),
         ),
         (wait("close"), wait("close", "C")),
+        because=("after `shutdown()` the peer's FIN",),
     ),
     Scenario(
         "`close` within `end()`",

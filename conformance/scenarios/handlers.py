@@ -32,7 +32,7 @@ def _end(role: str, on: dict[str, object], error: bool) -> tuple[Program, Step]:
 
 def _story(role: str, event: str) -> tuple[Step, ...]:
     """What leads to the event, and what is to be seen after it."""
-    after = (settle(role), act(role, ("state",), ("terminate",)))
+    after = (settle(role), act(role, ("write", "still"), ("terminate",)))
     return {
         "open": (wait("open", role), settle(role), *after),
         "data": (send("ping"), wait("data", role), *after),
@@ -55,7 +55,7 @@ def _raising() -> Iterator[Scenario]:
                     (one,),
                     (first, *_story(role, event)),
                     because={
-                        "close": (),
+                        "close": ("what `close` throws",) if error else (),
                         "open": ("`close` gets an error for",),
                         "end": ("`close` gets an error for",),
                     }.get(event, ZOMBIE),
@@ -63,13 +63,13 @@ def _raising() -> Iterator[Scenario]:
     yield Scenario(
         "`error` raises",
         (server({"data": [("throw", "boom")], "error": [("throw", "again")]}),),
-        (connect(), send("x"), wait("error"), settle(), act("S", ("state",), ("terminate",))),
+        (connect(), send("x"), wait("error"), settle(), act("S", ("write", "still"), ("terminate",))),
         because=ZOMBIE,
     )
     yield Scenario(
         "`data` raises, `error` returns True",
         (server({"data": [("throw", "boom")], "error": Handler(gives="true")}),),
-        (connect(), send("x"), wait("error"), settle(), act("S", ("state",), ("terminate",))),
+        (connect(), send("x"), wait("error"), settle(), act("S", ("write", "still"), ("terminate",))),
     )
 
 
@@ -83,7 +83,7 @@ def _asynchronous() -> Iterator[Scenario]:
                 f"asynchronous `{event}` raises{also}",
                 (one,),
                 (first, *_story("S", event)),
-                because=() if event == "close" and not error else ("a rejection is",),
+                because=() if event == "close" else ("a rejection is",),
             )
             one, first = _end("S", {event: Handler(gives="error")}, error)
             yield Scenario(
@@ -102,7 +102,7 @@ def _asynchronous() -> Iterator[Scenario]:
                 }
             ),
         ),
-        (connect(), send("x"), wait("error"), settle(), act("S", ("state",), ("terminate",))),
+        (connect(), send("x"), wait("error"), settle(), act("S", ("write", "still"), ("terminate",))),
         because=ZOMBIE,
     )
     yield Scenario(
@@ -177,7 +177,7 @@ def _within() -> Iterator[Scenario]:
     for action, because in ((("end", "bye"), ()), (("terminate",), ()), (("close",), ())):
         yield Scenario(
             f"`{action[0]}()` in `end`",
-            (server({"end": [action, ("state",)]}),),
+            (server({"end": [action, ("write", "x")]}),),
             (connect(), send("hi"), finish(), receive_end()),
             because=because,
         )
@@ -208,11 +208,12 @@ def _within() -> Iterator[Scenario]:
         "`state()` from `open` to `close`",
         (server({one: [("state",)] for one in ("open", "data", "end", "close")}),),
         (connect(), send("hi"), finish(), receive_end()),
+        because=("after the end `readyState`",),
     )
     yield Scenario(
         "connecting again in `data`",
         (client({"data": [("connect_again",)]}),),
-        (accept(), send("hi"), accept("P2"), finish(), finish("P2"), receive_end()),
+        (accept(), send("hi"), accept("P2"), wait("open", "C2"), finish(), wait("close", "C"), finish("P2")),
     )
     yield Scenario(
         "only `drain` is there",
