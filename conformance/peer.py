@@ -17,6 +17,7 @@ class Peer:
         self.sock = sock
         self.seen: list[str] = []
         self.before = b""
+        self.was_reset = False
 
     def send(self, data: bytes) -> None:
         """Sends all of it."""
@@ -37,6 +38,8 @@ class Peer:
         """All that comes, and how it ends."""
         received = bytearray()
         try:
+            if self.was_reset:
+                raise ConnectionResetError
             while chunk := self.read():
                 received += chunk
         except ConnectionResetError:

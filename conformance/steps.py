@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket as kernel
 from typing import Any
 
@@ -17,8 +16,11 @@ def connect(label: str = "P") -> Step:
 
     def step(stage: Stage) -> None:
         sock = kernel.socket(stage.family, kernel.SOCK_STREAM)
-        stage.peers[label] = Peer(sock)
-        sock.connect(stage.address)
+        peer = stage.peers[label] = Peer(sock)
+        try:
+            sock.connect(stage.address)
+        except ConnectionResetError:  # the RST was faster than we
+            peer.was_reset = True
 
     return step
 
@@ -152,8 +154,14 @@ def receive_until(event: str, who: str = "S") -> Step:
         peer = stage.peers["P"]
         peer.sock.settimeout(0.05)
         while not stage.driver(who).wait(who, event, 1, seconds=0):
-            with contextlib.suppress(TimeoutError):
+            try:
                 peer.before += peer.read()
+            except TimeoutError:
+                continue
+            except ConnectionResetError:
+                peer.was_reset = True
+                break
+        wait(event, who)(stage)
         peer.sock.settimeout(LIMIT)
 
     return step

@@ -405,7 +405,7 @@ def code(error: Any) -> str:
         case None:
             return ""
         case ssl.SSLCertVerificationError():
-            return VERDICTS.get(error.verify_code, error.verify_message)
+            return VERDICTS.get(error.verify_code, error.verify_message.partition(" (")[0])
         case ssl.SSLEOFError():
             return "TLS_EOF"
         case ssl.SSLError():

@@ -22,6 +22,10 @@ TRUSTS: dict[str, Any] = {"ca": CA}
 VERSIONS = ("TLSv1.2", "TLSv1.3")
 NO_QUESTION = ("a server that asks for no certificate",)
 EARLY_OPEN = ("without a `handshake` handler `open`",)
+ADDRESS = ("an address is sent as SNI",)
+TOLD_WHY = ("`close` gets an error for",)
+CUT_SHORT = ("a handshake that is cut short",)
+ENDS = ("`end()` closes the descriptor",)
 ONE_VERDICT = ("`handshake(success, error)`",)
 AS_WAS_SEEN: tuple[Action, ...] = (("authorized",), ("verdict",))
 NEITHER: dict[str, Any] = {}
@@ -45,8 +49,8 @@ def _told(*more: Action) -> dict[str, Any]:
 
 
 # The client has the last word once both sides have opened, so that nothing depends on timing.
-PART: tuple[Step, ...] = (wait("open"), wait("open", "C"), act("C", ("end",)), wait("close", "C"))
-SHAKEN: tuple[Step, ...] = (wait("handshake"), wait("handshake", "C"), act("C", ("end",)))
+PART: tuple[Step, ...] = (wait("open"), wait("open", "C"), act("C", ("terminate",)), wait("close", "C"))
+SHAKEN: tuple[Step, ...] = (wait("handshake"), wait("handshake", "C"), act("C", ("terminate",)))
 
 
 def _handshakes() -> Iterator[Scenario]:
@@ -70,7 +74,7 @@ def _handshakes() -> Iterator[Scenario]:
                 {"data": [("write", "answer")]},
                 {"open": [("write", "question")]},
             ),
-            (wait("data", "C"), act("C", ("end",))),
+            (wait("data", "C"), act("C", ("terminate",))),
         )
     yield Scenario(
         "when `connect()` is done",
@@ -78,7 +82,7 @@ def _handshakes() -> Iterator[Scenario]:
             server(tls=SERVER),
             client({"handshake": []}, tls=TRUSTS, hostname="localhost", tells_promise=True),
         ),
-        (wait("open"), wait("handshake", "C"), wait("connected", "C"), act("C", ("end",))),
+        (wait("open"), wait("handshake", "C"), wait("connected", "C"), act("C", ("terminate",))),
         because=("`connect()` resolves when TCP",),
     )
     for what, serves, trusts in (
@@ -103,7 +107,7 @@ def _handshakes() -> Iterator[Scenario]:
         yield Scenario(
             f"{what}: `reject_unauthorized` off",
             _pair(serves, lenient, None, _told()),
-            (wait("open"), wait("handshake", "C"), act("C", ("end",))),
+            (wait("open"), wait("handshake", "C"), act("C", ("terminate",))),
             because=ONE_VERDICT if serves is OTHER_NAME else (),
         )
 
@@ -135,6 +139,7 @@ def _protocols() -> Iterator[Scenario]:
             {"handshake": []},
         ),
         (wait("close"), wait("close", "C")),
+        because=TOLD_WHY,
     )
     yield Scenario(
         "ALPN: malformed",
@@ -142,6 +147,7 @@ def _protocols() -> Iterator[Scenario]:
         (settle("C"), settle("C")),
         because=("malformed ALPN is ignored",),
         stays_open=True,
+        alone=True,
     )
     name = {"open": [("server_name",)]}
     yield Scenario("SNI: the hostname", _pair(NEITHER, TRUSTS, name, name), PART)
@@ -149,7 +155,8 @@ def _protocols() -> Iterator[Scenario]:
         "SNI: an address",
         _pair(NEITHER, TRUSTS, name, name, hostname="127.0.0.1"),
         PART,
-        because=("an address is sent as SNI",),
+        because=ADDRESS,
+        abroad=ADDRESS,
     )
     other = {**TRUSTS, "server_name": "foo.test"}
     yield Scenario(
@@ -161,7 +168,7 @@ def _protocols() -> Iterator[Scenario]:
     yield Scenario(
         "SNI: another name, `reject_unauthorized` off",
         _pair(NEITHER, {**other, "reject_unauthorized": False}, name, {"handshake": []}),
-        (wait("open"), wait("handshake", "C"), act("C", ("end",))),
+        (wait("open"), wait("handshake", "C"), act("C", ("terminate",))),
         because=ONE_VERDICT,
     )
     yield Scenario(
@@ -173,7 +180,7 @@ def _protocols() -> Iterator[Scenario]:
             {"open": [("set_server_name", "localhost")], "handshake": [("server_name",)]},
             hostname="127.0.0.1",
         ),
-        (wait("open"), wait("handshake", "C"), act("C", ("end",))),
+        (wait("open"), wait("handshake", "C"), act("C", ("terminate",))),
     )
     late = {"open": [("set_server_name", "late.test")]}
     yield Scenario("SNI: `set_servername()` after the handshake", _pair(NEITHER, TRUSTS, late, late), PART)
@@ -185,7 +192,7 @@ def _client_certificates() -> Iterator[Scenario]:
     seen = {"handshake": [*AS_WAS_SEEN, ("peer_name",)]}
     for what, serves, connects, because in (
         ("a valid one", asks, {**TRUSTS, **CLIENT}, ()),
-        ("none, `reject_unauthorized` off", lenient, TRUSTS, ()),
+        ("none, `reject_unauthorized` off", lenient, TRUSTS, ("a client without a certificate",)),
         ("a stranger's, `reject_unauthorized` off", lenient, {**TRUSTS, **STRANGE_CLIENT}, ()),
         ("offered and not asked for", {"ca": CA}, {**TRUSTS, **CLIENT}, NO_QUESTION),
         ("not asked for, `reject_unauthorized` on", {"reject_unauthorized": True}, TRUSTS, NO_QUESTION),
@@ -208,12 +215,16 @@ def _client_certificates() -> Iterator[Scenario]:
                 ),
                 (wait("close"), wait("close", "C")),
                 because=ONE_VERDICT,
+                abroad=(*ONE_VERDICT, "over TLS a FIN without") if what != "none" else (),
             )
 
 
 def _before() -> Iterator[Scenario]:
     early = {"open": [("write", "early"), ("bytes_written",)], "handshake": [], "drain": []}
-    late = (wait("drain", "C"), act("C", ("write", "again"), ("end",)))
+    late = (
+        *(wait("drain", "C"), act("C", ("write", "again")), wait("data")),
+        act("C", ("terminate",)),
+    )
     yield Scenario("`write()` before the handshake", _pair(NEITHER, TRUSTS, None, early), late)
     yield Scenario(
         "server `write()` before the handshake",
@@ -224,15 +235,17 @@ def _before() -> Iterator[Scenario]:
     yield Scenario(
         "`end(data)` before the handshake",
         _pair(NEITHER, TRUSTS, None, {"open": [("end", "early")], "handshake": []}),
-        (wait("close", "C"),),
+        (wait("end"), wait("close", "C")),
         because=("`end(data)` drops what",),
+        abroad=("`end(data)` drops what",),
     )
     for action in ("end", "terminate", "close"):
         yield Scenario(
             f"`{action}()` before the handshake",
             _pair(NEITHER, TRUSTS, {"handshake": []}, {"open": [(action,)], "handshake": []}),
             (wait("close", "C"), settle()),
-            because=("`end()` closes the descriptor",) if action == "end" else (),
+            because=ENDS if action == "end" else (*CUT_SHORT, *TOLD_WHY),
+            abroad={"end": ENDS, "terminate": CUT_SHORT}.get(action, ()),
         )
     secret = [("write", "secret")]
     yield Scenario(
@@ -261,10 +274,14 @@ def _sessions() -> Iterator[Scenario]:
                     {
                         "open": opened,
                         "handshake": [("resumed",)],
-                        "data": [("keep_session",), ("end",)],
+                        "data": [("keep_session",), ("terminate",)],
                     },
                 ),
-                (wait("close", "C"), wait("close"), act("C", ("connect_again",)), wait("close", "C2")),
+                (
+                    *(wait("close", "C"), wait("close"), act("C", ("connect_again",))),
+                    *(wait("close", "C2"), wait("close", "S2")),
+                ),
+                because=("a session that is none",) if what else (),
             )
 
 
@@ -278,6 +295,7 @@ def _bad_peers() -> Iterator[Scenario]:
             f"a TLS port gets {what}",
             (server({"handshake": []}, tls=SERVER),),
             (connect(), *steps),
+            because=TOLD_WHY if what == "HTTP" else (*CUT_SHORT, *TOLD_WHY),
         )
         if "RST" not in what:
             yield Scenario(
@@ -292,18 +310,19 @@ def _bad_peers() -> Iterator[Scenario]:
             f"a TLS client gets an answer in the clear{what}",
             (client(on, tls=TRUSTS),),
             (*answers, settle("C")) if "no" in what else (*answers, wait("close", "C")),
-            because=EARLY_OPEN if "no" in what else (),
+            because=EARLY_OPEN if "no" in what else TOLD_WHY,
         )
         yield Scenario(
             f"a TLS client's peer closes{what}",
             (client(on, tls=TRUSTS),),
             (accept(), close(), settle("C")),
-            because=EARLY_OPEN if "no" in what else (),
+            because=EARLY_OPEN if "no" in what else (*CUT_SHORT, *TOLD_WHY),
         )
     yield Scenario(
         "a client in the clear at a TLS port",
         (server({"handshake": []}, tls=SERVER), client({"open": [("write", "in the clear")]})),
         (wait("close"), wait("close", "C")),
+        because=TOLD_WHY,
     )
     yield Scenario(
         "refused, with TLS",
@@ -323,12 +342,15 @@ def _options() -> Iterator[Scenario]:
         ("a NUL in the name", {**SERVER, "server_name": "local\0host"}),
         ("a key file that is not there", {"key_file": "/none", "cert_file": "/none"}),
     ):
-        yield Scenario(f"`listen()` with {what}", (server(tls=options),), (settle(),))
-        yield Scenario(f"`connect()` with {what}", (client(tls=options),), (settle("C"),))
+        because = ("a file of TLS that is not there",) if "file" in what else ()
+        yield Scenario(f"`listen()` with {what}", (server(tls=options),), (settle(),), because)
+        one = client(tls=options, tells_promise=True)
+        yield Scenario(f"`connect()` with {what}", (one,), (settle("C"),), because)
     yield Scenario(
         "`listen()` with `tls: {}`",
         (server(tls={}),),
         (settle(), act("S", ("mark", "goes on"))),
+        because=("`tls: {}` is plaintext",),
     )
 
 
