@@ -38,6 +38,8 @@ class Company:
 def main(pattern: str = "") -> int:
     """Returns 1 if a scenario failed, or differs without a reason."""
     install_bun()
+    for _, scenario in wanted(pattern):
+        because((*scenario.because, *scenario.abroad))  # all reasons are there
     company = Company()
     faults: list[str] = []
     groups: dict[str, list[Row]] = {}

@@ -125,21 +125,21 @@ def receive(count: int, label: str = "P") -> Step:
 
 
 def receive_end(label: str = "P", of: int = 0, tail: str = "") -> Step:
-    """A peer receives until the end: bytes that tell their place, all `of` them or a first part.
+    """A peer receives until the end, and with what it has received before this is to be everything.
 
-    What it has received before counts.
+    That is so many bytes that tell their place, or bytes of any number and a tail.
     """
 
     def step(stage: Stage) -> None:
         peer = stage.peers[label]
         data, ending = peer.receive_end()
         data = peer.before + data
-        if of:
+        if tail and not of:
+            peer.seen.append(f"got({'all' if data.endswith(tail.encode()) else 'a part'})")
+        elif of:
             pattern = (bytes(range(251)) * (of // 251 + 1))[:of]
-            ends = bool(tail) and data.endswith(tail.encode())
-            data = data.removesuffix(tail.encode())
             whole = "all" if data == pattern else "a part" if pattern.startswith(data) else "other"
-            peer.seen.append(f"got({whole}{f', {tail}' * ends})")
+            peer.seen.append(f"got({whole})")
         elif data:
             peer.seen.append(f"got({shown(data)})")
         peer.seen.append(ending)

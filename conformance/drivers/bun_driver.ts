@@ -18,6 +18,7 @@ let sockets: any[] = [];
 let labels = new Map<any, string>();
 let opened = new Map<string, number>();
 let open_now = new Set<any>();
+let closed = new WeakSet<any>();
 let pumps = new Map<any, { rest: Uint8Array; then: Action[] }>();
 let latest = new Map<any, Buffer>();
 let gates = new Map<string, { promise: Promise<void>; resolve: () => void }>();
@@ -65,7 +66,10 @@ function handlers(table: Table): any {
       if (event === "data") latest.set(socket, Buffer.from(values[0]));
       const who = label(socket, table, event === "open" || event === "connect_error");
       if (event === "open") open_now.add(socket);
-      if (event === "close") open_now.delete(socket);
+      if (event === "close") {
+        open_now.delete(socket);
+        closed.add(socket);
+      }
       if (event === "drain" && pump(socket)) return;
       tell(who, event, value(event, values, table));
     };
@@ -132,6 +136,11 @@ const SILENT = "\0";
 
 const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   write: (s, data, offset, length) => taken(s.write(bytes(data), ...given(offset, length)), data),
+  // Until nothing more is taken.
+  stuff: (s) => {
+    while (s.write(new Uint8Array(1 << 16)) > 0);
+    return SILENT;
+  },
   end: (s, data) => (data === undefined ? String(s.end()) : taken(s.end(bytes(data)), data)),
   close: (s) => none(s.close()),
   terminate: (s) => none(s.terminate()),
@@ -160,7 +169,7 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
     const [raw, secure] = s.upgradeTLS({ tls: tls(options), socket: handlers(table), data: "new", ...extra });
     labels.set(raw, labels.get(s)!);
     open_now.delete(s);
-    open_now.add(raw);
+    if (!closed.has(raw)) open_now.add(raw); // it may be over already
     if (!sockets.includes(secure)) sockets.push(secure);
     return String(raw !== secure);
   },

@@ -158,6 +158,12 @@ class Driver:
     def do_write(self, s: Any, what: Any, offset: int = 0, length: int | None = None) -> str:
         return taken(s.write(data(what), offset, length), what)
 
+    def do_stuff(self, s: Any) -> str:
+        """Until nothing more is taken."""
+        while s.write(bytes(1 << 16)) > 0:
+            pass
+        return SILENT
+
     def do_end(self, s: Any, what: Any = None) -> str:
         return str(s.end()) if what is None else taken(s.end(data(what)), what)
 

@@ -16,7 +16,7 @@ from conformance.certificates import (
     STRANGERS_CA,
 )
 from conformance.scenario import Action, Program, Scenario, Step, client, server
-from conformance.steps import act, accept, close, connect, receive_end, reset, send, finish, settle, wait
+from conformance.steps import act, accept, connect, receive_end, reset, send, finish, settle, wait
 
 TRUSTS: dict[str, Any] = {"ca": CA}
 VERSIONS = ("TLSv1.2", "TLSv1.3")
@@ -234,7 +234,7 @@ def _before() -> Iterator[Scenario]:
     )
     yield Scenario(
         "`end(data)` before the handshake",
-        _pair(NEITHER, TRUSTS, None, {"open": [("end", "early")], "handshake": []}),
+        _pair(NEITHER, TRUSTS, None, {"open": [("end", "early")], "handshake": [], "drain": []}),
         (wait("end"), wait("close", "C")),
         because=("`end(data)` drops what",),
         abroad=("`end(data)` drops what",),
@@ -242,10 +242,9 @@ def _before() -> Iterator[Scenario]:
     for action in ("end", "terminate", "close"):
         yield Scenario(
             f"`{action}()` before the handshake",
-            _pair(NEITHER, TRUSTS, {"handshake": []}, {"open": [(action,)], "handshake": []}),
-            (wait("close", "C"), settle()),
-            because=ENDS if action == "end" else (*CUT_SHORT, *TOLD_WHY),
-            abroad={"end": ENDS, "terminate": CUT_SHORT}.get(action, ()),
+            (client({"open": [(action,)], "handshake": []}, tls=TRUSTS),),
+            (accept(), *((finish(),) if action == "end" else ()), wait("close", "C")),
+            because=ENDS if action == "end" else CUT_SHORT,
         )
     secret = [("write", "secret")]
     yield Scenario(
@@ -315,7 +314,7 @@ def _bad_peers() -> Iterator[Scenario]:
         yield Scenario(
             f"a TLS client's peer closes{what}",
             (client(on, tls=TRUSTS),),
-            (accept(), close(), settle("C")),
+            (accept(), finish(), settle("C")),
             because=EARLY_OPEN if "no" in what else (*CUT_SHORT, *TOLD_WHY),
         )
     yield Scenario(
