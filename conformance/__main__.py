@@ -90,7 +90,9 @@ def compare(company: Company, scenario: Scenario, faults: list[str]) -> tuple[Ro
         strange = {who: seen[who] for who in native if seen[who] != native[who]}
         cells.append(cell(strange) if strange else "as at home")
         if strange and not scenario.abroad:
-            faults.append(f"{scenario.name}: {serves} serves {connects}, without a reason: {strange}")
+            faults.append(
+                f"{scenario.name}: {serves} serves {connects}, without a reason: {strange}"
+            )
     why = f"<br>{because(scenario.abroad)}" if scenario.abroad else ""
     return row, [f"| {scenario.name} | {cells[0]} | {cells[1]}{why} |"]
 

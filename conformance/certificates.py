@@ -28,8 +28,11 @@ CLIENT = _pair(_CLIENT)
 STRANGE_CLIENT = _pair(STRANGER.issue_cert("client@example.org", common_name="stranger"))
 STRANGE_SERVER = _pair(STRANGER.issue_cert("localhost", "127.0.0.1"))
 OTHER_NAME = _pair(AUTHORITY.issue_cert("other.example"))
-EXPIRED = _pair(AUTHORITY.issue_cert("localhost", not_after=_LONG_AGO + datetime.timedelta(90),
-                                     not_before=_LONG_AGO))
+EXPIRED = _pair(
+    AUTHORITY.issue_cert(
+        "localhost", not_after=_LONG_AGO + datetime.timedelta(90), not_before=_LONG_AGO
+    )
+)
 
 
 def context(server_side: bool, version: str = "", **options: Any) -> ssl.SSLContext:

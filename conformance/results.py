@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,24 @@ from conformance.reasons import reason
 from conformance.scenario import Scenario
 
 PAGE = Path(__file__).resolve().parent / "results.md"
+REASONS = "../docs/porting/from-bun.md"
 SAME, DIFFERENT = "same", "different on purpose: "
 AS_ABOVE = "the same"
+
+HEAD = """
+# Bun and mantou, side by side
+
+{scenarios} scenarios ran on Bun {version} and on mantou, against the same peers: {same} with the same events,
+{different} with others on purpose, each with the row of [](../docs/porting/from-bun.md) that says why.
+`make conformance` runs them anew and writes this page, and fails where one differs without a reason;
+`make test` compares mantou with it.
+
+S is a socket of a server, S2 its second one, C one of a client; ST and CT are theirs after an
+upgrade to TLS. P is a raw peer, a socket of the operating system or OpenSSL, and what it gets is
+what was on the wire. A name is an event, with its data or its error; a name with `()` is a call, and what it
+returned, told where it began. Handlers are mantou's by name, and Bun's the same in camel case.
+"Still open": nobody has closed it. Data that came in pieces is joined.
+"""
 
 Seen = dict[str, list[str]]
 """What each end has seen."""
@@ -45,12 +62,9 @@ class Row:
 
 
 def because(beginnings: tuple[str, ...]) -> str:
-    """The rows of the page on porting, each with the section that it is in."""
+    """The rows of the page on porting."""
     found = [reason(one) for one in beginnings]
-    return "; ".join(
-        f"{one.bun} ([{one.section}](../porting/from-bun.md#{anchor(one.section)}))"
-        for one in found
-    )
+    return "; ".join(f"[{one.bun}]({REASONS}#{anchor(one.section)})" for one in found)
 
 
 def anchor(section: str) -> str:
@@ -69,22 +83,33 @@ def page(version: str, groups: dict[str, list[Row]], mixed: list[str]) -> str:
     rows = [row for group in groups.values() for row in group]
     same = sum(row.bun == row.mantou for row in rows)
     parts = [
-        f"{len(rows)} scenarios on Bun {version} and on mantou: {same} the same, "
-        f"{len(rows) - same} different on purpose.",
+        HEAD.format(
+            version=version, scenarios=len(rows), same=same, different=len(rows) - same
+        ).strip()
     ]
     for title, group in groups.items():
         head = "| scenario | on Bun | on mantou | |\n|---|---|---|---|"
-        parts.append(f"### {title}\n\n" + "\n".join([head, *(row.line() for row in group)]))
+        parts.append(f"## {title}\n\n" + "\n".join([head, *(row.line() for row in group)]))
     head = "| scenario | Bun serves mantou | mantou serves Bun |\n|---|---|---|"
-    parts.append("### With each other\n\n" + "\n".join([head, *mixed]))
+    parts.append("## With each other\n\n" + "\n".join([head, *mixed]))
     return "\n\n".join(parts) + "\n"
 
 
-def committed() -> dict[str, str]:
-    """What mantou's column of the committed page says of each scenario."""
+@dataclass(frozen=True)
+class Committed:
+    """A row of the page, read again."""
+
+    bun: str
+    mantou: str
+
+
+@functools.cache
+def committed() -> dict[str, Committed]:
+    """What the page says of each scenario."""
     found = {}
     for line in PAGE.read_text().splitlines():
-        cells = line.strip("| ").split(" | ")
+        cells = line.removeprefix("| ").removesuffix(" |").split(" | ")
         if len(cells) == 4 and cells[0] != "scenario":
-            found[cells[0]] = cells[1] if cells[2] == AS_ABOVE else cells[2]
+            name, bun, mantou, _ = cells
+            found[name] = Committed(bun, bun if mantou == AS_ABOVE else mantou)
     return found

@@ -58,10 +58,11 @@ class Driver:
             return self._replies.pop(0)
 
     def wait(self, who: str, event: str, count: int, seconds: float = LIMIT) -> bool:
-        """Whether an event of somebody's has been told so many times in the end."""
+        """Whether an event of somebody's, or one of several, has been told so often in the end."""
+        wanted = event.split("|")
 
         def enough() -> bool:
-            found = [e for e in self.events if e["who"] == who and e["event"] == event]
+            found = [e for e in self.events if e["who"] == who and e["event"] in wanted]
             return len(found) >= count
 
         with self._news:
@@ -188,7 +189,11 @@ def entries(role: str, events: list[dict[str, Any]]) -> list[str]:
         if event["event"] == "data":
             chunk = json.loads(event["value"])
             if last and last["event"] == "data" and last["who"] == event["who"]:
-                if chunk == {one: last[one] for one in chunk} == {**chunk, "text": "TLS", "size": 0}:
+                if (
+                    chunk
+                    == {one: last[one] for one in chunk}
+                    == {**chunk, "text": "TLS", "size": 0}
+                ):
                     continue
                 whole = last["text"] and chunk["text"]
                 last["text"] = last["text"] + chunk["text"] if whole else ""

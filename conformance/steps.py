@@ -124,20 +124,20 @@ def receive(count: int, label: str = "P") -> Step:
     return step
 
 
-def receive_end(label: str = "P", of: int = 0, tail: str = "") -> Step:
+def receive_end(label: str = "P", of: int = 0, tail: int = 0) -> Step:
     """A peer receives until the end, and with what it has received before this is to be everything.
 
-    That is so many bytes that tell their place, or bytes of any number and a tail.
+    That is `of` bytes that tell their place, or some bytes and such a `tail`.
     """
 
     def step(stage: Stage) -> None:
         peer = stage.peers[label]
         data, ending = peer.receive_end()
         data = peer.before + data
-        if tail and not of:
-            peer.seen.append(f"got({'all' if data.endswith(tail.encode()) else 'a part'})")
+        pattern = (bytes(range(251)) * ((of or tail) // 251 + 1))[: of or tail]
+        if tail:
+            peer.seen.append("got(all)" if data.endswith(pattern) else "got(a part)")
         elif of:
-            pattern = (bytes(range(251)) * (of // 251 + 1))[:of]
             whole = "all" if data == pattern else "a part" if pattern.startswith(data) else "other"
             peer.seen.append(f"got({whole})")
         elif data:
@@ -179,7 +179,7 @@ def receive_fin(label: str = "P") -> Step:
 
 
 def wait(event: str, who: str = "S", count: int = 1) -> Step:
-    """Until a handler has been called so many times."""
+    """Until a handler has been called so many times; several with `|` between, where they differ."""
 
     def step(stage: Stage) -> None:
         driver = stage.driver(who)

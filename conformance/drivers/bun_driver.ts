@@ -136,11 +136,6 @@ const SILENT = "\0";
 
 const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   write: (s, data, offset, length) => taken(s.write(bytes(data), ...given(offset, length)), data),
-  // Until nothing more is taken.
-  stuff: (s) => {
-    while (s.write(new Uint8Array(1 << 16)) > 0);
-    return SILENT;
-  },
   end: (s, data) => (data === undefined ? String(s.end()) : taken(s.end(bytes(data)), data)),
   close: (s) => none(s.close()),
   terminate: (s) => none(s.terminate()),
@@ -196,14 +191,18 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   set_listener_data: (_s, to) => ((listener.data = to), ""),
   listener_port: () => String(listener.port > 0),
   listen_again: (_s, options) => {
-    const port = options.port === "same" ? listener.port : options.port;
-    const where: any = camel(options.unix ? options : { ...options, port });
-    try {
-      Bun.listen({ ...where, socket: handlers(program.table) } as any).stop(true);
-      return "";
-    } catch (error) {
-      return code(error);
-    }
+    let answer = "";
+    for (let i = 0; i < 5; i++) // whoever else has the port there
+      try {
+        const where: any = { ...camel(options), port: listener.port };
+        Bun.listen({ ...where, socket: handlers(program.table) }).stop(true);
+        return "";
+      } catch (error) {
+        answer = code(error);
+        listener.stop();
+        begin(program);
+      }
+    return answer;
   },
   open_gate: (_s, name) => (gate(name).resolve(), SILENT),
 };
@@ -218,7 +217,7 @@ function given(...values: any[]): any[] {
 
 function taken(count: number, data: any): string {
   if (typeof data === "string") return String(count);
-  return count === data.fill ? "all" : count > 0 ? "part" : String(count);
+  return count === data.fill ? "all" : count >= 0 ? "not all" : String(count);
 }
 
 function bytes(data: any): any {
@@ -303,7 +302,7 @@ function begin(one: Program) {
 }
 
 async function turns() {
-  for (let i = 0; i < 4; i++) await new Promise((done) => setTimeout(done, 5));
+  for (let i = 0; i < 4; i++) await new Promise((done) => setTimeout(done, 2));
 }
 
 async function finish() {

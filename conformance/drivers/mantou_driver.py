@@ -158,12 +158,6 @@ class Driver:
     def do_write(self, s: Any, what: Any, offset: int = 0, length: int | None = None) -> str:
         return taken(s.write(data(what), offset, length), what)
 
-    def do_stuff(self, s: Any) -> str:
-        """Until nothing more is taken."""
-        while s.write(bytes(1 << 16)) > 0:
-            pass
-        return SILENT
-
     def do_end(self, s: Any, what: Any = None) -> str:
         return str(s.end()) if what is None else taken(s.end(data(what)), what)
 
@@ -234,9 +228,7 @@ class Driver:
 
     def do_upgrade(self, s: Any, tls: Any, table: Any, with_rest: bool = False) -> str:
         rest = self.latest[s].partition(b"\n")[2] if with_rest else b""
-        raw, secure = s.upgrade_tls(
-            tls=tls, socket=self.handlers(table), data="new", initial=rest
-        )
+        raw, secure = s.upgrade_tls(tls=tls, socket=self.handlers(table), data="new", initial=rest)
         self.labels[raw] = self.labels[s]
         self.open_now.discard(s)
         self.open_now.add(raw)
@@ -308,13 +300,19 @@ class Driver:
         return truth(self.listener.port > 0)
 
     def do_listen_again(self, _: Any, options: Any) -> str:
-        if options.get("port") == "same":
-            options = {**options, "port": self.listener.port}
-        try:
-            mantou.listen(**options, socket=self.handlers(self.program["table"])).stop(True)
-        except OSError as error:
-            return code(error)
-        return ""
+        answer = ""
+        for _ in range(5):  # whoever else has the port there
+            try:
+                port = self.listener.port
+                table = self.handlers(self.program["table"])
+                mantou.listen(**options, port=port, socket=table).stop(True)
+            except OSError as error:
+                answer = code(error)
+                self.listener.stop()
+                self.begin(self.program)
+            else:
+                return ""
+        return answer
 
     def do_open_gate(self, _: Any, name: str) -> str:
         self.gate(name).set()
@@ -386,7 +384,7 @@ class Driver:
 
 async def turns() -> None:
     for _ in range(4):
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.002)
 
 
 def say(**message: Any) -> None:
@@ -442,7 +440,7 @@ def data(what: Any) -> Any:
 def taken(count: int, what: Any) -> str:
     if isinstance(what, str):
         return str(count)
-    return "all" if count == what["fill"] else "part" if count > 0 else str(count)
+    return "all" if count == what["fill"] else "not all" if count >= 0 else str(count)
 
 
 async def main() -> None:

@@ -74,7 +74,17 @@ def _scenarios(half: bool) -> Iterator[Scenario]:
     yield Scenario(
         named("`shutdown(true)` in `data`"),
         serves({"data": [("shutdown", True), ("state",), ("write", "w2")]}),
-        (connect(), send("hi"), receive(2), settle(), send("more"), settle(), finish(), wait("end"), *last),
+        (
+            connect(),
+            send("hi"),
+            receive(2),
+            settle(),
+            send("more"),
+            settle(),
+            finish(),
+            wait("end"),
+            *last,
+        ),
         because=() if half else ("`shutdown(true)` counts as",),
         stays_open=half,
     )

@@ -51,7 +51,8 @@ def _raising() -> Iterator[Scenario]:
                     on["open"] = [("write", fill(BIG))]
                 one, first = _end(role, on, error)
                 yield Scenario(
-                    f"`{event}` of {whose} socket raises" + ("" if error else ", no `error` handler"),
+                    f"`{event}` of {whose} socket raises"
+                    + ("" if error else ", no `error` handler"),
                     (one,),
                     (first, *_story(role, event)),
                     because={
@@ -63,13 +64,25 @@ def _raising() -> Iterator[Scenario]:
     yield Scenario(
         "`error` raises",
         (server({"data": [("throw", "boom")], "error": [("throw", "again")]}),),
-        (connect(), send("x"), wait("error"), settle(), act("S", ("write", "still"), ("terminate",))),
+        (
+            connect(),
+            send("x"),
+            wait("error"),
+            settle(),
+            act("S", ("write", "still"), ("terminate",)),
+        ),
         because=ZOMBIE,
     )
     yield Scenario(
         "`data` raises, `error` returns True",
         (server({"data": [("throw", "boom")], "error": Handler(gives="true")}),),
-        (connect(), send("x"), wait("error"), settle(), act("S", ("write", "still"), ("terminate",))),
+        (
+            connect(),
+            send("x"),
+            wait("error"),
+            settle(),
+            act("S", ("write", "still"), ("terminate",)),
+        ),
     )
 
 
@@ -102,7 +115,13 @@ def _asynchronous() -> Iterator[Scenario]:
                 }
             ),
         ),
-        (connect(), send("x"), wait("error"), settle(), act("S", ("write", "still"), ("terminate",))),
+        (
+            connect(),
+            send("x"),
+            wait("error"),
+            settle(),
+            act("S", ("write", "still"), ("terminate",)),
+        ),
         because=ZOMBIE,
     )
     yield Scenario(
@@ -120,7 +139,11 @@ def _failing() -> Iterator[Scenario]:
     for what, handler, because in (
         ("", Handler(), ()),
         (" raises", Handler([("throw", "boom")]), ("what `connectError` throws",)),
-        (", asynchronous, raises", Handler([("throw", "boom")], is_async=True), ("a rejection is",)),
+        (
+            ", asynchronous, raises",
+            Handler([("throw", "boom")], is_async=True),
+            ("a rejection is",),
+        ),
         (" returns an error", Handler(gives="error"), ("`open` may return",)),
     ):
         yield Scenario(
@@ -138,7 +161,15 @@ def _failing() -> Iterator[Scenario]:
         "refused; `data` is there in `connect_error`",
         (
             client(
-                {"connect_error": [("data",), ("set_data", 2), ("data",), ("write", "x"), ("end",)]},
+                {
+                    "connect_error": [
+                        ("data",),
+                        ("set_data", 2),
+                        ("data",),
+                        ("write", "x"),
+                        ("end",),
+                    ]
+                },
                 data={"c": 1},
                 port=NOBODY,
                 tells_promise=True,
@@ -212,7 +243,15 @@ def _within() -> Iterator[Scenario]:
     yield Scenario(
         "connecting again in `data`",
         (client({"data": [("connect_again",)]}),),
-        (accept(), send("hi"), accept("P2"), wait("open", "C2"), finish(), wait("close", "C"), finish("P2")),
+        (
+            accept(),
+            send("hi"),
+            accept("P2"),
+            wait("open", "C2"),
+            finish(),
+            wait("close", "C"),
+            finish("P2"),
+        ),
     )
     yield Scenario(
         "only `drain` is there",
@@ -240,7 +279,11 @@ def _data() -> Iterator[Scenario]:
     )
     yield Scenario(
         "`data` of a connected socket",
-        (client({"open": [("data",)], "close": [("data",), ("set_data", 7), ("data",)]}, data=[1]),),
+        (
+            client(
+                {"open": [("data",)], "close": [("data",), ("set_data", 7), ("data",)]}, data=[1]
+            ),
+        ),
         (accept(), finish(), receive_end()),
     )
     yield Scenario(

@@ -86,7 +86,7 @@ def _places() -> Iterator[Scenario]:
         yield Scenario(
             f"the same port twice: {names[0]}, then {names[1]}",
             (server(**first),),
-            (act("S", ("listen_again", {"hostname": "127.0.0.1", "port": "same", **second})),),
+            (act("S", ("listen_again", {"hostname": "127.0.0.1", **second})),),
         )
     for first, second, options in (
         ("::", "0.0.0.0", {}),
@@ -97,7 +97,7 @@ def _places() -> Iterator[Scenario]:
         yield Scenario(
             f"the same port on `{first}` and `{second}`" + (", `ipv6_only`" if options else ""),
             (server(hostname=first, **options),),
-            (act("S", ("listen_again", {"hostname": second, "port": "same"})),),
+            (act("S", ("listen_again", {"hostname": second})),),
         )
     yield Scenario(
         "an address that is not local",
@@ -171,7 +171,9 @@ def _options() -> Iterator[Scenario]:
             one = make(**options)
             call = "listen" if one.role == "S" else "connect"
             yield Scenario(
-                f"`{call}()` with {name}: {value!r}".replace("\0", "\\0"), (one,), (settle(one.role),)
+                f"`{call}()` with {name}: {value!r}".replace("\0", "\\0"),
+                (one,),
+                (wait(call, one.role),),
             )
     yield Scenario(
         "`listen()` with handlers that are none",
@@ -181,13 +183,13 @@ def _options() -> Iterator[Scenario]:
     yield Scenario(
         "`listen()` without `data` and `drain`",
         (server(without=["data"]),),
-        (settle(), act("S", ("stop", False))),
+        (act("S", ("stop", False)),),
         because=("at least `data` or `drain`",),
     )
     yield Scenario(
         "`connect()` with an option that nobody knows",
         (client(frobnicate=1),),
-        (settle("C"),),
+        (wait("open|connect", "C"),),
         because=("unknown options are ignored",),
         stays_open=True,
     )
@@ -200,7 +202,7 @@ def _options() -> Iterator[Scenario]:
     yield Scenario(
         "`connect()` to IPv4 with `ipv6_only`",
         (client(ipv6_only=True),),
-        (settle("C"),),
+        (wait("open|connect", "C"),),
         because=("`exclusive`, `reusePort`, `ipv6Only` do nothing",),
         stays_open=True,
     )
@@ -215,11 +217,7 @@ def _timeouts() -> Iterator[Scenario]:
     )
     yield Scenario(
         "`timeout(1)`, and `timeout` returns True",
-        (
-            server(
-                {"open": [("timeout", 1)], "timeout": Handler([("timeout", 0)], gives="true")}
-            ),
-        ),
+        (server({"open": [("timeout", 1)], "timeout": Handler([("timeout", 0)], gives="true")}),),
         (
             *(connect(), wait("timeout"), settle(), act("S", ("state",))),
             *(finish(), receive_end()),

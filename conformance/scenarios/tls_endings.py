@@ -66,10 +66,20 @@ def _endings(version: str, half: bool) -> Iterator[Scenario]:
     yield Scenario(
         named("`shutdown()` in `data`, the peer goes on"),
         serves({"data": [("shutdown",), ("write", "x")]}),
-        (*first, receive_end(), send("more"), wait("data", count=2), notify(), finish(), receive_fin()),
+        (
+            *first,
+            receive_end(),
+            send("more"),
+            wait("data", count=2),
+            notify(),
+            finish(),
+            receive_fin(),
+        ),
     )
     yield Scenario(
-        named("`terminate()` in `data`"), serves({"data": [("terminate",)]}), (*first, receive_end())
+        named("`terminate()` in `data`"),
+        serves({"data": [("terminate",)]}),
+        (*first, receive_end()),
     )
     yield Scenario(
         named("`close()` in `data`"),
@@ -168,7 +178,9 @@ def _pairs() -> Iterator[Scenario]:
         "TLS over a unix socket",
         (
             server({"data": [("end", "bye")]}, tls=SERVER, unix=True),
-            client({"open": [("write", "hi")]}, tls={**TRUSTS, "server_name": "localhost"}, unix=True),
+            client(
+                {"open": [("write", "hi")]}, tls={**TRUSTS, "server_name": "localhost"}, unix=True
+            ),
         ),
         (wait("close", "C"), wait("close")),
         because=AFTER_END,
@@ -220,7 +232,11 @@ def _upgrades() -> Iterator[Scenario]:
         (connect(), send("STARTTLS\ninjected, in the clear\n"), wait("close", "ST")),
         because=("`close` gets an error for",),
     )
-    for what, tls in (("nothing", None), ("`false`", False), ("a key that is none", {"key": "none"})):
+    for what, tls in (
+        ("nothing", None),
+        ("`false`", False),
+        ("a key that is none", {"key": "none"}),
+    ):
         yield Scenario(
             f"`upgrade_tls()` with {what}",
             (server({"data": [("write", "still in the clear")]}),),
