@@ -76,7 +76,7 @@ def wanted(pattern: str) -> Iterator[tuple[str, Scenario]]:
 
 
 def compare(company: Company, scenario: Scenario, faults: list[str]) -> tuple[Row, list[str]]:
-    """Plays a scenario among Buns and among mantous, and where both have an end, with each other."""
+    """Plays a scenario among Buns, among mantous, and if it has two programs with each other."""
     at_home = {one: company.play(scenario, one, one) for one in ("bun", "mantou")}
     row = Row(scenario, cell(at_home["bun"]), cell(at_home["mantou"]))
     if fault := row.fault():

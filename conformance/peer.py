@@ -1,7 +1,8 @@
-"""Raw peers: Python's sockets and `ssl`, which show FIN, RST and close_notify as the wire has them."""
+"""Raw peers: Python's sockets and `ssl`. They see FIN, RST, close_notify as the wire has them."""
 
 from __future__ import annotations
 
+import contextlib
 import socket as kernel
 import ssl
 from typing import Any
@@ -131,10 +132,8 @@ class TlsPeer(Peer):
 
     def notify(self) -> None:
         """Sends a close_notify, and no FIN."""
-        try:
+        with contextlib.suppress(ssl.SSLError):  # the other's has not come yet
             self.ssl.unwrap()
-        except ssl.SSLError:  # the other's has not come yet
-            pass
         self._flush()
 
     def _flush(self) -> None:

@@ -17,16 +17,16 @@ AS_ABOVE = "the same"
 HEAD = """
 # Bun and mantou, side by side
 
-{scenarios} scenarios ran on Bun {version} and on mantou, against the same peers: {same} with the same events,
-{different} with others on purpose, each with the row of [](../docs/porting/from-bun.md) that says why.
-`make conformance` runs them anew and writes this page, and fails where one differs without a reason;
-`make test` compares mantou with it.
+{scenarios} scenarios ran on Bun {version} and on mantou, against the same peers: {same} with the
+same events, {different} with others on purpose. Each of those has the row of
+[From Bun](../docs/porting/from-bun.md) that says why. `make conformance` runs them anew and writes this page, and fails where one differs
+without a reason; `make test` compares mantou with it.
 
 S is a socket of a server, S2 its second one, C one of a client; ST and CT are theirs after an
-upgrade to TLS. P is a raw peer, a socket of the operating system or OpenSSL, and what it gets is
-what was on the wire. A name is an event, with its data or its error; a name with `()` is a call, and what it
-returned, told where it began. Handlers are mantou's by name, and Bun's the same in camel case.
-"Still open": nobody has closed it. Data that came in pieces is joined.
+upgrade to TLS. P is a raw peer, a socket of the operating system's or OpenSSL, and what it got is
+what was on the wire. A name is an event, with its data or its error; a name with `()` is a call,
+and what it returned, told where it began. Handlers and calls have mantou's names. "Still open":
+nobody has closed it. Data that came in pieces is joined.
 """
 
 Seen = dict[str, list[str]]

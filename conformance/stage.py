@@ -1,4 +1,4 @@
-"""Where a scenario is played: drivers in processes of their own, raw peers, and what all have seen."""
+"""Where a scenario is played: drivers in their own processes, raw peers, and what all have seen."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Stage:
     def _told(self) -> dict[str, list[str]]:
         told = {}
         deadline = time.monotonic() + PATIENCE
-        for role, driver in self.drivers.items():
+        for driver in self.drivers.values():
             if not self.scenario.stays_open:
                 driver.wait_closed(max(deadline - time.monotonic(), 0))
         for role, driver in self.drivers.items():

@@ -179,7 +179,7 @@ def receive_fin(label: str = "P") -> Step:
 
 
 def wait(event: str, who: str = "S", count: int = 1) -> Step:
-    """Until a handler has been called so many times; several with `|` between, where they differ."""
+    """Until a handler, or one of several with `|` between, has been called so many times."""
 
     def step(stage: Stage) -> None:
         driver = stage.driver(who)

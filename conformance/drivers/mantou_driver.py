@@ -1,4 +1,4 @@
-"""One end of scenarios, on mantou. Commands come as lines of JSON, and what happens goes out as such.
+"""One end of scenarios, on mantou: commands come as lines of JSON, and events go out as such.
 
 bun_driver.ts does the same on Bun, function by function.
 """
@@ -30,6 +30,10 @@ VERDICTS = {
 }
 KINDS = {"bytes": "Buffer", "bytearray": "Uint8Array", "memoryview": "ArrayBuffer"}
 SILENT = "\0"
+
+# Also with what no type allows: scenarios ask what becomes of it.
+listen: Callable[..., Any] = mantou.listen
+connect: Callable[..., Any] = mantou.connect
 
 
 class Driver:
@@ -305,7 +309,7 @@ class Driver:
             try:
                 port = self.listener.port
                 table = self.handlers(self.program["table"])
-                mantou.listen(**options, port=port, socket=table).stop(True)
+                listen(**options, port=port, socket=table).stop(True)
             except OSError as error:
                 answer = code(error)
                 self.listener.stop()
@@ -342,9 +346,7 @@ class Driver:
             self.connect()
             return {"ready": True}
         try:
-            self.listener = mantou.listen(
-                **program["options"], socket=self.handlers(program["table"])
-            )
+            self.listener = listen(**program["options"], socket=self.handlers(program["table"]))
         except (TypeError, ValueError, OSError) as error:
             said = code(error) if isinstance(error, OSError) else "refused"
             self.tell(program["role"], "listen", said)
@@ -356,18 +358,23 @@ class Driver:
 
     async def connection(self) -> None:
         who, tells = self.program["role"], self.program["tells_promise"]
+
+        def settled(how: str, why: str = "") -> None:
+            if tells:
+                self.tell(who, how, why)
+
         table = self.handlers(self.program["table"])
         try:
-            await mantou.connect(**self.program["options"], socket=table)
+            await connect(**self.program["options"], socket=table)
         except (TypeError, ValueError) as error:
             if isinstance(error, OSError):  # an `ssl.SSLCertVerificationError` is a ValueError, too
-                tells and self.tell(who, "failed", code(error))
+                settled("failed", code(error))
             else:
                 self.tell(who, "connect", "refused")
         except Exception as error:
-            tells and self.tell(who, "failed", code(error))
+            settled("failed", code(error))
         else:
-            tells and self.tell(who, "connected")
+            settled("connected")
 
     async def finish(self) -> None:
         self.quiet = True
@@ -405,20 +412,20 @@ def told(event: str, values: tuple[Any, ...], table: Any) -> str:
 
 
 def code(error: Any) -> str:
+    """What an error is called in the table, whoever raised it."""
     match error:
         case None:
             return ""
         case ssl.SSLCertVerificationError():
             return VERDICTS.get(error.verify_code, error.verify_message.partition(" (")[0])
-        case ssl.SSLEOFError():
-            return "TLS_EOF"
         case ssl.SSLError():
-            return "TLS"
+            return "TLS_EOF" if isinstance(error, ssl.SSLEOFError) else "TLS"
         case kernel.gaierror():
             return "ENOTFOUND"
         case OSError(errno=int(number)):
             return errno.errorcode[number]
-    return str(error)
+        case _:
+            return str(error)
 
 
 def truth(value: bool) -> str:

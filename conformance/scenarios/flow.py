@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from conformance.scenario import Scenario, fill, server
 from conformance.steps import (
@@ -27,7 +28,7 @@ LOST = ("`end(data)` drops what",)
 def _sending() -> Iterator[Scenario]:
     for half in (False, True):
         also = "; half-open" if half else ""
-        options = {"allow_half_open": half}
+        options: dict[str, Any] = {"allow_half_open": half}
         yield Scenario(
             f"`end()` with 16 MiB{also}",
             (server({"open": [("end", fill(BIG))], "drain": []}, **options),),
@@ -165,7 +166,7 @@ def _pausing() -> Iterator[Scenario]:
     for half in (False, True):
         also = "; half-open" if half else ""
         last = () if half else (receive_end(),)
-        options = {"allow_half_open": half}
+        options: dict[str, Any] = {"allow_half_open": half}
         yield Scenario(
             f"`pause()` in `open`; data, FIN; `resume()`{also}",
             (server({"open": [("pause",)]}, **options),),

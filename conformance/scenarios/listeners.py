@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from conformance.scenario import Handler, Scenario, client, server
 from conformance.steps import (
@@ -20,7 +21,8 @@ from conformance.steps import (
 
 
 def _stopping() -> Iterator[Scenario]:
-    for what, options in (("", {}), ("unix: ", {"unix": True})):
+    unix: dict[str, Any] = {"unix": True}
+    for what, options in (("", {}), ("unix: ", unix)):
         yield Scenario(
             f"{what}`stop()` leaves open connections",
             (server(**options),),
@@ -74,30 +76,32 @@ def _stopping() -> Iterator[Scenario]:
 
 
 def _places() -> Iterator[Scenario]:
-    for first, second in (
+    shares: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         ({}, {}),
         ({}, {"exclusive": True}),
         ({"exclusive": True}, {"exclusive": True}),
         ({}, {"reuse_port": True}),
         ({"reuse_port": True}, {"reuse_port": True}),
         ({"reuse_port": True}, {}),
-    ):
+    )
+    for first, second in shares:
         names = [", ".join(f"`{one}`" for one in options) or "plain" for options in (first, second)]
         yield Scenario(
             f"the same port twice: {names[0]}, then {names[1]}",
             (server(**first),),
             (act("S", ("listen_again", {"hostname": "127.0.0.1", **second})),),
         )
-    for first, second, options in (
+    hosts: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("::", "0.0.0.0", {}),
         ("::", "0.0.0.0", {"ipv6_only": True}),
         ("0.0.0.0", "127.0.0.1", {}),
         ("::1", "127.0.0.1", {}),
-    ):
+    )
+    for one, other, options in hosts:
         yield Scenario(
-            f"the same port on `{first}` and `{second}`" + (", `ipv6_only`" if options else ""),
-            (server(hostname=first, **options),),
-            (act("S", ("listen_again", {"hostname": second})),),
+            f"the same port on `{one}` and `{other}`" + (", `ipv6_only`" if options else ""),
+            (server(hostname=one, **options),),
+            (act("S", ("listen_again", {"hostname": other})),),
         )
     yield Scenario(
         "an address that is not local",
@@ -165,7 +169,7 @@ def _options() -> Iterator[Scenario]:
         ("tls", 1),
     ):
         for make in (server, client):
-            options = {"port": 1, name: value}
+            options: dict[str, Any] = {"port": 1, name: value}
             if name == "unix":
                 del options["port"]
             one = make(**options)
@@ -196,7 +200,7 @@ def _options() -> Iterator[Scenario]:
     for name in ("exclusive", "reuse_port"):
         yield Scenario(
             f"`connect()` with `{name}`",
-            (client(**{name: True}),),
+            (client(**{name: True}),),  # type: ignore[arg-type]
             (accept(), wait("open", "C"), finish(), receive_end()),
         )
     yield Scenario(

@@ -339,7 +339,11 @@ def _bad_peers() -> Iterator[Scenario]:
                 because=EARLY_OPEN,
             )
     answers = (accept(), send("HTTP/1.0 400 Bad Request\r\n\r\n"))
-    for what, on in (("", {"handshake": []}), (", no `handshake` handler", {"connect_error": []})):
+    tables: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("", {"handshake": []}),
+        (", no `handshake` handler", {"connect_error": []}),
+    )
+    for what, on in tables:
         yield Scenario(
             f"a TLS client gets an answer in the clear{what}",
             (client(on, tls=TRUSTS),),
