@@ -19,8 +19,8 @@ HEAD = """
 
 {scenarios} scenarios ran on Bun {version} and on mantou, against the same peers: {same} with the
 same events, {different} with others on purpose. Each of those has the row of
-[From Bun](../docs/porting/from-bun.md) that says why. `make conformance` runs them anew and writes this page, and fails where one differs
-without a reason; `make test` compares mantou with it.
+[From Bun](../docs/porting/from-bun.md) that says why. `make conformance` runs them anew and
+writes this page, and fails where one differs without a reason; `make test` compares mantou with it.
 
 S is a socket of a server, S2 its second one, C one of a client; ST and CT are theirs after an
 upgrade to TLS. P is a raw peer, a socket of the operating system's or OpenSSL, and what it got is
