@@ -43,7 +43,7 @@ class Peer:
                 raise ConnectionResetError
             while chunk := self.read():
                 received += chunk
-        except ConnectionResetError:
+        except ConnectionError:  # EPIPE where a FIN came before it
             return bytes(received), "RST"
         except ssl.SSLError as error:
             return bytes(received), f"alert({error.reason})"

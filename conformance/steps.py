@@ -158,7 +158,7 @@ def receive_until(event: str, who: str = "S") -> Step:
                 peer.before += peer.read()
             except TimeoutError:
                 continue
-            except ConnectionResetError:
+            except ConnectionError:
                 peer.was_reset = True
                 break
         wait(event, who)(stage)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.scenario import Handler, Scenario, client, server
+from conformance.scenario import Handler, Scenario, client, server, table
 from conformance.steps import (
     accept,
     act,
+    close,
     connect,
     finish,
     receive,
@@ -67,6 +68,17 @@ def _stopping() -> Iterator[Scenario]:
             *(receive_end(), finish()),
         ),
         because=("`end()` closes the descriptor",),
+    )
+    yield Scenario(
+        "`reload()` after `stop()`",
+        (server(),),
+        (act("S", ("stop", False), ("reload_listener", table("S", {"data": []}))),),
+        because=("`reload()` after `stop()` throws",),
+    )
+    yield Scenario(
+        "the peer sends and is gone",
+        (client(),),
+        (accept(), send("hello"), close(), wait("close", "C")),
     )
     yield Scenario(
         "a listener's port stays known",

@@ -14,7 +14,7 @@ from conformance.certificates import (
     STRANGE_CLIENT,
     STRANGERS_CA,
 )
-from conformance.scenario import Action, Program, Scenario, Step, client, server
+from conformance.scenario import Action, Program, Scenario, Step, client, fill, server
 from conformance.steps import accept, act, connect, finish, receive_end, reset, send, wait
 
 TRUSTS: dict[str, Any] = {"ca": CA}
@@ -244,6 +244,11 @@ def _before() -> Iterator[Scenario]:
     )
     yield Scenario("`write()` before the handshake", _pair(NEITHER, TRUSTS, None, early), late)
     yield Scenario(
+        "a `write()` of 16 MiB before the handshake",
+        _pair(NEITHER, TRUSTS, None, {**early, "open": [("write", fill(16 << 20))]}),
+        late,
+    )
+    yield Scenario(
         "server `write()` before the handshake",
         _pair(NEITHER, TRUSTS, {**early, "drain": [("write", "again"), ("end",)]}, None),
         (wait("close", "C"),),
@@ -311,6 +316,21 @@ def _sessions() -> Iterator[Scenario]:
                 ),
                 because=("a session that is none",) if what else (),
             )
+
+    yield Scenario(
+        "a session is set in `open`, no `handshake` handler",
+        _pair(
+            NEITHER,
+            TRUSTS,
+            {"open": [("resumed",), ("write", "hello")]},
+            {"open": [("set_session",)], "data": [("keep_session",), ("terminate",)]},
+        ),
+        (
+            *(wait("close", "C"), wait("close"), act("C", ("connect_again",))),
+            *(wait("close", "C2"), wait("close", "S2")),
+        ),
+        because=("a session that is none",),
+    )
 
 
 def _bad_peers() -> Iterator[Scenario]:

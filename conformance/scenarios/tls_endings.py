@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.certificates import CA, SERVER
+from conformance.certificates import CA, SERVER, STRANGERS_CA
 from conformance.scenario import Program, Scenario, client, fill, server, table
 from conformance.steps import (
     act,
@@ -27,6 +27,8 @@ BIG = 16 << 20
 TRUSTS: dict[str, Any] = {"ca": CA}
 AFTER_END = ("after `end()` over TLS",)
 TRUNCATED = ("over TLS a FIN without",)
+CUT_SHORT = ("a handshake that is cut short",)
+TOLD_WHY = ("`close` gets an error for",)
 SILENT_CLOSE = ("over TLS `close()` sends",)
 
 
@@ -157,6 +159,33 @@ def _pairs() -> Iterator[Scenario]:
         because=AFTER_END,
     )
     yield Scenario(
+        "TLS: both `end(data)` in `open`",
+        pair({"open": [("end", "s")]}, {"open": [("end", "c")]}),
+        (wait("close", "C"), wait("close")),
+    )
+    yield Scenario(
+        "TLS: `shutdown(true)`",
+        pair({"open": [("shutdown", True), ("write", "x")]}, {"data": [("end",)]}),
+        (wait("close", "C"), wait("close")),
+        because=AFTER_END,
+    )
+    yield Scenario(
+        "TLS: `write()` of nothing, `flush()`",
+        pair({"data": [("write", ""), ("flush",), ("end", "bye")]}, {"open": [("write", "hi")]}),
+        (wait("close", "C"), wait("close")),
+        because=AFTER_END,
+    )
+    yield Scenario(
+        "TLS: `handshake` raises",
+        pair(None, {"handshake": [("throw", "boom")]}),
+        (
+            *(wait("open"), wait("error", "C"), settle("C")),
+            act("C", ("write", "still"), ("terminate",)),
+        ),
+        because=("a handler that throws leaves",),
+        alone=True,
+    )
+    yield Scenario(
         "TLS: client `close()`",
         pair(None, None),
         (wait("open"), wait("open", "C"), act("C", ("close",)), wait("close")),
@@ -199,6 +228,50 @@ def _upgrades() -> Iterator[Scenario]:
         both,
         (*begun, wait("data", "CT"), act("CT", ("end",)), wait("close", "CT"), wait("close", "ST")),
         because=NO_QUESTION,
+    )
+    trusts_others = {"ca": STRANGERS_CA, "server_name": "localhost"}
+    for what, tls in (
+        ("an unknown authority", trusts_others),
+        ("another name", {**TRUSTS, "server_name": "foo.test"}),
+    ):
+        yield Scenario(
+            f"`upgrade_tls()` of a client: {what}",
+            (server({"drain": []}, without=["data"]), client({"drain": []}, without=["data"])),
+            (
+                *(wait("open"), wait("open", "C")),
+                *(act("S", upgrade_server), act("C", ("upgrade", tls, secure_client))),
+                *(wait("close", "CT"), wait("close", "ST")),
+            ),
+            because=(*CUT_SHORT, *TOLD_WHY),
+            abroad=CUT_SHORT,
+        )
+    yield Scenario(
+        "`upgrade_tls()` of a client: the host's address is the name",
+        both,
+        (
+            *(wait("open"), wait("open", "C")),
+            *(act("S", upgrade_server), act("C", ("upgrade", TRUSTS, secure_client))),
+            *(wait("data", "CT"), act("CT", ("terminate",)), wait("close", "ST")),
+        ),
+        because=NO_QUESTION,
+    )
+    yield Scenario(
+        "`upgrade_tls()`, no `handshake` handlers",
+        both,
+        (
+            *(wait("open"), wait("open", "C")),
+            act("S", ("upgrade", SERVER, table("ST", {"data": [("write", "answer")]}))),
+            act(
+                "C",
+                (
+                    "upgrade",
+                    {**TRUSTS, "server_name": "localhost"},
+                    table("CT", {"open": [("write", "question")]}),
+                ),
+            ),
+            *(wait("data", "CT"), act("CT", ("end",)), wait("close", "CT"), wait("close", "ST")),
+        ),
+        because=AFTER_END,
     )
     yield Scenario(
         "`upgrade_tls()` and `stop(true)`",
