@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite lint types \
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
@@ -63,6 +63,9 @@ program-suites: programs ## That, and the tests that programs bring with them (S
 
 anyio-suite: programs ## Run anyio's tests of streams on mantou's
 	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m tools.suites.programs anyio-streams
+
+conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table (ARGS="'*end()*'" shows some)
+	@$(BIN)/python -m conformance $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
@@ -141,7 +144,7 @@ format: $(INSTALLED) ## Format Python and Rust
 clean: ## Remove everything that was built
 	cargo clean
 	rm -rf .venv* build dist python/mantou/_core*.so
-	find python tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find python tests examples benchmarks conformance -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements/dev.txt
 	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }

@@ -308,7 +308,7 @@ def test_the_page_of_examples_has_all_of_them() -> None:
 
 def test_what_conformance_names_is_tested() -> None:
     named = re.findall(r"`(test_\w+\.py)::(\w+)`", pages()["project/conformance"].read_text())
-    assert len(named) > 40
+    assert len(named) >= 10
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
 

@@ -20,6 +20,7 @@ PAGES = {
     "benchmarks/proxies": "benchmarks/results/proxies.md",
     "benchmarks/redis": "benchmarks/results/redis.md",
     "explanation/architecture": "ARCHITECTURE.md",
+    "project/bun": "conformance/results.md",
     "project/changelog": "CHANGELOG.md",
     "project/contributing": "CONTRIBUTING.md",
     "project/security": "SECURITY.md",

@@ -1,0 +1,222 @@
+"""What the peers of a scenario do, one after another: each waits for what it needs to have seen."""
+
+from __future__ import annotations
+
+import socket as kernel
+from typing import Any
+
+from conformance import certificates
+from conformance.peer import LIMIT, Peer, TlsPeer
+from conformance.scenario import Action, Step
+from conformance.stage import Stage, Stuck, shown
+
+
+def connect(label: str = "P") -> Step:
+    """A peer connects to the server."""
+
+    def step(stage: Stage) -> None:
+        sock = kernel.socket(stage.family, kernel.SOCK_STREAM)
+        peer = stage.peers[label] = Peer(sock)
+        try:
+            sock.connect(stage.address)
+        except ConnectionResetError:  # the RST was faster than we
+            peer.was_reset = True
+
+    return step
+
+
+def accept(label: str = "P") -> Step:
+    """A peer accepts what the client connects."""
+
+    def step(stage: Stage) -> None:
+        stage.peers[label] = Peer(stage.accept())
+
+    return step
+
+
+def secure(label: str = "P", version: str = "", before: str = "", **options: Any) -> Step:
+    """A peer shakes hands: who connected as TLS client, who accepted as server.
+
+    What it says before, in the clear, leaves in one segment with its first words.
+    """
+
+    def step(stage: Stage) -> None:
+        serves = "S" not in stage.drivers
+        name = {} if serves else {"server_hostname": "localhost"}
+        context = certificates.context(serves, version, **options)
+        peer = TlsPeer(stage.peers[label].sock, context, server_side=serves, **name)
+        peer.seen = stage.peers[label].seen
+        stage.peers[label] = peer
+        peer.seen.append(peer.handshake(before.encode()))
+
+    return step
+
+
+def send(text: str, label: str = "P") -> Step:
+    """A peer sends, if its connection is still there."""
+
+    def step(stage: Stage) -> None:
+        try:
+            stage.peers[label].send(text.encode("latin-1"))
+        except ConnectionError:
+            stage.peers[label].seen.append("nobody to send to")
+
+    return step
+
+
+def send_filled(count: int, label: str = "P") -> Step:
+    """A peer sends so many bytes."""
+    return lambda stage: stage.peers[label].send(bytes(count))
+
+
+def send_raw(text: str, label: str = "P") -> Step:
+    """A peer sends past its own TLS."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        assert isinstance(peer, TlsPeer)
+        peer.send_raw(text.encode("latin-1"))
+
+    return step
+
+
+def finish(label: str = "P") -> Step:
+    """A peer sends a FIN, if its connection is still there."""
+
+    def step(stage: Stage) -> None:
+        try:
+            stage.peers[label].finish()
+        except OSError:
+            stage.peers[label].seen.append("nobody to end with")
+
+    return step
+
+
+def notify(label: str = "P") -> Step:
+    """A peer sends a close_notify, and no FIN."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        assert isinstance(peer, TlsPeer)
+        peer.notify()
+
+    return step
+
+
+def reset(label: str = "P") -> Step:
+    """A peer sends a RST."""
+    return lambda stage: stage.peers[label].reset()
+
+
+def close(label: str = "P") -> Step:
+    """A peer lets go of its socket."""
+    return lambda stage: stage.peers[label].close()
+
+
+def receive(count: int, label: str = "P") -> Step:
+    """A peer receives so many bytes."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        data = peer.receive(count)
+        peer.seen.append(f"got({shown(data)})")
+
+    return step
+
+
+def receive_end(label: str = "P", of: int = 0, tail: int = 0) -> Step:
+    """A peer receives until the end, and with what it has received before this is to be everything.
+
+    That is `of` bytes that tell their place, or some bytes and such a `tail`.
+    """
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        data, ending = peer.receive_end()
+        data = peer.before + data
+        pattern = (bytes(range(251)) * ((of or tail) // 251 + 1))[: of or tail]
+        if tail:
+            peer.seen.append("got(all)" if data.endswith(pattern) else "got(a part)")
+        elif of:
+            whole = "all" if data == pattern else "a part" if pattern.startswith(data) else "other"
+            peer.seen.append(f"got({whole})")
+        elif data:
+            peer.seen.append(f"got({shown(data)})")
+        peer.seen.append(ending)
+
+    return step
+
+
+def receive_until(event: str, who: str = "S") -> Step:
+    """A peer receives what comes until a handler has been called."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers["P"]
+        peer.sock.settimeout(0.05)
+        while not stage.driver(who).wait(who, event, 1, seconds=0):
+            try:
+                peer.before += peer.read()
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                peer.was_reset = True
+                break
+        wait(event, who)(stage)
+        peer.sock.settimeout(LIMIT)
+
+    return step
+
+
+def receive_fin(label: str = "P") -> Step:
+    """A peer of TLS looks what comes after the close_notify."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        assert isinstance(peer, TlsPeer)
+        peer.seen.append(peer.receive_fin())
+
+    return step
+
+
+def wait(event: str, who: str = "S", count: int = 1) -> Step:
+    """Until a handler, or one of several with `|` between, has been called so many times."""
+
+    def step(stage: Stage) -> None:
+        driver = stage.driver(who)
+        if not driver.wait(who, event, count):
+            told = [(one["who"], one["event"], one["value"]) for one in driver.events]
+            raise Stuck(f"{who} waits for {event}, there were {told}")
+
+    return step
+
+
+def act(who: str, *actions: Action, socket: int | None = None) -> Step:
+    """An end does something outside any handler, to its latest socket unless it is told which."""
+    return lambda stage: void(stage.driver(who).ask(act=list(actions), socket=socket))
+
+
+def void(_: object) -> None:
+    """For what is done and not looked at."""
+
+
+def settle(who: str = "S") -> Step:
+    """An end gets some turns of its loop, for what is there already."""
+    return lambda stage: void(stage.driver(who).ask(settle=True))
+
+
+def refused(label: str = "P2") -> Step:
+    """A peer that wants to connect is told whether it can."""
+
+    def step(stage: Stage) -> None:
+        sock = kernel.socket(stage.family, kernel.SOCK_STREAM)
+        peer = stage.peers[label] = Peer(sock)
+        try:
+            sock.connect(stage.address)
+        except ConnectionRefusedError:
+            peer.seen.append("refused")
+        except FileNotFoundError:
+            peer.seen.append("no such file")
+        else:
+            peer.seen.append("connected")
+
+    return step

@@ -1,0 +1,50 @@
+"""mantou's column of conformance/results.md is what mantou does; Bun's needs `make conformance`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.results import Row, because, cell, committed
+from conformance.scenario import Scenario
+from conformance.scenarios import GROUPS
+from conformance.stage import COMMANDS, Driver, Stage
+
+SCENARIOS = [scenario for scenarios in GROUPS.values() for scenario in scenarios]
+
+
+@pytest.fixture(scope="session")
+def drivers() -> Iterator[dict[str, Driver]]:
+    both = {role: Driver("mantou") for role in "SC"}
+    yield both
+    for driver in both.values():
+        driver.stop()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: re.sub(r"\W+", "-", one.name))
+def test_mantou_does_what_the_table_says(scenario: Scenario, drivers: dict[str, Driver]) -> None:
+    assert cell(Stage(scenario, drivers).play()) == committed()[scenario.name].mantou
+
+
+def test_the_table_has_each_scenario_once() -> None:
+    names = [scenario.name for scenario in SCENARIOS]
+    assert len(names) == len(set(names))
+    assert list(committed()) == names
+
+
+def test_each_difference_has_a_reason() -> None:
+    for scenario in SCENARIOS:
+        seen = committed()[scenario.name]
+        assert Row(scenario, seen.bun, seen.mantou).fault() == ""
+        because(scenario.because + scenario.abroad)
+
+
+def test_both_drivers_know_the_same_calls() -> None:
+    ours, theirs = (Path(COMMANDS[one][-1]).read_text() for one in ("mantou", "bun"))
+    _, _, table = theirs.partition("const ACTIONS")
+    known = re.findall(r"^  (\w+): \(", table.partition("\n};")[0], re.MULTILINE)
+    assert len(known) > 40
+    assert sorted(known) == sorted(re.findall(r"def do_(\w+)\(", ours))
