@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket as kernel
 import subprocess
 import sys
@@ -39,7 +38,6 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
         )
         self.events: list[dict[str, Any]] = []
         self._replies: list[dict[str, Any]] = []

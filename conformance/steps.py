@@ -19,7 +19,7 @@ def connect(label: str = "P") -> Step:
         peer = stage.peers[label] = Peer(sock)
         try:
             sock.connect(stage.address)
-        except ConnectionResetError:  # the RST was faster than we
+        except ConnectionError:  # the RST was faster than we
             peer.was_reset = True
 
     return step

@@ -48,3 +48,12 @@ def test_both_drivers_know_the_same_calls() -> None:
     known = re.findall(r"^  (\w+): \(", table.partition("\n};")[0], re.MULTILINE)
     assert len(known) > 40
     assert sorted(known) == sorted(re.findall(r"def do_(\w+)\(", ours))
+
+
+def test_what_differs_needs_a_reason_and_what_does_not_has_none() -> None:
+    same, other = Scenario("same", (), ()), Scenario("other", (), (), because=("BoringSSL",))
+    assert Row(same, "open", "open").fault() == Row(other, "open", "close").fault() == ""
+    assert "without a reason" in Row(same, "open", "close").fault()
+    assert "does not" in Row(other, "open", "open").fault()
+    with pytest.raises(ValueError, match="0 rows"):
+        because(("no such row",))

@@ -229,10 +229,10 @@ def _within() -> Iterator[Scenario]:
         because=("`end()` closes the descriptor",),
     )
     yield Scenario(
-        "`end()` in `open` and `terminate()` after it",
-        (server({"open": [("end", "bye"), ("terminate",)]}),),
-        (connect(), wait("close"), receive_end()),
-        because=("`end()` closes the descriptor",),
+        "`end()` in `data` and `terminate()` after it",
+        (server({"data": [("end", "bye"), ("terminate",)]}),),
+        (connect(), send("hi"), wait("close"), receive_end()),
+        because=("`close` runs within",),
     )
     yield Scenario(
         "`state()` from `open` to `close`",

@@ -305,11 +305,12 @@ def _upgrades() -> Iterator[Scenario]:
         (connect(), send("STARTTLS\ninjected, in the clear\n"), wait("close", "ST")),
         because=("`close` gets an error for",),
     )
-    for what, tls in (
+    refused: tuple[tuple[str, Any], ...] = (
         ("nothing", None),
         ("`false`", False),
         ("a key that is none", {"key": "none"}),
-    ):
+    )
+    for what, tls in refused:
         yield Scenario(
             f"`upgrade_tls()` with {what}",
             (server({"data": [("write", "still in the clear")]}),),
