@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator
@@ -131,6 +133,8 @@ def listeners_out_of_reach() -> str | None:
 def _part_from_parent() -> None:
     # The queues of a forked parent are shared with it: the child must not touch them.
     _attached.clear()
+    if sys.version_info < (3, 12):  # asyncio does so itself from there on.
+        signal.set_wakeup_fd(-1)
     for engine in engines():
         try:
             _left_behind.listeners |= engine.begin_anew()

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import inspect
 import selectors
+import signal
+import socket
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast, overload
 
@@ -30,6 +32,9 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
     while none does, for whoever comes. Not in Bun.
     """
 
+    _csock: socket.socket
+    _signal_handlers: dict[int, asyncio.Handle]
+
     def __init__(self) -> None:  # pyright: ignore[reportInconsistentConstructor] - of subclasses
         self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
@@ -49,8 +54,38 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         :raises RuntimeError: it runs already, or another loop does in this thread.
         """
         # CPython 3.13.0 cleans up after a call that it refused, and so forgets which loop runs.
+        cast("Any", self)._check_closed()
         cast("Any", self)._check_running()
-        super().run_forever()
+        self._wake_by_signals()
+        try:
+            super().run_forever()
+        finally:
+            # A handler that asyncio keeps for the loop's next run needs what comes between the two.
+            if not self._signal_handlers:
+                self._sleep_through_signals()
+
+    def _wake_by_signals(self) -> None:
+        """A signal just before the loop waits ends that wait, unless somebody else hears it."""
+        # Behind what ran last, there may be no bytecode at which Python would look for signals.
+        fd = self._csock.fileno()
+        with contextlib.suppress(ValueError):  # Only the main thread is told of signals.
+            others = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+            if others not in (-1, fd):
+                signal.set_wakeup_fd(others, warn_on_full_buffer=False)
+
+    def _sleep_through_signals(self) -> None:
+        with contextlib.suppress(ValueError):
+            current = signal.set_wakeup_fd(-1)
+            if current not in (-1, self._csock.fileno()):
+                signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """As asyncio's."""
+        removed = super().remove_signal_handler(sig)
+        # With its last handler, asyncio stops hearing signals altogether.
+        if self.is_running():
+            self._wake_by_signals()
+        return removed
 
     def add_reader(
         self, fd: FileDescriptorLike, callback: Callable[[Unpack[Ts]], object], *args: *Ts
