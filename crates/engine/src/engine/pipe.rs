@@ -11,13 +11,15 @@ use super::{Engine, Member, Read};
 use crate::buffer::Piece;
 use crate::error::CloseReason;
 use crate::state::Input;
-use crate::stream::{Received, Stream};
+use crate::stream::{self, Received, Stream};
 use crate::sys::Conduit;
 use crate::token::Token;
 
 /// Bytes that are carried at once, and may have to wait. Measured: of smaller pieces the calls are
 /// felt, and larger ones do not stay in the processor's nearest caches between the two copies.
 const PIECE: usize = 32 * 1024;
+/// The same towards TLS, which seals as much at once without gathering it before.
+const SEALED_PIECE: usize = stream::CORK_SIZE;
 /// Bytes that one direction gets in one turn.
 const BUDGET: usize = 512 * 1024;
 
@@ -110,7 +112,7 @@ impl Engine {
 
     /// Reads what is to be carried over.
     pub(super) fn carry(&mut self, token: Token, buffer: &mut [u8]) -> Read {
-        let size = buffer.len().min(PIECE);
+        let size = buffer.len().min(self.piece_size(token));
         let buffer = &mut buffer[..size];
         let mut left = BUDGET;
         let mut goes_on = !self.waits_for_partner(token);
@@ -151,6 +153,17 @@ impl Engine {
         }
         self.settle(token);
         Read::Nothing
+    }
+
+    /// How much is best carried at once.
+    fn piece_size(&self, token: Token) -> usize {
+        let partner = self.pipes.partner(token);
+        let partner = partner.and_then(|partner| self.stream(partner));
+        if partner.is_some_and(Stream::is_secure) {
+            SEALED_PIECE
+        } else {
+            PIECE
+        }
     }
 
     /// Pauses reading if something waits at the other end. It is told when nothing does any more.

@@ -31,7 +31,7 @@ pub use packets::{NextPacket, Packets, Waiting};
 pub use secure::{Driver, Outgoing, Pumped, Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
-const CORK_SIZE: usize = 64 * 1024;
+pub(crate) const CORK_SIZE: usize = 64 * 1024;
 /// Bytes of files that one connection gets sent in one go, before others have their turn.
 const FILE_BUDGET: usize = 1024 * 1024;
 
