@@ -11,15 +11,13 @@ use super::{Engine, Member, Read};
 use crate::buffer::Piece;
 use crate::error::CloseReason;
 use crate::state::Input;
-use crate::stream::{self, Received, Stream};
+use crate::stream::{Received, Stream};
 use crate::sys::Conduit;
 use crate::token::Token;
 
 /// Bytes that are carried at once, and may have to wait. Measured: of smaller pieces the calls are
 /// felt, and larger ones do not stay in the processor's nearest caches between the two copies.
 const PIECE: usize = 32 * 1024;
-/// The same towards TLS, which seals as much at once without gathering it before.
-const SEALED_PIECE: usize = stream::CORK_SIZE;
 /// Bytes that one direction gets in one turn.
 const BUDGET: usize = 512 * 1024;
 
@@ -112,20 +110,20 @@ impl Engine {
 
     /// Reads what is to be carried over.
     pub(super) fn carry(&mut self, token: Token, buffer: &mut [u8]) -> Read {
-        let size = buffer.len().min(self.piece_size(token));
-        let buffer = &mut buffer[..size];
         let mut left = BUDGET;
         let mut goes_on = !self.waits_for_partner(token);
         let mut is_bulk = false;
+        let mut piece = PIECE;
         while goes_on && left > 0 {
             if is_bulk {
-                match self.splice(token, buffer, left) {
+                let least = buffer.len().min(PIECE);
+                match self.splice(token, &mut buffer[..least], left) {
                     Spliced::Carried(n) => {
                         left = left.saturating_sub(n);
                         goes_on = !self.waits_for_partner(token);
                         continue;
                     }
-                    Spliced::Unfit => {}
+                    Spliced::Unfit => piece = self.bulk_piece(token),
                     Spliced::Nothing => break,
                     Spliced::Failed(error) => {
                         return self.on_received(token, Received::Failed(error));
@@ -135,7 +133,8 @@ impl Engine {
             let Some(Member::Stream(stream)) = self.members.get_mut(token) else {
                 return Read::Nothing;
             };
-            match stream.receive(buffer, &mut self.scratch) {
+            let size = buffer.len().min(piece);
+            match stream.receive(&mut buffer[..size], &mut self.scratch) {
                 Received::Data { n, more } => {
                     stream.bytes_read += n as u64;
                     left = left.saturating_sub(n);
@@ -155,15 +154,11 @@ impl Engine {
         Read::Nothing
     }
 
-    /// How much is best carried at once.
-    fn piece_size(&self, token: Token) -> usize {
+    /// How much is carried at once in bulk: towards TLS what can be sealed and sent without waiting.
+    fn bulk_piece(&self, token: Token) -> usize {
         let partner = self.pipes.partner(token);
         let partner = partner.and_then(|partner| self.stream(partner));
-        if partner.is_some_and(Stream::is_secure) {
-            SEALED_PIECE
-        } else {
-            PIECE
-        }
+        partner.map_or(PIECE, |stream| stream.load_room().max(PIECE))
     }
 
     /// Pauses reading if something waits at the other end. It is told when nothing does any more.

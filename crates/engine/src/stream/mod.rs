@@ -31,7 +31,10 @@ pub use packets::{NextPacket, Packets, Waiting};
 pub use secure::{Driver, Outgoing, Pumped, Scratch, Secure};
 
 /// Bytes gathered under a cork before they are sent all the same.
-pub(crate) const CORK_SIZE: usize = 64 * 1024;
+const CORK_SIZE: usize = 64 * 1024;
+/// Bytes that TLS seals before it sends them. A peer that is faster than we are waits for each of
+/// our sends, and to wake it costs more than to send.
+pub(crate) const LOAD: usize = 4 * CORK_SIZE;
 /// Bytes of files that one connection gets sent in one go, before others have their turn.
 const FILE_BUDGET: usize = 1024 * 1024;
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
 use super::{Driver, FOREIGN_SIZE, Pumped, Scratch, Secure};
-use crate::stream::{CORK_SIZE, Received, Stream, Written, would_block};
+use crate::stream::{CORK_SIZE, LOAD, Received, Stream, Written, would_block};
 use crate::sys::{net, prefetch};
 use crate::tls::{Session, TlsError};
 
@@ -269,7 +269,7 @@ impl Stream {
         Written::Accepted(taken)
     }
 
-    /// Seals and sends as much as would be gathered at most, without gathering it.
+    /// Seals and sends what is too much to be gathered.
     fn send_load(&mut self, data: &[u8]) {
         if let Some(secure) = &mut self.secure {
             secure.seal_now(data, &mut self.queue);
@@ -278,16 +278,35 @@ impl Stream {
         self.send_queue();
     }
 
+    /// How much would be sealed and sent at once, with nothing of it left to wait; 0 for less than
+    /// what is gathered.
+    pub fn load_room(&self) -> usize {
+        let seals = |secure: &Secure| secure.is_next() && !secure.is_foreign();
+        if !(self.secure.as_deref().is_some_and(seals)
+            && self.queue.is_empty()
+            && self.corks == 0
+            && self.can_write())
+        {
+            return 0;
+        }
+        // Half of it is for what the kernel counts besides the bytes.
+        let room = self.borrow_fd().map_or(0, net::send_room) / 2;
+        let load = room.min(LOAD);
+        load - load % CORK_SIZE
+    }
+
     /// Takes everything, whatever the kernel says.
     pub(in crate::stream) fn accept_secure(&mut self, data: &[u8]) {
-        for piece in data.chunks(CORK_SIZE) {
+        let mut rest = data;
+        while rest.len() >= CORK_SIZE && self.secure.as_deref().is_some_and(Secure::is_next) {
+            let load = LOAD.min(rest.len() - rest.len() % CORK_SIZE);
+            self.send_load(&rest[..load]);
+            rest = &rest[load..];
+        }
+        for piece in rest.chunks(CORK_SIZE) {
             let Some(secure) = &mut self.secure else {
                 return;
             };
-            if piece.len() == CORK_SIZE && secure.is_next() {
-                self.send_load(piece);
-                continue;
-            }
             secure.last().extend_from_slice(piece);
             if secure.established && secure.gathered.len() >= CORK_SIZE {
                 self.send_queue();
