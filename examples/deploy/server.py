@@ -3,8 +3,9 @@
     systemd-socket-activate -l 7000 python examples/deploy/server.py
     python examples/deploy/server.py --port 7000 --proxy-protocol require
 
-SIGTERM lets it finish: nothing new is accepted, and who is connected has `--grace` seconds. With a
-socket of systemd's, which stays open meanwhile, newcomers wait in its queue for the next process.
+SIGTERM lets it finish: nothing new is accepted, and who is connected has `--grace` seconds. The
+next one ends it at once. With a socket of systemd's, which stays open meanwhile, newcomers wait in
+its queue for the next process.
 """
 
 from __future__ import annotations
@@ -51,10 +52,14 @@ def place(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    over = asyncio.Event()
+    over, at_once = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        (at_once if over.is_set() else over).set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
+        loop.add_signal_handler(number, end)
     settings: dict[str, Any] = {
         "packet": "line",
         "packet_size": 4096,
@@ -67,7 +72,10 @@ async def serve(options: argparse.Namespace) -> None:
     listener = mantou.listen(socket=Upper(), **place(options), **settings)
     print(f"process {os.getpid()} is ready", flush=True)
     await over.wait()
-    cut = await listener.drain(grace=options.grace)
+    draining = asyncio.ensure_future(listener.drain(grace=options.grace))
+    impatient = asyncio.ensure_future(at_once.wait())
+    await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    cut = await (draining if draining.done() else listener.drain(grace=0))
     print(f"process {os.getpid()} ends, {cut} connections were cut", flush=True)
 
 

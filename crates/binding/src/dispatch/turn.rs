@@ -64,6 +64,9 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
             }
         }
     }
+    if !work.has_events() {
+        core.with(|core| core.expire(&work.events))?;
+    }
     let count = core.with(|core| core.notices())?;
     handle_notices(engine, work, count)
 }

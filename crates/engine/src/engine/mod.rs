@@ -1,7 +1,7 @@
 //! The members of one thread's engine, and everything that can be asked of them by token.
 //!
 //! One turn of its driver: `begin_turn`, `poll` the readiness queue, then for each event `on_ready`
-//! and reads or accepts; at the end `take_notice` until nothing is left.
+//! and reads or accepts; behind them `expire`, and at the end `take_notice` until nothing is left.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -22,11 +22,10 @@ use crate::token::Token;
 
 /// Late input swallowed per turn from a connection that its owner has closed.
 const DISCARD_BUDGET: usize = 512 * 1024;
-/// Fewer deadlines than this are not worth sweeping.
-const SWEPT_FROM: usize = 64;
 
 mod admission;
 mod attempts;
+mod deadlines;
 mod events;
 mod figures;
 mod greetings;
@@ -174,6 +173,8 @@ pub struct Engine {
     watched_from_outside: bool,
     /// Events were left to the next turn.
     left_over: bool,
+    /// Waits that have not told of everything, one after the other.
+    partial_waits: usize,
     alarm: Option<Millis>,
     scratch: Scratch,
     outbox: Outbox,
@@ -197,6 +198,7 @@ impl Engine {
             guests: HashMap::new(),
             watched_from_outside: false,
             left_over: false,
+            partial_waits: 0,
             alarm: None,
             scratch: Scratch::default(),
             outbox: Outbox::default(),
@@ -214,13 +216,12 @@ impl Engine {
         self.watched_from_outside = true;
     }
 
-    /// Events have come, or a deadline has.
+    /// Events have come, or a deadline has: `expire` is for that, behind the events.
     pub fn begin_turn(&mut self) {
         self.phase = Phase::Events;
         self.connected_at_once = 0;
         self.left_over = false;
         self.timers.refresh();
-        self.expire();
     }
 
     /// The rest of the events is for the next turn. Of those that are reported once the queue will
@@ -329,28 +330,6 @@ impl Engine {
         self.timers.next_due().map(|due| self.timers.until(due))
     }
 
-    fn expire(&mut self) {
-        while let Some((at, token)) = self.timers.pop_due() {
-            match self.members.get_mut(token) {
-                Some(Member::Stream(stream)) if stream.armed == at => {
-                    stream.armed = Millis::MAX;
-                    self.on_deadline(token);
-                }
-                Some(Member::Listener(listener)) if listener.is_due(at) => {
-                    self.wake_starved();
-                    self.reconsider(token);
-                }
-                Some(Member::Attempt(attempt)) if attempt.is_due(at) => {
-                    self.on_attempt_deadline(token);
-                }
-                Some(Member::Greeting(greeting)) if greeting.is_due(at) => {
-                    self.on_greeting_deadline(token);
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// A turn's end will draw the conclusions.
     fn in_turn(&self) -> bool {
         self.phase != Phase::Between
@@ -368,50 +347,6 @@ impl Engine {
         } else {
             self.timers.refresh()
         }
-    }
-
-    /// Has the member looked at then. Entries of members that are gone, or whose deadline was
-    /// brought forward, are swept out before they outnumber the others.
-    fn schedule(&mut self, at: Millis, token: Token) {
-        if self.timers.len() > SWEPT_FROM.max(2 * self.members.len()) {
-            let members = &self.members;
-            self.timers.retain(|at, token| match members.get(token) {
-                Some(Member::Stream(stream)) => stream.armed == at,
-                Some(Member::Listener(listener)) => listener.is_due(at),
-                Some(Member::Attempt(attempt)) => attempt.is_due(at),
-                Some(Member::Greeting(greeting)) => greeting.is_due(at),
-                None => false,
-            });
-        }
-        self.timers.push(at, token);
-        if !self.in_turn() {
-            self.set_alarm();
-        }
-    }
-
-    fn on_deadline(&mut self, token: Token) {
-        let now = self.timers.now();
-        let Some(stream) = self.stream_mut(token) else {
-            return;
-        };
-        stream.look_at_peer(now);
-        stream.deadline(now);
-        if stream.close_deadline().is_some_and(|at| at < now) {
-            if stream.state.is_lingering() {
-                return self.close(token, false, CloseReason::Clean);
-            }
-            let late = CloseReason::TimedOut("the peer did not finish within close_timeout");
-            let reason = stream.take_broken().map_or(late, CloseReason::Io);
-            return self.close(token, true, reason);
-        }
-        if stream.handshake_deadline().is_some_and(|at| at < now) {
-            return self.close(token, false, CloseReason::HandshakeTimedOut);
-        }
-        if stream.idle_deadline().is_some_and(|at| at < now) {
-            stream.restart_idle();
-            self.notices.push_back(Notice::Idle(token));
-        }
-        self.settle(token);
     }
 
     fn set_alarm(&mut self) {

@@ -62,6 +62,7 @@ impl Selector {
 
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.len = 0;
+        events.is_all = false;
         let timeout = timeout.map_or(-1, whole_milliseconds);
         // SAFETY: the buffer has room for CAPACITY events and outlives the call.
         let n = unsafe {
@@ -76,6 +77,7 @@ impl Selector {
             Ok(n) => events.len = n,
             Err(_) => return Err(io::Error::last_os_error()),
         }
+        events.is_all = events.len < CAPACITY;
         if events.buffer[..events.len].iter().any(|e| e.u64 == ALARM) {
             self.silence_alarm();
         }
@@ -164,6 +166,7 @@ impl AsRawFd for Selector {
 pub struct Events {
     buffer: Box<[libc::epoll_event]>,
     len: usize,
+    is_all: bool,
 }
 
 impl Default for Events {
@@ -172,6 +175,7 @@ impl Default for Events {
         Self {
             buffer: vec![empty; CAPACITY].into_boxed_slice(),
             len: 0,
+            is_all: false,
         }
     }
 }
@@ -183,6 +187,11 @@ impl Events {
 
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether the last wait has told everything: it came to its end, and there was room.
+    pub fn is_all(&self) -> bool {
+        self.is_all
     }
 
     /// The event at `index`, or `None` where it was one of the selector's own.
