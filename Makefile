@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak lint types \
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak nightly lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
@@ -69,6 +69,10 @@ conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write th
 
 soak: $(BUILT) ## Thousands of connections of every kind, each byte checked (ARGS="--seconds 1800", else 180)
 	@$(BIN)/python -m soak $(ARGS)
+
+nightly: $(BUILT) ## What takes minutes: the soak, and tests that move gigabytes
+	@$(BIN)/python -m soak
+	@$(BIN)/python -m pytest tests/long
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
