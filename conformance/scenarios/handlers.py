@@ -32,9 +32,9 @@ def _end(role: str, on: dict[str, object], error: bool) -> tuple[Program, Step]:
 
 def _story(role: str, event: str) -> tuple[Step, ...]:
     """What leads to the event, and what is to be seen after it."""
-    after = (settle(role), act(role, ("write", "still"), ("terminate",)))
+    after = (settle(), act(role, ("write", "still"), ("terminate",)))
     return {
-        "open": (wait("open", role), settle(role), *after),
+        "open": (wait("open", role), settle(), *after),
         "data": (send("ping"), wait("data", role), *after),
         "drain": (receive_until("drain", role), *after),
         "end": (finish(), wait("end", role), *after),
@@ -149,13 +149,13 @@ def _failing() -> Iterator[Scenario]:
         yield Scenario(
             f"refused; `connect_error`{what}",
             (client({"connect_error": handler}, port=NOBODY, tells_promise=True),),
-            (wait("failed", "C"), settle("C")),
+            (wait("failed", "C"), settle()),
             because=because,
         )
     yield Scenario(
         "refused, no `connect_error` handler",
         (client(port=NOBODY, tells_promise=True),),
-        (wait("failed", "C"), settle("C")),
+        (wait("failed", "C"), settle()),
     )
     yield Scenario(
         "refused; `data` is there in `connect_error`",

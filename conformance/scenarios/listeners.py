@@ -140,7 +140,7 @@ def _unix() -> Iterator[Scenario]:
         "unix: a connected socket, half-open",
         (client(unix=True, allow_half_open=True),),
         (
-            *(accept(), send("bye"), finish(), wait("end", "C"), settle("C")),
+            *(accept(), send("bye"), finish(), wait("end", "C"), settle()),
             *(act("C", ("write", "late"), ("end",)), receive_end()),
         ),
     )

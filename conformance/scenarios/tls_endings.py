@@ -179,7 +179,7 @@ def _pairs() -> Iterator[Scenario]:
         "TLS: `handshake` raises",
         pair(None, {"handshake": [("throw", "boom")]}),
         (
-            *(wait("open"), wait("error", "C"), settle("C")),
+            *(wait("open"), wait("error", "C"), settle()),
             act("C", ("write", "still"), ("terminate",)),
         ),
         because=("a handler that throws leaves",),
@@ -276,7 +276,7 @@ def _upgrades() -> Iterator[Scenario]:
     yield Scenario(
         "`upgrade_tls()` and `stop(true)`",
         both,
-        (*begun, wait("data", "CT"), act("S", ("stop", True)), settle("C")),
+        (*begun, wait("data", "CT"), act("S", ("stop", True)), settle()),
         because=("`stop(true)` misses",),
         abroad=("`stop(true)` misses",),
         stays_open=True,
