@@ -53,7 +53,7 @@ class Program:
     connected: Sequence[Action] = ()
     """What is done with what `connect()` gives."""
     is_held: bool = False
-    """Its loop stands still after `connect()` until the step `release()`."""
+    """Its loop stands still after `connect()` until the step `release()`, as after `hold`."""
 
     def declared(self) -> dict[str, Any]:
         """As the drivers read it."""
@@ -64,7 +64,7 @@ class Program:
             "table": self.table,
             "tells_promise": self.tells_promise,
             "connected": list(self.connected),
-            "held_by": "",
+            "is_held": self.is_held,
         }
 
 

@@ -120,7 +120,9 @@ class Stage:
         self.family = kernel.AF_INET
         self._directory = tempfile.TemporaryDirectory()
         self._raw: kernel.socket | None = None
-        self._held_by = ""
+        self._held_by = str(Path(self._directory.name) / "held")
+        os.mkfifo(self._held_by)
+        self._pending: Driver | None = None
         self.tidy_up: list[Callable[[], object]] = []
 
     def play(self) -> dict[str, list[str]]:
@@ -153,8 +155,12 @@ class Stage:
 
     def release(self) -> None:
         """Lets the loop go on that is held."""
-        Path(self._held_by).write_bytes(b"")
-        self.drivers["C"].answer()
+        held_by = Path(self._held_by)
+        held_by.write_bytes(b"")
+        held_by.unlink()
+        if self._pending is not None:
+            self._pending.answer()
+            self._pending = None
 
     def accept(self) -> kernel.socket:
         """The raw listener's next connection."""
@@ -180,6 +186,7 @@ class Stage:
     def _begin(self, program: Program) -> None:
         declared = program.declared()
         options = declared["options"] = dict(program.options)
+        declared["held_by"] = self._held_by
         if program.role == "C" and "S" not in self.drivers and "port" not in options:
             self._listen_raw("unix" in options)
         if options.get("fd") == "connected":
@@ -192,9 +199,8 @@ class Stage:
             if "port" not in options:
                 options["port"] = 0 if program.role == "S" else self.address[1]
         if program.is_held:
-            self._held_by = declared["held_by"] = str(Path(self._directory.name) / "held")
-            os.mkfifo(self._held_by)
-            self.drivers[program.role].tell(begin=declared)
+            self._pending = self.drivers[program.role]
+            self._pending.tell(begin=declared)
             return
         port = self.drivers[program.role].ask(begin=declared).get("port")
         if program.role == "S" and port:

@@ -251,6 +251,8 @@ def send_while_taken(count: int, label: str = "P") -> Step:
             except BlockingIOError:
                 refused += 1
                 stage.settle()
+            except ConnectionError:
+                break
             else:
                 refused = 0
         peer.sock.settimeout(LIMIT)

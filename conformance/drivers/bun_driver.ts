@@ -1,7 +1,7 @@
 // One end of scenarios, on Bun. Commands come as lines of JSON, and what happens goes out as such;
 // mantou_driver.py does the same on mantou, function by function.
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { bytes, camel, code, given, none, options_of, taken, tls, value } from "./bun_words.ts";
 
 type Action = [string, ...any[]];
@@ -15,6 +15,7 @@ type Program = {
   tells_promise: boolean;
   connected: Action[];
   held_by: string;
+  is_held: boolean;
 };
 
 let program: Program;
@@ -139,6 +140,10 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   timeout: (s, seconds) => none(s.timeout(seconds)),
   state: (s) => String(s.readyState),
   mark: (_s, text) => text,
+  hold: () => {
+    if (existsSync(program.held_by)) readFileSync(program.held_by);
+    return SILENT;
+  },
   bytes_written: (s) => String(s.bytesWritten),
   chunks_within: (_s, size) => String(largest <= size),
   keep_chunk: () => ((kept = chunk), ""),
@@ -257,7 +262,7 @@ function begin(one: Program) {
   quiet = false;
   if (one.call === "listen") return serve();
   connect();
-  if (one.held_by) readFileSync(one.held_by);
+  if (one.is_held) ACTIONS.hold(undefined);
   return { ready: true };
 }
 

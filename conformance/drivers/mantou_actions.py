@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mantou
@@ -71,6 +72,12 @@ class Actions:
 
     def do_mark(self, _: Any, text: str) -> str:
         return text
+
+    def do_hold(self, _: Any) -> str:
+        held_by = Path(self.program["held_by"])
+        if held_by.exists():
+            held_by.read_bytes()
+        return SILENT
 
     def do_bytes_written(self, s: Any) -> str:
         return str(s.bytes_written)

@@ -11,7 +11,6 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import mantou
@@ -168,9 +167,9 @@ class Driver(Actions):
         if program["call"] == "listen":
             return self.serve()
         self.connect()
-        if program["held_by"]:
+        if program["is_held"]:
             await asyncio.sleep(0)  # connect() has begun
-            Path(program["held_by"]).read_bytes()
+            self.do_hold(None)
         return {"ready": True}
 
     def serve(self) -> dict[str, Any]:

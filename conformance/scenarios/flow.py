@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.scenario import Scenario, fill, server
+from conformance.scenario import Handler, Scenario, fill, server
 from conformance.steps import (
     act,
     close,
     connect,
     finish,
+    flood,
     receive,
     receive_end,
     receive_until,
+    release,
     reset,
     send,
     send_filled,
@@ -46,6 +48,11 @@ def _sending() -> Iterator[Scenario]:
                 *(() if half else (receive_end(of=BIG),)),
             ),
             stays_open=half,
+        )
+        yield Scenario(
+            f"FIN under backpressure, then RST{also}",
+            (server({"open": [("write", fill(BIG))]}, **options),),
+            (connect(), wait("open"), finish(), wait("end"), settle(), reset()),
         )
         yield Scenario(
             f"RST under backpressure{also}",
@@ -156,6 +163,25 @@ def _sending() -> Iterator[Scenario]:
         (connect(), send("hi"), receive(1), finish(), receive_end()),
     )
     yield Scenario(
+        "20 MB arrive, in chunks of 512 KiB at most",
+        (server({"end": [("chunks_within", 512 << 10)]}),),
+        (connect(), send_filled(20_000_000), finish(), receive_end()),
+    )
+    yield Scenario(
+        "one peer floods, another has its answers",
+        (server({"data": Handler([("echo", 64)], is_silent=True)}),),
+        (
+            *(connect(), wait("open"), flood("P"), connect("P2")),
+            *(
+                one
+                for text in ("one", "two", "three")
+                for one in (send(text, "P2"), receive(len(text), "P2"))
+            ),
+            *(close("P2"), wait("close", "S2")),
+        ),
+        stays_open=True,
+    )
+    yield Scenario(
         "20 MB arrive",
         (server(),),
         (connect(), send_filled(20_000_000), finish(), receive_end()),
@@ -220,6 +246,15 @@ def _pausing() -> Iterator[Scenario]:
             ),
             because=("unread input makes a RST",),
         )
+    yield Scenario(
+        "`end(data)` in `data`, and more is unread",
+        (server({"data": [("hold",), ("end", "bye")]}),),
+        (
+            *(connect(), send("one"), wait("data"), send("two"), release()),
+            *(receive_end(), finish()),
+        ),
+        because=("unread input makes a RST",),
+    )
     yield Scenario(
         "`pause()`, 100 kB unread, `end(data)`",
         (server({"open": [("pause",)]}),),
