@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from conformance.behaviours import behaviours
 from conformance.drivers.mantou_actions import Actions
-from conformance.results import Row, because, cell, committed
+from conformance.results import Row, because, cell, committed, counts
 from conformance.scenario import Scenario
 from conformance.scenarios import GROUPS
 from conformance.stage import COMMANDS, Driver, Stage
@@ -34,6 +35,28 @@ def test_the_table_has_each_scenario_once() -> None:
     names = [scenario.name for scenario in SCENARIOS]
     assert len(names) == len(set(names))
     assert list(committed()) == names
+
+
+def test_each_behaviour_is_shown() -> None:
+    names = {scenario.name for scenario in SCENARIOS}
+    tests = Path(__file__).parent
+    assert len(behaviours()) > 250
+    for one in behaviours():
+        assert one.scenarios or one.tests or one.reason.endswith("."), one.name
+        assert set(one.scenarios) <= names, one.name
+        for test in one.tests:
+            file, _, function = test.partition("::")
+            assert f"def {function}(" in (tests / file).read_text(), one.name
+
+
+def test_the_counts_are_those_of_the_page() -> None:
+    *groups, total = counts().splitlines()[2:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in groups] == list(GROUPS)
+    same, others = (
+        sum((seen.bun == seen.mantou) is alike for seen in committed().values())
+        for alike in (True, False)
+    )
+    assert total == f"| **all** | {same + others} | {same} | {others} |"
 
 
 def test_each_difference_has_a_reason() -> None:

@@ -34,7 +34,7 @@ def _sending() -> Iterator[Scenario]:
         yield Scenario(
             f"`end()` with 16 MiB{also}",
             (server({"open": [("end", fill(BIG))], "drain": []}, **options),),
-            (connect(), receive_end(of=BIG), finish()),
+            (connect(), wait("end()"), receive_end(of=BIG), finish()),
             because=LOST,
         )
         yield Scenario(
@@ -68,13 +68,13 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "a short `write()`, then `end()`",
         (server({"open": [("write", fill(BIG)), ("end",)]}),),
-        (connect(), receive_end(of=BIG), finish()),
+        (connect(), wait("end()"), receive_end(of=BIG), finish()),
         because=("`end()` closes the descriptor",),
     )
     yield Scenario(
         "a short `write()`, then `end(data)`",
         (server({"open": [("write", fill(BIG)), ("end", fill(BIG))], "drain": []}),),
-        (connect(), receive_end(tail=BIG), finish()),
+        (connect(), wait("end()"), receive_end(tail=BIG), finish()),
         because=LOST,
     )
     yield Scenario(
@@ -87,7 +87,7 @@ def _sending() -> Iterator[Scenario]:
                 }
             ),
         ),
-        (connect(), receive_until("drain")),
+        (connect(), wait("write()", count=3), receive_until("drain")),
     )
     yield Scenario(
         "a whole `write()` is followed by no `drain`",
@@ -103,7 +103,7 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "a short `write()`, then `shutdown()`",
         (server({"open": [("write", fill(BIG)), ("shutdown",), ("write", "x")]}),),
-        (connect(), receive_end(of=BIG), close()),
+        (connect(), wait("write()", count=2), receive_end(of=BIG), close()),
         because=("after `shutdown()` the peer's FIN",),
     )
     yield Scenario(
@@ -114,7 +114,7 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "a short `write()` in `end`",
         (server({"end": [("write", fill(BIG))]}),),
-        (connect(), finish(), receive_end(of=BIG)),
+        (connect(), finish(), wait("write()"), receive_end(of=BIG)),
     )
     yield Scenario(
         "16 MiB from `end` on; half-open",
@@ -130,7 +130,7 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "`close()` in `drain`",
         (server({"open": [("write", fill(BIG))], "drain": [("close",)]}),),
-        (connect(), receive_end(of=BIG)),
+        (connect(), wait("write()"), receive_end(of=BIG)),
     )
     yield Scenario(
         "five small writes",

@@ -86,7 +86,6 @@ def _scenarios(half: bool) -> Iterator[Scenario]:
             wait("end"),
             *last,
         ),
-        because=() if half else ("`shutdown(true)` counts as",),
         stays_open=half,
     )
     yield Scenario(

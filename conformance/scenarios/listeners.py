@@ -101,12 +101,18 @@ def _stopping() -> Iterator[Scenario]:
     yield Scenario(
         "`stop()`, and the unix socket's file",
         (server(**unix),),
-        (connect(), look_at_file(), act("S", ("stop", False)), look_at_file()),
+        (
+            *(connect(), look_at_file(), act("S", ("stop", False)), look_at_file()),
+            *(finish(), receive_end()),
+        ),
     )
     yield Scenario(
         "`stop()`, and another file in its place",
         (server(**unix),),
-        (connect(), replace_file(), act("S", ("stop", False)), look_at_file()),
+        (
+            *(connect(), replace_file(), act("S", ("stop", False)), look_at_file()),
+            *(finish(), receive_end()),
+        ),
         because=("`stop()` removes whatever",),
     )
 

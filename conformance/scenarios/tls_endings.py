@@ -104,7 +104,7 @@ def _others() -> Iterator[Scenario]:
     yield Scenario(
         "`end()` with 16 MiB over TLS",
         (server({"data": [("end", fill(BIG))], "drain": []}, tls=SERVER),),
-        (*first, receive_end(of=BIG), notify(), finish()),
+        (*first, wait("end()"), receive_end(of=BIG), notify(), finish()),
         because=("`end(data)` drops what",),
     )
     yield Scenario(

@@ -190,19 +190,22 @@ def _sessions() -> Iterator[Scenario]:
             f"{version}: a session is set when `connect()` is done",
             (
                 server(
-                    {"open": [("resumed",), ("write", "hello")], "data": []},
+                    {"open": [("resumed",)]},
                     tls={**SERVER, "min_version": version, "max_version": version},
                 ),
                 client(
-                    {"handshake": [("resumed",)], "data": [("keep_session",), ("terminate",)]},
+                    {"handshake": [("resumed",)]},
                     tls=TRUSTS,
                     hostname="localhost",
                     connected=[("set_session",)],
                 ),
             ),
             (
-                *(wait("close", "C"), wait("close"), act("C", ("connect_again",))),
-                *(wait("close", "C2"), wait("close", "S2")),
+                *(wait("open"), wait("handshake", "C"), wait("set_session()", "C")),
+                *(act("S", ("write", "hello")), wait("data", "C")),  # the tickets are before it
+                *(act("C", ("keep_session",), ("terminate",)), wait("close"), wait("close", "C")),
+                *(act("C", ("connect_again",)), wait("open", "S2"), wait("handshake", "C2")),
+                *(wait("set_session()", "C2"), act("C", ("terminate",)), wait("close", "S2")),
             ),
             because=("`connect()` resolves when TCP",),
             abroad=("`connect()` resolves when TCP",),
