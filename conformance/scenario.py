@@ -17,6 +17,9 @@ Step = Callable[["Stage"], None]
 
 Handlers = Mapping[str, "Sequence[Action] | Handler"]
 
+TRANSPORTS: tuple[tuple[str, dict[str, Any]], ...] = (("", {}), ("unix: ", {"unix": True}))
+"""Where names begin so, the options of both ends."""
+
 USUAL = ("open", "data", "end", "close", "error")
 
 

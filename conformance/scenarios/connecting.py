@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.scenario import Handler, Scenario, client
+from conformance.scenario import TRANSPORTS, Handler, Scenario, client
 from conformance.steps import (
     accept,
     act,
@@ -28,7 +28,7 @@ def _failing() -> Iterator[Scenario]:
         (
             ", asynchronous, raises",
             Handler([("throw", "boom")], is_async=True),
-            ("a rejection is",),
+            ("what `connectError` throws",),
         ),
         (" returns an error", Handler(gives="error"), ("`open` may return",)),
     ):
@@ -94,7 +94,7 @@ def _failing() -> Iterator[Scenario]:
 
 def _at_once() -> Iterator[Scenario]:
     """What has happened before the loop looks for the first time."""
-    for what, options in (("", {}), ("unix: ", {"unix": True})):
+    for what, options in TRANSPORTS:
         one = client({"connect_error": []}, tells_promise=True, is_held=True, **options)
         yield Scenario(
             f"{what}the peer has accepted, answered and closed before the first turn",

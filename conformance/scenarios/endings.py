@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.scenario import Scenario, client, fill, server
+from conformance.scenario import TRANSPORTS, Scenario, client, fill, server
 from conformance.steps import act, wait
 
 HALVES = [(s, c) for s in (False, True) for c in (False, True)]
@@ -76,7 +76,7 @@ SCENARIOS = (
             (wait("close"), wait("close", "C")),
             because=("after `shutdown()` the peer's FIN",),
         )
-        for what, options in (("", {}), ("unix: ", {"unix": True}))
+        for what, options in TRANSPORTS
     ),
     Scenario(
         "client `shutdown()`, then the answer",

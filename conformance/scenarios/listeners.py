@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance.certificates import SERVER
-from conformance.scenario import Handler, Scenario, client, server, table
+from conformance.scenario import TRANSPORTS, Handler, Scenario, client, server, table
 from conformance.steps import (
     accept,
     act,
@@ -27,7 +27,7 @@ from conformance.steps import (
 
 def _stopping() -> Iterator[Scenario]:
     unix: dict[str, Any] = {"unix": True}
-    for what, options in (("", {}), ("unix: ", unix)):
+    for what, options in TRANSPORTS:
         yield Scenario(
             f"{what}`stop()` leaves open connections",
             (server(**options),),
@@ -42,11 +42,11 @@ def _stopping() -> Iterator[Scenario]:
             (server(**options),),
             (connect(), wait("open"), act("S", ("stop", True)), receive_end(), refused()),
         )
-    for what in ("yes", 1, None):
+    for how in ("yes", 1, None):
         yield Scenario(
-            f"`stop()` with {what!r}",
+            f"`stop()` with {how!r}",
             (server(),),
-            (connect(), wait("open"), act("S", ("stop", what)), settle(), finish(), receive_end()),
+            (connect(), wait("open"), act("S", ("stop", how)), settle(), finish(), receive_end()),
             because=("`shutdown()` and `stop()` take",),
         )
     yield Scenario(
