@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.peers import install_bun, program, run
-from conformance.results import PAGE, Row, because, cell, page
+from conformance.results import AT_HOME, PAGE, Row, because, cell, page
 from conformance.scenario import Scenario
 from conformance.scenarios import GROUPS
 from conformance.stage import Driver, Stage
@@ -88,7 +88,7 @@ def compare(company: Company, scenario: Scenario, faults: list[str]) -> tuple[Ro
         seen = company.play(scenario, serves, connects)
         native = {"S": at_home[serves]["S"], "C": at_home[connects]["C"]}
         strange = {who: seen[who] for who in native if seen[who] != native[who]}
-        cells.append(cell(strange) if strange else "as at home")
+        cells.append(cell(strange) if strange else AT_HOME)
         if strange and not scenario.abroad:
             faults.append(
                 f"{scenario.name}: {serves} serves {connects}, without a reason: {strange}"

@@ -7,15 +7,17 @@ import socket as kernel
 import ssl
 from typing import Any
 
+from tests.peers import RawPeer
+
 LIMIT = 10.0  # seconds for anything that a peer waits for
 
 
-class Peer:
+class Peer(RawPeer):
     """A connected socket, and what it has seen."""
 
     def __init__(self, sock: kernel.socket) -> None:
+        super().__init__(sock)
         sock.settimeout(LIMIT)
-        self.sock = sock
         self.seen: list[str] = []
         self.before = b""
         self.was_reset = False
@@ -52,19 +54,6 @@ class Peer:
     def ending(self) -> str:
         """What a read that got nothing has met."""
         return "FIN"
-
-    def finish(self) -> None:
-        """Sends a FIN."""
-        self.sock.shutdown(kernel.SHUT_WR)
-
-    def reset(self) -> None:
-        """Sends a RST."""
-        self.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.sock.close()
-
-    def close(self) -> None:
-        """Lets go of it."""
-        self.sock.close()
 
 
 class TlsPeer(Peer):

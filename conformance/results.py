@@ -13,14 +13,18 @@ PAGE = Path(__file__).resolve().parent / "results.md"
 REASONS = "../docs/porting/from-bun.md"
 SAME, DIFFERENT = "same", "different on purpose: "
 AS_ABOVE = "the same"
+AT_HOME = "as at home"
+MIXED = "With each other"
 
 HEAD = """
 # Bun and mantou, side by side
 
 {scenarios} scenarios ran on Bun {version} and on mantou, against the same peers: {same} with the
 same events, {different} with others on purpose. Each of those has the row of
-[From Bun](../docs/porting/from-bun.md) that says why. `make conformance` runs them anew and
-writes this page, and fails where one differs without a reason; `make test` compares mantou with it.
+[From Bun](../docs/porting/from-bun.md) that says why. {pairs} that have a server and a client were
+played by the two with each other as well, in both roles: in {at_home} of them each end saw what it
+sees among its own. `make conformance` runs them anew and writes this page, and fails where one
+differs without a reason; `make test` compares mantou with it.
 
 S is a socket of a server, S2 its second one, C one of a client; ST and CT are theirs after an
 upgrade to TLS. P is a raw peer, a socket of the operating system's or OpenSSL, and what it got is
@@ -84,14 +88,19 @@ def page(version: str, groups: dict[str, list[Row]], mixed: list[str]) -> str:
     same = sum(row.bun == row.mantou for row in rows)
     parts = [
         HEAD.format(
-            version=version, scenarios=len(rows), same=same, different=len(rows) - same
+            version=version,
+            scenarios=len(rows),
+            same=same,
+            different=len(rows) - same,
+            pairs=len(mixed),
+            at_home=sum(row.count(AT_HOME) == 2 for row in mixed),
         ).strip()
     ]
     for title, group in groups.items():
         head = "| scenario | on Bun | on mantou | |\n|---|---|---|---|"
         parts.append(f"## {title}\n\n" + "\n".join([head, *(row.line() for row in group)]))
     head = "| scenario | Bun serves mantou | mantou serves Bun |\n|---|---|---|"
-    parts.append("## With each other\n\n" + "\n".join([head, *mixed]))
+    parts.append(f"## {MIXED}\n\n" + "\n".join([head, *mixed]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,3 +122,18 @@ def committed() -> dict[str, Committed]:
             name, bun, mantou, _ = cells
             found[name] = Committed(bun, bun if mantou == AS_ABOVE else mantou)
     return found
+
+
+def counts() -> str:
+    """Markdown: what the page has of each group, in numbers."""
+    rows = ["| scenarios | | same | different on purpose |", "|---|---|---|---|"]
+    total = [0, 0]
+    for group in PAGE.read_text().split("\n## ")[1:]:
+        title, _, table = group.partition("\n")
+        verdicts = [line.endswith(f"| {SAME} |") for line in table.splitlines()[3:] if line]
+        if title == MIXED:
+            break
+        same, different = sum(verdicts), len(verdicts) - sum(verdicts)
+        total = [total[0] + same, total[1] + different]
+        rows.append(f"| {title} | {len(verdicts)} | {same} | {different} |")
+    return "\n".join([*rows, f"| **all** | {sum(total)} | {total[0]} | {total[1]} |"])

@@ -17,6 +17,9 @@ Step = Callable[["Stage"], None]
 
 Handlers = Mapping[str, "Sequence[Action] | Handler"]
 
+TRANSPORTS: tuple[tuple[str, dict[str, Any]], ...] = (("", {}), ("unix: ", {"unix": True}))
+"""Where names begin so, the options of both ends."""
+
 USUAL = ("open", "data", "end", "close", "error")
 
 
@@ -28,10 +31,17 @@ class Handler:
     is_async: bool = False
     gives: str = ""
     """What it returns: "error", an exception object, or "true"."""
+    is_silent: bool = False
+    """Not told, where timing decides how often it is called."""
 
     def declared(self) -> dict[str, Any]:
         """As the drivers read it."""
-        return {"do": list(self.do), "async": self.is_async, "gives": self.gives}
+        return {
+            "do": list(self.do),
+            "async": self.is_async,
+            "gives": self.gives,
+            "silent": self.is_silent,
+        }
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,10 @@ class Program:
     table: dict[str, Any]
     tells_promise: bool = False
     """Whether it is told when `connect()` is done."""
+    connected: Sequence[Action] = ()
+    """What is done with what `connect()` gives."""
+    is_held: bool = False
+    """Its loop stands still after `connect()` until the step `release()`, as after `hold`."""
 
     def declared(self) -> dict[str, Any]:
         """As the drivers read it."""
@@ -52,6 +66,8 @@ class Program:
             "options": self.options,
             "table": self.table,
             "tells_promise": self.tells_promise,
+            "connected": list(self.connected),
+            "is_held": self.is_held,
         }
 
 
@@ -96,10 +112,13 @@ def client(
     without: Iterable[str] = (),
     binary: str = "",
     tells_promise: bool = False,
+    connected: Sequence[Action] = (),
+    is_held: bool = False,
     **options: Any,
 ) -> Program:
     """Who connects: to the server of its scenario, else to the raw peer's listener."""
-    return Program("C", options, table("C", on, without, binary), tells_promise)
+    handlers = table("C", on, without, binary)
+    return Program("C", options, handlers, tells_promise, connected, is_held)
 
 
 def fill(count: int) -> dict[str, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import socket as kernel
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUN = ROOT / "build" / "bench" / "node_modules" / "@oven" / "bun-linux-x64" / "bin" / "bun"
 COMMANDS = {
-    "mantou": [sys.executable, str(HERE / "drivers" / "mantou_driver.py")],
+    "mantou": [sys.executable, "-m", "conformance.drivers.mantou_driver"],
     "bun": [str(BUN), str(HERE / "drivers" / "bun_driver.ts")],
 }
+TURNS = 4  # of each loop: what one end does may be for the other to see
 PATIENCE = 3.0  # seconds for a close that is expected; who never closes is told as "still open"
 
 
@@ -35,6 +38,7 @@ class Driver:
     def __init__(self, runtime: str) -> None:
         self.process = subprocess.Popen(
             COMMANDS[runtime],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -47,12 +51,20 @@ class Driver:
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """Has a command obeyed; what happened before the answer is in `events` then."""
+        self.tell(**command)
+        return self.answer()
+
+    def tell(self, **command: Any) -> None:
+        """Gives a command: it arrives as data does, by way of the loop that serves the sockets."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """The answer to a command."""
         with self._news:
             if not self._news.wait_for(lambda: self._replies, LIMIT):
-                raise Stuck(f"no answer to {command}")
+                raise Stuck("no answer")
             return self._replies.pop(0)
 
     def wait(self, who: str, event: str, count: int, seconds: float = LIMIT) -> bool:
@@ -108,6 +120,10 @@ class Stage:
         self.family = kernel.AF_INET
         self._directory = tempfile.TemporaryDirectory()
         self._raw: kernel.socket | None = None
+        self._held_by = str(Path(self._directory.name) / "held")
+        os.mkfifo(self._held_by)
+        self._pending: Driver | None = None
+        self.tidy_up: list[Callable[[], object]] = []
 
     def play(self) -> dict[str, list[str]]:
         """Plays it; returns what each end has seen."""
@@ -120,19 +136,48 @@ class Stage:
                 step(self)
             return {**self._told(), **{label: peer.seen for label, peer in self.peers.items()}}
         finally:
+            for tidy_up in self.tidy_up:
+                tidy_up()
             for peer in self.peers.values():
                 peer.close()
             if self._raw is not None:
                 self._raw.close()
             for driver in self.drivers.values():
                 driver.ask(finish=True)
+            self.settle()
             self._directory.cleanup()
+
+    def settle(self) -> None:
+        """Each end takes what has arrived, and what others do about it."""
+        for _ in range(TURNS):
+            for driver in self.drivers.values():
+                driver.ask(turn=True)
+
+    def release(self) -> None:
+        """Lets the loop go on that is held."""
+        held_by = Path(self._held_by)
+        held_by.write_bytes(b"")
+        held_by.unlink()
+        if self._pending is not None:
+            self._pending.answer()
+            self._pending = None
 
     def accept(self) -> kernel.socket:
         """The raw listener's next connection."""
         assert self._raw is not None
         sock, _ = self._raw.accept()
         return sock
+
+    def fill_backlog(self) -> None:
+        """Connects to the raw listener until nobody else can."""
+        assert self._raw is not None
+        self._raw.listen(0)
+        while True:
+            sock = kernel.socket(kernel.AF_UNIX, kernel.SOCK_STREAM)
+            self.tidy_up.append(sock.close)
+            sock.setblocking(False)
+            if sock.connect_ex(self.address):
+                return
 
     def driver(self, who: str) -> Driver:
         """Whose sockets are called so: S, S2, C... A socket after an upgrade has a T behind."""
@@ -141,8 +186,11 @@ class Stage:
     def _begin(self, program: Program) -> None:
         declared = program.declared()
         options = declared["options"] = dict(program.options)
-        if program.role == "C" and "S" not in self.drivers and not {"fd", "port"} & set(options):
+        declared["held_by"] = self._held_by
+        if program.role == "C" and "S" not in self.drivers and "port" not in options:
             self._listen_raw("unix" in options)
+        if options.get("fd") == "connected":
+            options["fd"] = {"connected": self.address[1]}
         if options.get("unix") is True:
             options["unix"] = self._path()
             self.family, self.address = kernel.AF_UNIX, options["unix"]
@@ -150,6 +198,10 @@ class Stage:
             options.setdefault("hostname", "127.0.0.1")
             if "port" not in options:
                 options["port"] = 0 if program.role == "S" else self.address[1]
+        if program.is_held:
+            self._pending = self.drivers[program.role]
+            self._pending.tell(begin=declared)
+            return
         port = self.drivers[program.role].ask(begin=declared).get("port")
         if program.role == "S" and port:
             host = options["hostname"]
@@ -173,8 +225,9 @@ class Stage:
         for driver in self.drivers.values():
             if not self.scenario.stays_open:
                 driver.wait_closed(max(deadline - time.monotonic(), 0))
+        self.settle()
         for role, driver in self.drivers.items():
-            still_open = driver.ask(settle=True)["open"]
+            still_open = driver.ask(turn=True)["open"]
             told[role] = [*entries(role, driver.events), *["still open"] * bool(still_open)]
         return told
 

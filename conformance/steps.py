@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket as kernel
+import stat
+import threading
+from pathlib import Path
 from typing import Any
 
 from conformance import certificates
@@ -81,13 +85,11 @@ def send_raw(text: str, label: str = "P") -> Step:
 
 
 def finish(label: str = "P") -> Step:
-    """A peer sends a FIN, if its connection is still there."""
+    """A peer sends a FIN, if its connection is still there: a RST may be under way."""
 
     def step(stage: Stage) -> None:
-        try:
+        with contextlib.suppress(OSError):
             stage.peers[label].finish()
-        except OSError:
-            stage.peers[label].seen.append("nobody to end with")
 
     return step
 
@@ -199,9 +201,85 @@ def void(_: object) -> None:
     """For what is done and not looked at."""
 
 
-def settle(who: str = "S") -> Step:
-    """An end gets some turns of its loop, for what is there already."""
-    return lambda stage: void(stage.driver(who).ask(settle=True))
+def settle() -> Step:
+    """All ends get some turns of their loops, for what is there already."""
+    return Stage.settle
+
+
+def release() -> Step:
+    """A loop that is held goes on."""
+    return Stage.release
+
+
+def fill_backlog() -> Step:
+    """Others connect until the raw listener, on a unix socket, takes no more."""
+    return Stage.fill_backlog
+
+
+def flood(label: str) -> Step:
+    """A peer sends without an end from now on."""
+
+    def step(stage: Stage) -> None:
+        over = threading.Event()
+
+        def send() -> None:
+            while not over.is_set():
+                stage.peers[label].send(bytes(65536))
+
+        def stop() -> None:
+            over.set()
+            thread.join()
+
+        thread = threading.Thread(target=send)
+        stage.tidy_up.append(stop)
+        thread.start()
+
+    return step
+
+
+def send_while_taken(count: int, label: str = "P") -> Step:
+    """A peer sends so many bytes, as long as the other end takes them."""
+
+    def step(stage: Stage) -> None:
+        peer = stage.peers[label]
+        peer.sock.setblocking(False)
+        left, refused = count, 0
+        while left and refused < 8:
+            try:
+                left -= peer.sock.send(bytes(min(left, 65536)))
+            except BlockingIOError:
+                refused += 1
+                stage.settle()
+            except ConnectionError:
+                break
+            else:
+                refused = 0
+        peer.sock.settimeout(LIMIT)
+        peer.seen.append("could not send all" if left else "sent all")
+
+    return step
+
+
+def replace_file() -> Step:
+    """Somebody puts another file where the unix socket was."""
+
+    def step(stage: Stage) -> None:
+        path = Path(stage.address)
+        path.unlink()
+        path.touch()
+
+    return step
+
+
+def look_at_file(label: str = "P") -> Step:
+    """A peer looks at the file of the unix socket."""
+
+    def step(stage: Stage) -> None:
+        path = Path(stage.address)
+        mode = f"{stat.S_IMODE(path.stat().st_mode):o}" if path.exists() else "no file"
+        stage.peers[label].seen.append(mode)
+
+    return step
 
 
 def refused(label: str = "P2") -> Step:

@@ -17,6 +17,7 @@ extensions = [
     "myst_parser",
     "extensions.api",
     "extensions.commands",
+    "extensions.conformance",
     "extensions.examples",
     "extensions.exclusions",
     "extensions.options",

@@ -7,11 +7,31 @@ import socket as kernel
 from typing import Any
 
 
-class Peer:
-    """A raw socket on the other end: it sees FIN and RST as the wire has them."""
+class RawPeer:
+    """A raw socket on the other end, and how it ends: FIN and RST as the wire has them."""
 
     def __init__(self, sock: kernel.socket) -> None:
         self.sock = sock
+
+    def finish(self) -> None:
+        """Sends a FIN."""
+        self.sock.shutdown(kernel.SHUT_WR)
+
+    def reset(self) -> None:
+        """Sends a RST."""
+        self.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def close(self) -> None:
+        """Lets go of it."""
+        self.sock.close()
+
+
+class Peer(RawPeer):
+    """One that gives way to the loop while it waits."""
+
+    def __init__(self, sock: kernel.socket) -> None:
+        super().__init__(sock)
         sock.setblocking(False)
 
     @classmethod
@@ -59,18 +79,6 @@ class Peer:
     def receive_now(self, most: int) -> bytes:
         """What has arrived; BlockingIOError if nothing has."""
         return self.sock.recv(most)
-
-    def finish(self) -> None:
-        """Sends a FIN."""
-        self.sock.shutdown(kernel.SHUT_WR)
-
-    def reset(self) -> None:
-        """Sends a RST."""
-        self.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.sock.close()
-
-    def close(self) -> None:
-        self.sock.close()
 
 
 class RawListener:

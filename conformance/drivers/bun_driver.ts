@@ -1,15 +1,21 @@
 // One end of scenarios, on Bun. Commands come as lines of JSON, and what happens goes out as such;
 // mantou_driver.py does the same on mantou, function by function.
 
+import { existsSync, readFileSync } from "node:fs";
+import { bytes, camel, code, given, none, options_of, taken, tls, value } from "./bun_words.ts";
+
 type Action = [string, ...any[]];
-type Handler = { do: Action[]; async?: boolean; gives?: string };
-type Table = { name: string; on: Record<string, Handler>; binary?: string };
+type Handler = { do: Action[]; async: boolean; gives: string; silent: boolean };
+type Table = { name: string; on: Record<string, Handler>; binary: string };
 type Program = {
   role: string;
   call: "listen" | "connect";
   options: Record<string, any>;
   table: Table;
   tells_promise: boolean;
+  connected: Action[];
+  held_by: string;
+  is_held: boolean;
 };
 
 let program: Program;
@@ -22,6 +28,10 @@ let closed = new WeakSet<any>();
 let pumps = new Map<any, { rest: Uint8Array; then: Action[] }>();
 let latest = new Map<any, Buffer>();
 let gates = new Map<string, { promise: Promise<void>; resolve: () => void }>();
+let chunk: any;
+let kept: any;
+let largest = 0;
+let upgraded: any;
 let session: any;
 let number = 0;
 let quiet = false;
@@ -43,17 +53,6 @@ function label(socket: any, table: Table, born: boolean): string {
   return labels.get(socket)!;
 }
 
-function code(error: any): string {
-  if (error === null || error === undefined) return "";
-  if (!(error instanceof Error)) return String(error);
-  const code = (error as any).code;
-  if (code === undefined) return error.message;
-  if (code === "EPROTO") return "TLS";
-  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") return "HOSTNAME_MISMATCH";
-  if (/^ERR_(INVALID_ARG|OUT_OF_RANGE|OSSL|BORINGSSL|CRYPTO|MISSING)/.test(code)) return "refused";
-  return code;
-}
-
 // Handlers
 
 const NAMES: Record<string, string> = { connect_error: "connectError" };
@@ -63,14 +62,18 @@ function handlers(table: Table): any {
   if (table.binary) made.binaryType = { bytes: "buffer", bytearray: "uint8array", memoryview: "arraybuffer" }[table.binary];
   for (const [event, handler] of Object.entries(table.on)) {
     const run = (socket: any, ...values: any[]) => {
-      if (event === "data") latest.set(socket, Buffer.from(values[0]));
+      if (event === "data") {
+        chunk = values[0];
+        latest.set(socket, Buffer.from(chunk));
+        largest = Math.max(largest, chunk.byteLength);
+      }
       const who = label(socket, table, event === "open" || event === "connect_error");
       if (event === "open") open_now.add(socket);
       if (event === "close") {
         open_now.delete(socket);
         closed.add(socket);
       }
-      if (event === "drain" && pump(socket)) return;
+      if ((event === "drain" && pump(socket)) || handler.silent) return;
       tell(who, event, value(event, values, table));
     };
     if (handler.async)
@@ -90,19 +93,6 @@ function handlers(table: Table): any {
       };
   }
   return made;
-}
-
-function value(event: string, values: any[], table: Table): string {
-  if (event === "data") {
-    const kind = table.binary ? values[0].constructor.name : "";
-    const bytes = new Uint8Array(values[0]);
-    if (bytes[0] >= 0x14 && bytes[0] <= 0x17 && bytes[1] === 3)
-      return JSON.stringify({ kind: "", size: 0, text: "TLS" });
-    const text = bytes.length > 64 ? "" : Buffer.from(bytes).toString("latin1");
-    return JSON.stringify({ kind, size: bytes.length, text });
-  }
-  if (event === "handshake") return [values[0], code(values[1])].filter((one) => one !== "").join(" ");
-  return code(values[0]);
 }
 
 function gate(name: string) {
@@ -137,6 +127,10 @@ const SILENT = "\0";
 const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   write: (s, data, offset, length) => taken(s.write(bytes(data), ...given(offset, length)), data),
   end: (s, data) => (data === undefined ? String(s.end()) : taken(s.end(bytes(data)), data)),
+  echo: (s, at_most) => {
+    if (latest.get(s)!.length <= at_most) s.write(latest.get(s));
+    return SILENT;
+  },
   close: (s) => none(s.close()),
   terminate: (s) => none(s.terminate()),
   shutdown: (s, half) => none(s.shutdown(half ?? false)),
@@ -146,9 +140,17 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   timeout: (s, seconds) => none(s.timeout(seconds)),
   state: (s) => String(s.readyState),
   mark: (_s, text) => text,
+  hold: () => {
+    if (existsSync(program.held_by)) readFileSync(program.held_by);
+    return SILENT;
+  },
   bytes_written: (s) => String(s.bytesWritten),
+  chunks_within: (_s, size) => String(largest <= size),
+  keep_chunk: () => ((kept = chunk), ""),
+  kept_chunk: () => Buffer.from(kept).toString(),
   no_delay: (s, on) => String(s.setNoDelay(on)),
   keep_alive: (s, on, seconds) => String(s.setKeepAlive(on, seconds * 1000)),
+  local_address: (s) => String(s.localAddress ?? "none"),
   remote_address: (s) => String(s.remoteAddress ?? "none"),
   remote_family: (s) => String(s.remoteFamily ?? "none"),
   listener_same: (s) => String(s.listener === listener && listener !== undefined),
@@ -162,12 +164,14 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
     const rest = latest.get(s);
     const extra: any = with_rest ? { initialData: rest!.subarray(rest!.indexOf("\n") + 1) } : {};
     const [raw, secure] = s.upgradeTLS({ tls: tls(options), socket: handlers(table), data: "new", ...extra });
+    upgraded = raw;
     labels.set(raw, labels.get(s)!);
     open_now.delete(s);
     if (!closed.has(raw)) open_now.add(raw); // it may be over already
     if (!sockets.includes(secure)) sockets.push(secure);
     return String(raw !== secure);
   },
+  write_raw: (_s, data) => String(upgraded.write(data)),
   authorized: (s) => String(s.authorized),
   verdict: (s) => code(s.getAuthorizationError()) || "none",
   alpn: (s) => String(s.alpnProtocol || "none"),
@@ -179,9 +183,9 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   exported: (s) => String(s.exportKeyingMaterial(16, "EXPORTER-conformance")?.length),
   max_fragment: (s, size) => String(s.setMaxSendFragment(size)),
   keep_session: (s) => ((session = s.getSession()), session ? "some" : "none"),
-  set_session: (s, garbage) => {
-    if (!garbage && !session) return "none to set";
-    return none(s.setSession(garbage ? Buffer.from(garbage) : session));
+  set_session: (s, other) => {
+    if (other === undefined && !session) return "none to set";
+    return none(s.setSession(typeof other === "string" ? Buffer.from(other) : (other ?? session)));
   },
   resumed: (s) => String(s.isSessionReused()),
   stop: (_s, all) => none(listener.stop(all)),
@@ -190,9 +194,11 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
   listener_data: () => JSON.stringify(listener.data ?? null),
   set_listener_data: (_s, to) => ((listener.data = to), ""),
   listener_port: () => String(listener.port > 0),
+  listener_host: () => String(listener.hostname ?? "none"),
+  listener_path: () => String(listener.unix === program.options.unix),
   listen_again: (_s, options) => {
     let answer = "";
-    for (let i = 0; i < 5; i++) // whoever else has the port there
+    for (let i = 0; i < 20; i++) // whoever else has the port there
       try {
         const where: any = { ...camel(options), port: listener.port };
         Bun.listen({ ...where, socket: handlers(program.table) }).stop(true);
@@ -200,32 +206,12 @@ const ACTIONS: Record<string, (socket: any, ...rest: any[]) => string> = {
       } catch (error) {
         answer = code(error);
         listener.stop();
-        begin(program);
+        serve();
       }
     return answer;
   },
   open_gate: (_s, name) => (gate(name).resolve(), SILENT),
 };
-
-function none(_value: any): string {
-  return "";
-}
-
-function given(...values: any[]): any[] {
-  return values.filter((one) => one !== undefined && one !== null);
-}
-
-function taken(count: number, data: any): string {
-  if (typeof data === "string") return String(count);
-  return count === data.fill ? "all" : count >= 0 ? "not all" : String(count);
-}
-
-function bytes(data: any): any {
-  if (typeof data === "string") return data;
-  const made = new Uint8Array(data.fill);
-  for (let i = 0; i < made.length; i++) made[i] = i % 251;
-  return made;
-}
 
 function pump(socket: any): boolean {
   const left = pumps.get(socket);
@@ -240,43 +226,18 @@ function pump(socket: any): boolean {
   return true;
 }
 
-// Options, as Bun spells them
-
-const SPELLING: Record<string, string> = { ipv6_only: "ipv6Only", alpn_protocols: "ALPNProtocols" };
-
-function camel(options: Record<string, any>): Record<string, any> {
-  const made: Record<string, any> = {};
-  for (const [name, value] of Object.entries(options))
-    made[SPELLING[name] ?? name.replace(/_(.)/g, (_all, letter) => letter.toUpperCase())] = value;
-  return made;
-}
-
-function tls(options: any): any {
-  if (typeof options !== "object" || options === null) return options;
-  const made = camel(options);
-  for (const name of ["minVersion", "maxVersion"])
-    if (name in made) made[name] = { "TLSv1.2": 0x0303, "TLSv1.3": 0x0304 }[made[name] as string];
-  if (Array.isArray(made.ALPNProtocols))
-    made.ALPNProtocols = Buffer.concat(
-      made.ALPNProtocols.map((one: string) => Buffer.from([one.length, ...Buffer.from(one)])),
-    );
-  return made;
-}
-
-function options_of(one: Program): any {
-  const made: any = camel(one.options);
-  if ("tls" in made) made.tls = tls(one.options.tls);
-  return { ...made, socket: handlers(one.table) };
-}
-
 // The commands
 
 function connect() {
   const who = program.role;
   const told = program.tells_promise;
+  const then = program.connected;
   try {
-    Bun.connect(options_of(program)).then(
-      () => told && tell(who, "connected"),
+    Bun.connect({ ...options_of(program), socket: handlers(program.table) }).then(
+      (socket) => {
+        if (told) tell(who, "connected");
+        for (const action of then) perform(socket, action);
+      },
       (error) => told && tell(who, "failed", code(error)),
     );
   } catch (error) {
@@ -284,60 +245,62 @@ function connect() {
   }
 }
 
-function begin(one: Program) {
-  program = one;
-  quiet = false;
-  if (one.call === "connect") {
-    connect();
-    return { ready: true };
-  }
+function serve() {
   try {
-    listener = Bun.listen(options_of(one));
+    listener = Bun.listen({ ...options_of(program), socket: handlers(program.table) });
   } catch (error) {
-    const said = code(error);
-    tell(one.role, "listen", error instanceof TypeError || error instanceof RangeError ? "refused" : said);
+    const refused = error instanceof TypeError || error instanceof RangeError;
+    tell(program.role, "listen", refused ? "refused" : code(error));
     return { ready: true };
   }
   return { ready: true, port: listener.port };
 }
 
-async function turns() {
-  for (let i = 0; i < 4; i++) await new Promise((done) => setTimeout(done, 2));
+function begin(one: Program) {
+  forget();
+  program = one;
+  quiet = false;
+  if (one.call === "listen") return serve();
+  connect();
+  if (one.is_held) ACTIONS.hold(undefined);
+  return { ready: true };
 }
 
-async function finish() {
+function forget() {
+  listener = upgraded = session = chunk = kept = undefined;
+  sockets = [];
+  for (const one of [labels, opened, open_now, pumps, latest, gates]) one.clear();
+  number = largest = 0;
+  Bun.gc(true);
+}
+
+function finish() {
   quiet = true;
   listener?.stop(true);
   for (const socket of [...open_now, ...sockets]) socket.terminate();
-  await turns();
-  listener = undefined;
-  sockets = [];
-  for (const one of [labels, opened, open_now, pumps, latest, gates]) one.clear();
-  session = undefined;
-  number = 0;
-  Bun.gc(true);
 }
 
 process.on("uncaughtException", (error) => tell(program.role, "uncaught", code(error)));
 process.on("unhandledRejection", (error) => tell(program.role, "uncaught", code(error)));
 
+function say(message: any) {
+  console.log(JSON.stringify(message));
+}
+
 for await (const line of console) {
   const command = JSON.parse(line);
-  if (command.begin) console.log(JSON.stringify(begin(command.begin)));
+  if (command.begin) say(begin(command.begin));
   if (command.act) {
     for (const action of command.act) {
       const socket = command.socket === null ? sockets.at(-1) : sockets[command.socket];
       perform(socket, action);
     }
-    console.log(JSON.stringify({ acted: true }));
+    say({ acted: true });
   }
-  if (command.settle) {
-    await turns();
-    console.log(JSON.stringify({ settled: true, open: open_now.size }));
-  }
+  if (command.turn) say({ turned: true, open: open_now.size });
   if (command.finish) {
-    await finish();
-    console.log(JSON.stringify({ finished: true }));
+    finish();
+    say({ finished: true });
   }
 }
 process.exit(0);

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from conformance.scenario import Scenario
 from conformance.scenarios import (
+    connecting,
     endings,
     flow,
     halves,
     handlers,
     listeners,
     tls,
+    tls_bad,
     tls_endings,
+    tls_names,
+    upgrades,
 )
 
 GROUPS: dict[str, tuple[Scenario, ...]] = {
@@ -20,16 +24,17 @@ GROUPS: dict[str, tuple[Scenario, ...]] = {
     "Pausing": flow.PAUSING,
     "Handlers that raise": handlers.RAISING,
     "Asynchronous handlers": handlers.ASYNCHRONOUS,
-    "Connecting fails": handlers.FAILING,
+    "Connecting fails": connecting.FAILING,
+    "Connecting, before the first turn and by descriptor": connecting.AT_ONCE,
     "Calls, data, reload": handlers.WITHIN,
     "Stopping": listeners.STOPPING,
     "Places to listen": listeners.PLACES,
     "Options": listeners.OPTIONS,
     "TLS handshakes": tls.HANDSHAKES,
-    "Names, protocols, certificates, sessions": tls.NAMES,
-    "Bad peers and options of TLS": tls.BAD,
+    "Names, protocols, certificates, sessions": tls_names.NAMES,
+    "Bad peers and options of TLS": tls_bad.BAD,
     "TLS endings": tls_endings.ENDINGS,
     "TLS, other": tls_endings.OTHERS,
-    "Upgrades": tls_endings.UPGRADES,
+    "Upgrades": upgrades.UPGRADES,
     "Timeouts": listeners.TIMEOUTS,
 }

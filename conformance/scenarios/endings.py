@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.scenario import Scenario, client, server
+from conformance.scenario import TRANSPORTS, Scenario, client, fill, server
 from conformance.steps import act, wait
 
 HALVES = [(s, c) for s in (False, True) for c in (False, True)]
@@ -59,6 +59,24 @@ SCENARIOS = (
         (server(), client({"open": [("end", "hello")]}, tells_promise=True)),
         (wait("connected", "C"),),
         because=(*ENDS, "`close` runs within"),
+    ),
+    *(
+        Scenario(
+            f"{what}5 MB there and 5 MB back",
+            (
+                server(
+                    {"end": [("pump", fill(5_000_000), [("end",)])], "drain": []},
+                    allow_half_open=True,
+                    **options,
+                ),
+                client(
+                    {"open": [("pump", fill(5_000_000), [("shutdown",)])], "drain": []}, **options
+                ),
+            ),
+            (wait("close"), wait("close", "C")),
+            because=("after `shutdown()` the peer's FIN",),
+        )
+        for what, options in TRANSPORTS
     ),
     Scenario(
         "client `shutdown()`, then the answer",

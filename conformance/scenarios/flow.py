@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.scenario import Scenario, fill, server
+from conformance.scenario import Handler, Scenario, fill, server
 from conformance.steps import (
     act,
     close,
     connect,
     finish,
+    flood,
     receive,
     receive_end,
     receive_until,
+    release,
     reset,
     send,
     send_filled,
@@ -32,7 +34,7 @@ def _sending() -> Iterator[Scenario]:
         yield Scenario(
             f"`end()` with 16 MiB{also}",
             (server({"open": [("end", fill(BIG))], "drain": []}, **options),),
-            (connect(), receive_end(of=BIG), finish()),
+            (connect(), wait("end()"), receive_end(of=BIG), finish()),
             because=LOST,
         )
         yield Scenario(
@@ -48,6 +50,11 @@ def _sending() -> Iterator[Scenario]:
             stays_open=half,
         )
         yield Scenario(
+            f"FIN under backpressure, then RST{also}",
+            (server({"open": [("write", fill(BIG))]}, **options),),
+            (connect(), wait("open"), finish(), wait("end"), settle(), reset()),
+        )
+        yield Scenario(
             f"RST under backpressure{also}",
             (server({"open": [("write", fill(BIG))]}, **options),),
             (connect(), wait("open"), settle(), reset()),
@@ -61,13 +68,13 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "a short `write()`, then `end()`",
         (server({"open": [("write", fill(BIG)), ("end",)]}),),
-        (connect(), receive_end(of=BIG), finish()),
+        (connect(), wait("end()"), receive_end(of=BIG), finish()),
         because=("`end()` closes the descriptor",),
     )
     yield Scenario(
         "a short `write()`, then `end(data)`",
         (server({"open": [("write", fill(BIG)), ("end", fill(BIG))], "drain": []}),),
-        (connect(), receive_end(tail=BIG), finish()),
+        (connect(), wait("end()"), receive_end(tail=BIG), finish()),
         because=LOST,
     )
     yield Scenario(
@@ -80,7 +87,7 @@ def _sending() -> Iterator[Scenario]:
                 }
             ),
         ),
-        (connect(), receive_until("drain")),
+        (connect(), wait("write()", count=3), receive_until("drain")),
     )
     yield Scenario(
         "a whole `write()` is followed by no `drain`",
@@ -96,7 +103,7 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "a short `write()`, then `shutdown()`",
         (server({"open": [("write", fill(BIG)), ("shutdown",), ("write", "x")]}),),
-        (connect(), receive_end(of=BIG), close()),
+        (connect(), wait("write()", count=2), receive_end(of=BIG), close()),
         because=("after `shutdown()` the peer's FIN",),
     )
     yield Scenario(
@@ -107,7 +114,7 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "a short `write()` in `end`",
         (server({"end": [("write", fill(BIG))]}),),
-        (connect(), finish(), receive_end(of=BIG)),
+        (connect(), finish(), wait("write()"), receive_end(of=BIG)),
     )
     yield Scenario(
         "16 MiB from `end` on; half-open",
@@ -123,7 +130,7 @@ def _sending() -> Iterator[Scenario]:
     yield Scenario(
         "`close()` in `drain`",
         (server({"open": [("write", fill(BIG))], "drain": [("close",)]}),),
-        (connect(), receive_end(of=BIG)),
+        (connect(), wait("write()"), receive_end(of=BIG)),
     )
     yield Scenario(
         "five small writes",
@@ -154,6 +161,25 @@ def _sending() -> Iterator[Scenario]:
         "`flush()`",
         (server({"data": [("flush",), ("write", "a"), ("flush",)]}),),
         (connect(), send("hi"), receive(1), finish(), receive_end()),
+    )
+    yield Scenario(
+        "20 MB arrive, in chunks of 512 KiB at most",
+        (server({"end": [("chunks_within", 512 << 10)]}),),
+        (connect(), send_filled(20_000_000), finish(), receive_end()),
+    )
+    yield Scenario(
+        "one peer floods, another has its answers",
+        (server({"data": Handler([("echo", 64)], is_silent=True)}),),
+        (
+            *(connect(), wait("open"), flood("P"), connect("P2")),
+            *(
+                one
+                for text in ("one", "two", "three")
+                for one in (send(text, "P2"), receive(len(text), "P2"))
+            ),
+            *(close("P2"), wait("close", "S2")),
+        ),
+        stays_open=True,
     )
     yield Scenario(
         "20 MB arrive",
@@ -220,6 +246,15 @@ def _pausing() -> Iterator[Scenario]:
             ),
             because=("unread input makes a RST",),
         )
+    yield Scenario(
+        "`end(data)` in `data`, and more is unread",
+        (server({"data": [("hold",), ("end", "bye")]}),),
+        (
+            *(connect(), send("one"), wait("data"), send("two"), release()),
+            *(receive_end(), finish()),
+        ),
+        because=("unread input makes a RST",),
+    )
     yield Scenario(
         "`pause()`, 100 kB unread, `end(data)`",
         (server({"open": [("pause",)]}),),

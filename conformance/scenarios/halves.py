@@ -14,6 +14,7 @@ from conformance.steps import (
     receive_end,
     reset,
     send,
+    send_while_taken,
     settle,
     wait,
 )
@@ -85,8 +86,14 @@ def _scenarios(half: bool) -> Iterator[Scenario]:
             wait("end"),
             *last,
         ),
-        because=() if half else ("`shutdown(true)` counts as",),
         stays_open=half,
+    )
+    yield Scenario(
+        named("`shutdown(true)`, and the peer sends 16 MiB"),
+        serves({"data": [("shutdown", True)]}),
+        (connect(), send("hi"), wait("data"), settle(), send_while_taken(16 << 20), finish()),
+        because=("`shutdown(true)` counts as",),
+        stays_open=True,
     )
     yield Scenario(
         named("`terminate()` in `data`"),

@@ -20,7 +20,6 @@ from conformance.steps import (
 
 BIG = 16 << 20
 ZOMBIE = ("a handler that throws leaves",)
-NOBODY = 1  # a port where nobody listens
 
 
 def _end(role: str, on: dict[str, object], error: bool) -> tuple[Program, Step]:
@@ -32,9 +31,9 @@ def _end(role: str, on: dict[str, object], error: bool) -> tuple[Program, Step]:
 
 def _story(role: str, event: str) -> tuple[Step, ...]:
     """What leads to the event, and what is to be seen after it."""
-    after = (settle(role), act(role, ("write", "still"), ("terminate",)))
+    after = (settle(), act(role, ("write", "still"), ("terminate",)))
     return {
-        "open": (wait("open", role), settle(role), *after),
+        "open": (wait("open", role), settle(), *after),
         "data": (send("ping"), wait("data", role), *after),
         "drain": (receive_until("drain", role), *after),
         "end": (finish(), wait("end", role), *after),
@@ -135,64 +134,6 @@ def _asynchronous() -> Iterator[Scenario]:
     )
 
 
-def _failing() -> Iterator[Scenario]:
-    for what, handler, because in (
-        ("", Handler(), ()),
-        (" raises", Handler([("throw", "boom")]), ("what `connectError` throws",)),
-        (
-            ", asynchronous, raises",
-            Handler([("throw", "boom")], is_async=True),
-            ("a rejection is",),
-        ),
-        (" returns an error", Handler(gives="error"), ("`open` may return",)),
-    ):
-        yield Scenario(
-            f"refused; `connect_error`{what}",
-            (client({"connect_error": handler}, port=NOBODY, tells_promise=True),),
-            (wait("failed", "C"), settle("C")),
-            because=because,
-        )
-    yield Scenario(
-        "refused, no `connect_error` handler",
-        (client(port=NOBODY, tells_promise=True),),
-        (wait("failed", "C"), settle("C")),
-    )
-    yield Scenario(
-        "refused; `data` is there in `connect_error`",
-        (
-            client(
-                {
-                    "connect_error": [
-                        ("data",),
-                        ("set_data", 2),
-                        ("data",),
-                        ("write", "x"),
-                        ("end",),
-                    ]
-                },
-                data={"c": 1},
-                port=NOBODY,
-                tells_promise=True,
-            ),
-        ),
-        (wait("failed", "C"),),
-    )
-    yield Scenario(
-        "a name that nobody has",
-        (
-            client(
-                {"connect_error": []}, hostname="nobody.invalid", port=NOBODY, tells_promise=True
-            ),
-        ),
-        (wait("failed", "C"),),
-    )
-    yield Scenario(
-        "no such unix socket",
-        (client({"connect_error": []}, unix="/nonexistent/socket", tells_promise=True),),
-        (wait("failed", "C"),),
-    )
-
-
 def _within() -> Iterator[Scenario]:
     yield Scenario(
         "calls in `close`",
@@ -228,6 +169,13 @@ def _within() -> Iterator[Scenario]:
         (connect(), send("hi"), receive_end(), act("S", ("end",)), send("more"), finish()),
         because=("`end()` closes the descriptor",),
     )
+    for what in ("x", 0, None):
+        yield Scenario(
+            f"`shutdown()` with {what!r}",
+            (server({"data": [("shutdown", what), ("write", "after")]}),),
+            (connect(), send("hi"), wait("data"), finish(), receive_end()),
+            because=("`shutdown()` and `stop()` take",),
+        )
     yield Scenario(
         "`end()` in `data` and `terminate()` after it",
         (server({"data": [("end", "bye"), ("terminate",)]}),),
@@ -293,6 +241,15 @@ def _data() -> Iterator[Scenario]:
     )
     for kind in ("bytes", "bytearray", "memoryview"):
         yield Scenario(
+            f"`{kind}` that is looked at later",
+            (server({"data": [("keep_chunk",)]}, binary=kind),),
+            (
+                *(connect(), send("first"), wait("data"), act("S", ("kept_chunk",))),
+                *(finish(), receive_end()),
+            ),
+            because=("an `ArrayBuffer` is",) if kind == "memoryview" else (),
+        )
+        yield Scenario(
             f"binary type `{kind}`",
             (server(binary=kind),),
             (connect(), send("hello"), finish(), receive_end()),
@@ -353,5 +310,4 @@ def _reloading() -> Iterator[Scenario]:
 
 RAISING = tuple(_raising())
 ASYNCHRONOUS = tuple(_asynchronous())
-FAILING = tuple(_failing())
 WITHIN = (*_within(), *_data(), *_reloading())

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.scenario import Handler, Scenario, client, server, table
+from conformance.certificates import SERVER
+from conformance.scenario import TRANSPORTS, Handler, Scenario, client, server, table
 from conformance.steps import (
     accept,
     act,
     close,
     connect,
     finish,
+    look_at_file,
     receive,
     receive_end,
     refused,
+    replace_file,
+    secure,
     send,
     settle,
     wait,
@@ -23,7 +27,7 @@ from conformance.steps import (
 
 def _stopping() -> Iterator[Scenario]:
     unix: dict[str, Any] = {"unix": True}
-    for what, options in (("", {}), ("unix: ", unix)):
+    for what, options in TRANSPORTS:
         yield Scenario(
             f"{what}`stop()` leaves open connections",
             (server(**options),),
@@ -37,6 +41,13 @@ def _stopping() -> Iterator[Scenario]:
             f"{what}`stop(true)` closes them",
             (server(**options),),
             (connect(), wait("open"), act("S", ("stop", True)), receive_end(), refused()),
+        )
+    for how in ("yes", 1, None):
+        yield Scenario(
+            f"`stop()` with {how!r}",
+            (server(),),
+            (connect(), wait("open"), act("S", ("stop", how)), settle(), finish(), receive_end()),
+            because=("`shutdown()` and `stop()` take",),
         )
     yield Scenario(
         "`stop()` in `open`, `stop(true)` in `data`",
@@ -80,10 +91,29 @@ def _stopping() -> Iterator[Scenario]:
         (client(),),
         (accept(), send("hello"), close(), wait("close", "C")),
     )
+    place = (("listener_host",), ("listener_port",), ("listener_path",))
+    for what, options in (("a listener", {}), ("a unix listener", unix)):
+        yield Scenario(
+            f"{what}'s place stays known",
+            (server(**options),),
+            (act("S", *place, ("stop", False), *place),),
+        )
     yield Scenario(
-        "a listener's port stays known",
-        (server(),),
-        (act("S", ("listener_port",), ("stop", False), ("listener_port",)),),
+        "`stop()`, and the unix socket's file",
+        (server(**unix),),
+        (
+            *(connect(), look_at_file(), act("S", ("stop", False)), look_at_file()),
+            *(finish(), receive_end()),
+        ),
+    )
+    yield Scenario(
+        "`stop()`, and another file in its place",
+        (server(**unix),),
+        (
+            *(connect(), replace_file(), act("S", ("stop", False)), look_at_file()),
+            *(finish(), receive_end()),
+        ),
+        because=("`stop()` removes whatever",),
     )
 
 
@@ -140,13 +170,23 @@ def _unix() -> Iterator[Scenario]:
         "unix: a connected socket, half-open",
         (client(unix=True, allow_half_open=True),),
         (
-            *(accept(), send("bye"), finish(), wait("end", "C"), settle("C")),
+            *(accept(), send("bye"), finish(), wait("end", "C"), settle()),
             *(act("C", ("write", "late"), ("end",)), receive_end()),
         ),
     )
     yield Scenario(
-        "unix: a connected socket's addresses, `end()`",
-        (client({"open": [("remote_address",), ("remote_family",), ("write", "x")]}, unix=True),),
+        "unix: a connected socket's addresses, `set_no_delay()`, `end()`",
+        (
+            client(
+                {
+                    "open": [
+                        *(("remote_address",), ("remote_family",)),
+                        *(("no_delay", True), ("keep_alive", True, 5), ("write", "x")),
+                    ]
+                },
+                unix=True,
+            ),
+        ),
         (accept(), receive(1), act("C", ("end",)), receive_end(), finish()),
         because=("`end()` closes the descriptor",),
     )
@@ -154,6 +194,13 @@ def _unix() -> Iterator[Scenario]:
         "unix: data, RST's like",
         (server(unix=True),),
         (connect(), send("hi"), wait("data"), finish(), receive_end()),
+    )
+    yield Scenario(
+        "`localhost`, IPv4 and IPv6",
+        (server(hostname="::"), client(hostname="localhost")),
+        (wait("open", "C"), settle(), act("C", ("terminate",)), wait("close")),
+        because=("all addresses at once",),
+        abroad=("all addresses at once",),
     )
     yield Scenario(
         "`localhost`, IPv4 only",
@@ -216,6 +263,11 @@ def _options() -> Iterator[Scenario]:
             (accept(), wait("open", "C"), finish(), receive_end()),
         )
     yield Scenario(
+        "`connect()` with `local_address`",
+        (client({"open": [("local_address",)]}, local_address="127.0.0.9"),),
+        (accept(), wait("open", "C"), finish(), receive_end()),
+    )
+    yield Scenario(
         "`connect()` to IPv4 with `ipv6_only`",
         (client(ipv6_only=True),),
         (wait("open|connect", "C"),),
@@ -244,6 +296,12 @@ def _timeouts() -> Iterator[Scenario]:
         (server({"open": [("timeout", 1)], "timeout": [("throw", "boom")]}),),
         (connect(), wait("timeout"), settle(), act("S", ("state",), ("terminate",))),
         because=("a handler that throws leaves",),
+    )
+    yield Scenario(
+        "`timeout(1)` over TLS",
+        (server({"open": [("timeout", 1)], "timeout": []}, tls=SERVER),),
+        (connect(), secure(), wait("timeout"), settle(), act("S", ("terminate",))),
+        because=("`timeout()` only calls",),
     )
     yield Scenario(
         "`timeout()` with a negative time",

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.certificates import CA, SERVER, STRANGERS_CA
-from conformance.scenario import Program, Scenario, client, fill, server, table
+from conformance.certificates import SERVER
+from conformance.scenario import Program, Scenario, client, fill, server
+from conformance.scenarios.tls_programs import (
+    AFTER_END,
+    TRUSTS,
+)
 from conformance.steps import (
     act,
     connect,
@@ -18,17 +22,14 @@ from conformance.steps import (
     reset,
     secure,
     send,
+    send_filled,
     send_raw,
     settle,
     wait,
 )
 
 BIG = 16 << 20
-TRUSTS: dict[str, Any] = {"ca": CA}
-AFTER_END = ("after `end()` over TLS",)
 TRUNCATED = ("over TLS a FIN without",)
-CUT_SHORT = ("a handshake that is cut short",)
-TOLD_WHY = ("`close` gets an error for",)
 SILENT_CLOSE = ("over TLS `close()` sends",)
 
 
@@ -103,7 +104,7 @@ def _others() -> Iterator[Scenario]:
     yield Scenario(
         "`end()` with 16 MiB over TLS",
         (server({"data": [("end", fill(BIG))], "drain": []}, tls=SERVER),),
-        (*first, receive_end(of=BIG), notify(), finish()),
+        (*first, wait("end()"), receive_end(of=BIG), notify(), finish()),
         because=("`end(data)` drops what",),
     )
     yield Scenario(
@@ -111,6 +112,22 @@ def _others() -> Iterator[Scenario]:
         (server({"data": [("pump", fill(BIG), [("end",)])], "drain": []}, tls=SERVER),),
         (*first, receive_end(of=BIG), notify(), finish()),
         because=AFTER_END,
+    )
+    yield Scenario(
+        "a short `write()` over TLS, then RST",
+        (server({"data": [("write", fill(BIG)), ("write", "more")]}, tls=SERVER),),
+        (*first, settle(), reset()),
+    )
+    yield Scenario(
+        "5 MB arrive over TLS, in chunks of 512 KiB at most",
+        (server({"end": [("chunks_within", 512 << 10)]}, tls=SERVER),),
+        (connect(), secure(), send_filled(5_000_000), notify(), receive_fin()),
+    )
+    yield Scenario(
+        "20,000 bytes over TLS are counted as the application's",
+        (server({"data": [("write", fill(20_000)), ("bytes_written",)]}, tls=SERVER),),
+        (*first, receive(20_000), act("S", ("bytes_written",)), reset()),
+        because=("five writes are five sends",),
     )
     yield Scenario(
         "`stop(true)` over TLS",
@@ -179,7 +196,7 @@ def _pairs() -> Iterator[Scenario]:
         "TLS: `handshake` raises",
         pair(None, {"handshake": [("throw", "boom")]}),
         (
-            *(wait("open"), wait("error", "C"), settle("C")),
+            *(wait("open"), wait("error", "C"), settle()),
             act("C", ("write", "still"), ("terminate",)),
         ),
         because=("a handler that throws leaves",),
@@ -216,112 +233,6 @@ def _pairs() -> Iterator[Scenario]:
     )
 
 
-def _upgrades() -> Iterator[Scenario]:
-    secure_server = table("ST", {"handshake": [], "data": [("write", "answer")]})
-    secure_client = table("CT", {"handshake": [("write", "question")]})
-    upgrade_server = ("upgrade", SERVER, secure_server)
-    upgrade_client = ("upgrade", {**TRUSTS, "server_name": "localhost"}, secure_client)
-    begun = (wait("open"), wait("open", "C"), act("S", upgrade_server), act("C", upgrade_client))
-    both = (server({"drain": []}, without=["data"]), client({"drain": []}, without=["data"]))
-    yield Scenario(
-        "`upgrade_tls()` on both sides",
-        both,
-        (*begun, wait("data", "CT"), act("CT", ("end",)), wait("close", "CT"), wait("close", "ST")),
-        because=NO_QUESTION,
-    )
-    trusts_others = {"ca": STRANGERS_CA, "server_name": "localhost"}
-    for what, tls in (
-        ("an unknown authority", trusts_others),
-        ("another name", {**TRUSTS, "server_name": "foo.test"}),
-    ):
-        yield Scenario(
-            f"`upgrade_tls()` of a client: {what}",
-            (server({"drain": []}, without=["data"]), client({"drain": []}, without=["data"])),
-            (
-                *(wait("open"), wait("open", "C")),
-                *(act("S", upgrade_server), act("C", ("upgrade", tls, secure_client))),
-                *(wait("close", "CT"), wait("close", "ST")),
-            ),
-            because=(*CUT_SHORT, *TOLD_WHY),
-            abroad=CUT_SHORT,
-        )
-    yield Scenario(
-        "`upgrade_tls()` of a client: the host's address is the name",
-        both,
-        (
-            *(wait("open"), wait("open", "C")),
-            *(act("S", upgrade_server), act("C", ("upgrade", TRUSTS, secure_client))),
-            *(wait("data", "CT"), act("CT", ("terminate",)), wait("close", "ST")),
-        ),
-        because=NO_QUESTION,
-    )
-    yield Scenario(
-        "`upgrade_tls()`, no `handshake` handlers",
-        both,
-        (
-            *(wait("open"), wait("open", "C")),
-            act("S", ("upgrade", SERVER, table("ST", {"data": [("write", "answer")]}))),
-            act(
-                "C",
-                (
-                    "upgrade",
-                    {**TRUSTS, "server_name": "localhost"},
-                    table("CT", {"open": [("write", "question")]}),
-                ),
-            ),
-            *(wait("data", "CT"), act("CT", ("end",)), wait("close", "CT"), wait("close", "ST")),
-        ),
-        because=AFTER_END,
-    )
-    yield Scenario(
-        "`upgrade_tls()` and `stop(true)`",
-        both,
-        (*begun, wait("data", "CT"), act("S", ("stop", True)), settle("C")),
-        because=("`stop(true)` misses",),
-        abroad=("`stop(true)` misses",),
-        stays_open=True,
-    )
-    yield Scenario(
-        "after `upgrade_tls()` the old `data` handler",
-        (server({"data": []}),),
-        (
-            *(connect(), wait("open"), act("S", upgrade_server), secure(), send("hi")),
-            *(receive(6), notify(), wait("close", "ST")),
-        ),
-        because=("after an upgrade the old handlers",),
-    )
-    yield Scenario(
-        "STARTTLS, and the ClientHello in the same segment",
-        (server({"data": [("upgrade", SERVER, secure_server, True)]}),),
-        (
-            *(connect(), secure(before="STARTTLS\n"), send("hi")),
-            *(receive(6), notify(), wait("close", "ST")),
-        ),
-        because=("after an upgrade the old handlers",),
-    )
-    yield Scenario(
-        "plaintext behind STARTTLS",
-        (server({"data": [("upgrade", SERVER, secure_server, True)]}),),
-        (connect(), send("STARTTLS\ninjected, in the clear\n"), wait("close", "ST")),
-        because=("`close` gets an error for",),
-    )
-    refused: tuple[tuple[str, Any], ...] = (
-        ("nothing", None),
-        ("`false`", False),
-        ("a key that is none", {"key": "none"}),
-    )
-    for what, tls in refused:
-        yield Scenario(
-            f"`upgrade_tls()` with {what}",
-            (server({"data": [("write", "still in the clear")]}),),
-            (
-                *(connect(), wait("open"), act("S", ("upgrade", tls, secure_server))),
-                *(send("x"), receive(18), finish(), receive_end()),
-            ),
-        )
-
-
-NO_QUESTION = ("a server that asks for no certificate",)
 ENDINGS = tuple(
     one
     for version in ("TLSv1.3", "TLSv1.2")
@@ -329,4 +240,3 @@ ENDINGS = tuple(
     for one in _endings(version, half)
 )
 OTHERS = (*_others(), *_pairs())
-UPGRADES = tuple(_upgrades())

@@ -106,8 +106,8 @@ class SocketHandler(Generic[D]):
     def connect_error(self, socket: Socket[D], error: BaseException, /) -> object:
         """The connection failed before `open`; nothing else was or will be called.
 
-        For an accepted one: its TLS handshake failed, or `data_factory` raised.
-        Bun: `connectError`.
+        For an accepted one: its TLS handshake failed, or `data_factory` raised. An exception in
+        here goes to the loop's exception handler. Bun: `connectError`.
         """
 
     def handshake(
