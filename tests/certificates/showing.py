@@ -19,6 +19,7 @@ from tests.certificates.building import sign
 ALERT, HANDSHAKE = 21, 22
 CLIENT_HELLO, SERVER_HELLO, CERTIFICATE = 1, 2, 11
 SERVER_KEY_EXCHANGE, HELLO_DONE = 12, 14
+CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE = 15, 16
 _VERSION = b"\x03\x03"
 _X25519 = b"\x00\x1d"
 _ECDSA_SUITE, _RSA_SUITE = b"\xc0\x2b", b"\xc0\x2f"
@@ -51,6 +52,8 @@ class Wire:
         self.alert: int | None = None
         self.heard: list[tuple[int, bytes]] = []
         """Its messages, by kind."""
+        self.transcript = b""
+        """All of them as they were sent."""
 
     def feed(self, data: bytes) -> None:
         self._pending += data
@@ -71,6 +74,7 @@ class Wire:
             end = 4 + int.from_bytes(self._messages[1:4], "big")
             if len(self._messages) < end:
                 return
+            self.transcript += self._messages[:end]
             yield self._messages[0], self._messages[4:end]
             self._messages = self._messages[end:]
 
@@ -109,7 +113,7 @@ def _scheme(key: Any) -> tuple[bytes, Any]:
 
 
 def client_hello() -> bytes:
-    """A client of TLS 1.2 that takes every certificate of a server."""
+    """The ClientHello of TLS 1.2, a message, by somebody who takes every certificate of a server."""
     schemes = bytes.fromhex("040305030603080708080804080508060401050106010201")
     extensions = b"".join(
         kind.to_bytes(2, "big") + sized(content, 2)
@@ -121,7 +125,17 @@ def client_hello() -> bytes:
     )
     suites = _ECDSA_SUITE + _RSA_SUITE + b"\x00\xff"
     hello = _VERSION + os.urandom(32) + b"\0" + sized(suites, 2) + b"\x01\x00"
-    return in_records(message(CLIENT_HELLO, hello + sized(extensions, 2)))
+    return message(CLIENT_HELLO, hello + sized(extensions, 2))
+
+
+def client_flight(hello: bytes, server: Wire, chain: Sequence[bytes], key: Any) -> bytes:
+    """What a client answers to a server's flight, up to where its key has signed."""
+    own = x25519.X25519PrivateKey.generate().public_key()
+    raw = own.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    flight = certificates(chain) + message(CLIENT_KEY_EXCHANGE, sized(raw, 1))
+    scheme, over = _scheme(key)
+    signed = sign(key, hello + server.transcript + flight, over)
+    return in_records(flight + message(CERTIFICATE_VERIFY, scheme + sized(signed, 2)))
 
 
 class ShowingServer:
@@ -169,17 +183,18 @@ class ShowingServer:
                 answered = True
 
 
-async def show_to_server(port: int, chain: Sequence[bytes]) -> Wire:
-    """Begins a handshake with a server, shows a chain, and says no more."""
+async def show_to_server(port: int, chain: Sequence[bytes], key: Any) -> Wire:
+    """Begins a handshake with a server, shows a chain, and ends before it is done."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     wire = Wire()
     try:
-        writer.write(client_hello())
+        hello = client_hello()
+        writer.write(in_records(hello))
         while HELLO_DONE not in wire.kinds():
             data = await reader.read(65536)
             assert data, f"no certificate was asked for: {wire.kinds()}, alert {wire.alert}"
             wire.feed(data)
-        writer.write(in_records(certificates(chain)))
+        writer.write(client_flight(hello, wire, chain, key))
         writer.write_eof()
         while data := await reader.read(65536):
             wire.feed(data)

@@ -17,7 +17,7 @@ from tests.certificates.showing import (
     HELLO_DONE,
     ShowingServer,
     Wire,
-    certificates,
+    client_flight,
     client_hello,
     in_records,
     server_flight,
@@ -215,7 +215,7 @@ async def all_servers(shown: Shown) -> dict[str, Verdict]:
 async def _listen(shown: Shown, tls: Any) -> Verdict:
     server = Recorder()
     with mantou.listen(hostname="127.0.0.1", port=0, socket=server, tls=tls) as listener:
-        wire = await show_to_server(listener.port, shown.chain)
+        wire = await show_to_server(listener.port, shown.chain, shown.key)
         _, error = await server.until("connect_error")
     verdict = refusal(error)
     assert verdict.accepted is (wire.alert is None), (verdict, error, wire.alert)
@@ -226,11 +226,12 @@ def openssl_server(shown: Shown) -> Verdict:
     context = context_of(ssl.SSLContext, shown, server_side=True)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     talk = context.wrap_bio(incoming, outgoing, True)
-    incoming.write(client_hello())
+    hello = client_hello()
+    incoming.write(in_records(hello))
     with contextlib.suppress(ssl.SSLWantReadError):
         talk.do_handshake()
     wire = Wire()
     wire.feed(outgoing.read())
     assert HELLO_DONE in wire.kinds()
-    incoming.write(in_records(certificates(shown.chain)))
+    incoming.write(client_flight(hello, wire, shown.chain, shown.key))
     return _go_on(talk)

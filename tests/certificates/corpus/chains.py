@@ -160,7 +160,7 @@ _CHAINS: list[Case] = [
 ]  # fmt: skip
 
 _LEAF_KEYS = [
-    "rsa1024", "rsa2048", "rsa2056", "rsa3072", "rsa4096", "rsa8192", "rsa2048/3",
+    "rsa1024", "rsa2048", "rsa2056", "rsa3072", "rsa4096", "rsa2048/3",
     "p224", "p256", "p384", "p521", "secp256k1", "brainpool", "ed25519", "ed448",
 ]  # fmt: skip
 # Signatures by authorities' keys.
