@@ -72,6 +72,7 @@ async def main(pattern: str = "") -> int:
         for title, cases in {**GROUPS, "Damage": DAMAGED}.items():
             wanted = [one for one in cases if not pattern or fnmatch.fnmatch(one.name, pattern)]
             groups[title] = await ask(clients, wanted, odd, wrong)
+            print(f"{title}: {len(wanted)} chains", flush=True)
         if pattern:
             for row in (row for rows in groups.values() for row in rows):
                 print(f"{row.name}, shown by {ROLES[row.role]}: {row.number}", *cells(row), sep="\n   ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -57,11 +58,18 @@ def pem(ders: Sequence[bytes]) -> str:
 
 
 def context_of(kind: type[ssl.SSLContext], shown: Shown, *, server_side: bool) -> ssl.SSLContext:
+    return _context(kind, tuple(shown.roots), server_side)
+
+
+@functools.lru_cache(16)
+def _context(
+    kind: type[ssl.SSLContext], roots: tuple[bytes, ...], server_side: bool
+) -> ssl.SSLContext:
     made = kind(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
     if server_side:
         made.verify_mode = ssl.CERT_REQUIRED
         server_credential().load_into(made)
-    made.load_verify_locations(cadata=pem(shown.roots))
+    made.load_verify_locations(cadata=pem(roots))
     return made
 
 
