@@ -71,7 +71,6 @@ certificates: $(BUILT) ## Ask mantou, OpenSSL and cryptography about 10,000 chai
 	@$(BIN)/python -m tests.certificates $(ARGS)
 
 interop: $(BUILT) ## Talk TLS with OpenSSL, GnuTLS, NSS, Mbed TLS, Go and curl, and write the table (2 min)
-	@tools/get-tls-peers
 	@$(BIN)/python -m tests.interop $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust

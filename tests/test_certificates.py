@@ -1,4 +1,4 @@
-"""mantou's column of certificates/results.md is what mantou says; others' need `make certificates`."""
+"""mantou's column of certificates/results.md is what mantou says; `make certificates` has all."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def test_there_are_as_many_cases_as_promised() -> None:
 
 def test_a_difference_needs_a_reason_and_a_reason_a_difference() -> None:
     yes, no = Verdict(True), Verdict(False, "no")
-    row = Row("something new", "mantou.test", "S", {"mantou": yes, "OpenSSL": no, "cryptography": no})
+    row = Row(
+        "something new", "mantou.test", "S", {"mantou": yes, "OpenSSL": no, "cryptography": no}
+    )
     missing, *unused = faults([row])
     assert "something new, shown by a server, has no reason" in missing
     assert len(unused) == sum(len(one.cases) for one in REASONS)

@@ -42,8 +42,8 @@ from tests.certificates.verdicts import (
 
 # What a mantou.SSLContext may not do as OpenSSL does, and why.
 RUSTLS_CANNOT = {
-    "key: *": "a key that rustls has no algorithm for; what is wrong with it is said in rustls' words",
-    "key usage: key* alone": "TLS 1.2: OpenSSL checks behind the verification whether an EC key may sign",
+    "key: *": "rustls has no algorithm for the key, or says in its own words what is wrong with it",
+    "key usage: key* alone": "with TLS 1.2 OpenSSL looks at it behind the verification",
     "damage: of indefinite length, *": "BER that is not DER: rustls does not find the key",
     "damage: constructed or not, *": "the same",
     "damage: a longer length *": "the same",
@@ -75,7 +75,11 @@ async def main(pattern: str = "") -> int:
             print(f"{title}: {len(wanted)} chains", flush=True)
         if pattern:
             for row in (row for rows in groups.values() for row in rows):
-                print(f"{row.name}, shown by {ROLES[row.role]}: {row.number}", *cells(row), sep="\n   ")
+                print(
+                    f"{row.name}, shown by {ROLES[row.role]}: {row.number}",
+                    *cells(row),
+                    sep="\n   ",
+                )
             print(*odd, *wrong, sep="\n")
             return int(bool(wrong))
         vectors = await ask_bettertls(clients)
@@ -105,10 +109,14 @@ async def ask(
                 wrong.append(f"{case.name}: OpenSSL says otherwise within mantou: {verdicts}")
             if verdicts["mantou.SSLContext"] != verdicts["OpenSSL"]:
                 told = [cell(verdicts[one]) for one in ("OpenSSL", "mantou.SSLContext")]
-                why = [RUSTLS_CANNOT[one] for one in RUSTLS_CANNOT if fnmatch.fnmatch(case.name, one)]
+                why = [
+                    RUSTLS_CANNOT[one] for one in RUSTLS_CANNOT if fnmatch.fnmatch(case.name, one)
+                ]
                 if not why:
                     wrong.append(f"{case.name}: mantou.SSLContext differs: {told}")
-                odd.append(f"| {case.name} | {ROLES[role]} | {' | '.join(told)} | {' '.join(why)} |")
+                odd.append(
+                    f"| {case.name} | {ROLES[role]} | {' | '.join(told)} | {' '.join(why)} |"
+                )
             rows.append(Row(case.name, case.asked, role, verdicts))
     return rows
 
@@ -149,7 +157,8 @@ def page(
     parts += [f"## {title}\n\n{table(of)}" for title, of in groups.items() if title != "Damage"]
     parts.append(
         "## Damage\n\nThe end entity's certificate, each of its elements damaged in turn and then "
-        "signed. A place is the path to the element: 0.1 is the serial number, 0.2 the algorithm, 0.3 "
+        "signed. A place is the path to the element: 0.1 is the serial number, 0.2 the algorithm, "
+        "0.3 "
         "the issuer, 0.4 the validity, 0.5 the subject, 0.6 the key, 0.7 the extensions.\n\n"
         + damage_table(damaged)
     )

@@ -1,4 +1,4 @@
-"""Certificates as they are told to be, right or wrong: each field is given, or has its usual value."""
+"""Certificates as they are told to be, right or wrong: each field is given, or as usual."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ NULL = b"\x05\x00"
 INTEGER, BITS, OCTETS, UTF8, UTC, GENERALIZED = 0x02, 0x03, 0x04, 0x0C, 0x17, 0x18
 SEQUENCE, SET = 0x30, 0x31
 
-KEY_USAGE, ALTERNATIVE_NAMES, BASIC, NAME_CONSTRAINTS = "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30"
+KEY_USAGE, ALTERNATIVE_NAMES, BASIC, NAME_CONSTRAINTS = (
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+)
 EXTENDED, SUBJECT_ID, AUTHORITY_ID = "2.5.29.37", "2.5.29.14", "2.5.29.35"
 SERVER_AUTH, CLIENT_AUTH = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 
@@ -69,9 +74,7 @@ def _algorithm(name: str, *parameters: bytes) -> bytes:
 def _pss_parameters() -> bytes:
     of_hash = _algorithm(_PSS_HASH, NULL)
     mask = tlv(SEQUENCE, oid("1.2.840.113549.1.1.8"), of_hash)
-    return tlv(
-        SEQUENCE, tlv(0xA0, of_hash), tlv(0xA1, mask), tlv(0xA2, tlv(INTEGER, b"\x20"))
-    )
+    return tlv(SEQUENCE, tlv(0xA0, of_hash), tlv(0xA1, mask), tlv(0xA2, tlv(INTEGER, b"\x20")))
 
 
 SIGNATURES: dict[str, tuple[bytes, Any]] = {

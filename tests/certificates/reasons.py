@@ -22,21 +22,26 @@ class Reason:
 REASONS = [
     # mantou accepts, OpenSSL refuses.
     Reason(
-        "webpki does not look at key usage: that a certificate is a CA's, and what it is for, is "
-        "said by basic constraints and extended key usage",
+        "webpki does not look at key usage: that a certificate is a CA's, and what it is for, "
+        "is said by basic constraints and extended key usage",
         ("ARA", "ARR"),
         ("key usage: *", "CA's key usage: *", "damage: empty, at 0.7.0.0.2 *"),
     ),
     Reason(
-        "a trusted certificate is a name, a key and name constraints (RFC 5280, 6.1.1 d); its dates, "
-        "usages, version and length are the business of who trusts it",
+        "a trusted certificate is a name, a key and name constraints (RFC 5280, 6.1.1 d); its "
+        "dates, usages, version and length are the business of who trusts it",
         ("ARR",),
-        ("chain: a root of an end entity", "chain: a root that must not sign",
-         "chain: an expired root", "chain: a root with *"),
+        (
+            "chain: a root of an end entity",
+            "chain: a root that must not sign",
+            "chain: an expired root",
+            "chain: a root with *",
+        ),
     ),
     Reason(
         "whatever is in `ca` is where verification ends; OpenSSL wants a self-signed one unless "
-        "VERIFY_X509_PARTIAL_CHAIN is set (Python sets it from 3.13 on in create_default_context())",
+        "VERIFY_X509_PARTIAL_CHAIN is set (Python sets it from 3.13 on in "
+        "create_default_context())",
         ("ARA",),
         ("chain: the intermediate is trusted*", "chain: itself trusted"),
     ),
@@ -47,11 +52,17 @@ REASONS = [
         ("chain: cross-signed", "chain: an intermediate called as the root"),
     ),
     Reason(
-        "the authority's identifiers are hints to find a certificate by; the signature says whose it is",
+        "the authority's identifiers are hints to find a certificate by; the signature says "
+        "whose it is",
         ("ARA", "ARR"),
-        ("extension: another authority's *", "extension: identifier of the subject malformed",
-         "damage: empty, at 0.7.0.3.1 *", "damage: empty, at 0.7.0.4.1 *",
-         "damage: twice, at 0.7.0.3 *", "damage: twice, at 0.7.0.4 *"),
+        (
+            "extension: another authority's *",
+            "extension: identifier of the subject malformed",
+            "damage: empty, at 0.7.0.3.1 *",
+            "damage: empty, at 0.7.0.4.1 *",
+            "damage: twice, at 0.7.0.3 *",
+            "damage: twice, at 0.7.0.4 *",
+        ),
     ),
     Reason(
         "Netscape's own extension of 1995 is not looked at",
@@ -59,14 +70,14 @@ REASONS = [
         ("extension: of Netscape's, for e-mail, own",),
     ),
     Reason(
-        "a dot behind a name that is asked for makes it absolute, and means the same name (RFC 6125 "
-        "leaves it open); OpenSSL compares it",
+        "a dot behind a name that is asked for makes it absolute, and means the same name (RFC "
+        "6125 leaves it open); OpenSSL compares it",
         ("ARR",),
         ("DNS: a dot behind, asked for", "DNS: a wildcard and a dot behind"),
     ),
     Reason(
-        "an underscore is no letter of a host name, and occurs: webpki takes it everywhere, OpenSSL not "
-        "below a wildcard, cryptography nowhere",
+        "an underscore is no letter of a host name, and occurs: webpki takes it everywhere, "
+        "OpenSSL not below a wildcard, cryptography nowhere",
         ("ARR", "AAR"),
         ("DNS: *underscore",),
     ),
@@ -76,13 +87,22 @@ REASONS = [
         ("chain: no certificate behind", "chain: nonsense behind"),
     ),
     Reason(
-        "webpki reads no further than it has to: a serial number, the subject, the identifiers of "
-        "algorithms and extensions that decide nothing may be anything",
+        "webpki reads no further than it has to: a serial number, the subject, the identifiers "
+        "of algorithms and extensions that decide nothing may be anything",
         ("ARR", "ARA", "AAR"),
-        ("serial: zeros in front", "serial: empty", "names: an unknown kind of name",
-         "names: a name behind a malformed address", "damage: *, at 0.1 *", "damage: *, at 0.5*",
-         "damage: *, at 0.6 *", "damage: *, at 0.6.1 *", "damage: *, at 0.7.0.*.0 *",
-         "key: no parameters", "damage: *, at 0.6.0 *"),
+        (
+            "serial: zeros in front",
+            "serial: empty",
+            "names: an unknown kind of name",
+            "names: a name behind a malformed address",
+            "damage: *, at 0.1 *",
+            "damage: *, at 0.5*",
+            "damage: *, at 0.6 *",
+            "damage: *, at 0.6.1 *",
+            "damage: *, at 0.7.0.*.0 *",
+            "key: no parameters",
+            "damage: *, at 0.6.0 *",
+        ),
     ),
     # mantou refuses, OpenSSL accepts.
     Reason(
@@ -97,7 +117,8 @@ REASONS = [
         ("DNS: a dot behind, both",),
     ),
     Reason(
-        "policies are not processed; an ssl.SSLContext checks them, or ignores them, as OpenSSL does",
+        "policies are not processed; an ssl.SSLContext checks them, or ignores them, as OpenSSL "
+        "does",
         ("RAR",),
         ("policies: *, critical",),
     ),
@@ -123,32 +144,42 @@ REASONS = [
         ("basic: a length of 2^40",),
     ),
     Reason(
-        "the encoding is DER: one way to write a thing (X.690, 11), a default not at all, nothing "
-        "behind the end",
+        "the encoding is DER: one way to write a thing (X.690, 11), a default not at all, "
+        "nothing behind the end",
         ("RAR", "RAA", "RRA"),
-        ("basic: true as 1", "basic: bytes behind", "constraints: minimum 0", "damage: a longer length *",
-         "damage: of indefinite length, *", "damage: constructed or not, *", "damage: a NULL within, *",
-         "extension: critical as 1, *", "damage: left out, at 0.6.0.0 *"),
+        (
+            "basic: true as 1",
+            "basic: bytes behind",
+            "constraints: minimum 0",
+            "damage: a longer length *",
+            "damage: of indefinite length, *",
+            "damage: constructed or not, *",
+            "damage: a NULL within, *",
+            "extension: critical as 1, *",
+            "damage: left out, at 0.6.0.0 *",
+        ),
     ),
     Reason(
-        "minimum and maximum of constraints are unused (RFC 5280, 4.2.1.10); cryptography ignores them",
+        "minimum and maximum of constraints are unused (RFC 5280, 4.2.1.10); cryptography "
+        "ignores them",
         ("RRA",),
         ("constraints: minimum 1", "constraints: maximum 9"),
     ),
     Reason(
-        "a CA's certificate is for signing certificates, not for the end of a chain (Mozilla's policy)",
+        "a CA's certificate is for signing certificates, not for the end of a chain (Mozilla's "
+        "policy)",
         ("RAR",),
         ("basic: a CA's*in the end entity",),
     ),
     Reason(
-        "six authorities at most are followed: more cost time that a stranger decides on. OpenSSL "
-        "follows 100",
+        "six authorities at most are followed: more cost time that a stranger decides on. "
+        "OpenSSL follows 100",
         ("RAA", "RAR"),
         ("chain: of seven", "chain: of ten"),
     ),
     Reason(
-        "names are compared byte by byte, as RFC 5280, 7.1 permits where encodings agree; OpenSSL "
-        "folds case and encoding",
+        "names are compared byte by byte, as RFC 5280, 7.1 permits where encodings agree; "
+        "OpenSSL folds case and encoding",
         ("RAR",),
         ("chain: issuer's name *",),
     ),
@@ -180,30 +211,44 @@ REASONS = [
     ),
     # cryptography alone differs.
     Reason(
-        "cryptography judges the certificate and not what its key has signed, which is done in the "
-        "handshake, where the others refuse it",
+        "cryptography judges the certificate and not what its key has signed, which is done in "
+        "the handshake, where the others refuse it",
         ("RRA",),
         ("key: *",),
     ),
     Reason(
-        "webpki and OpenSSL want the purpose itself; cryptography takes `any` for every purpose of an "
-        "authority",
+        "webpki and OpenSSL want the purpose itself; cryptography takes `any` for every purpose "
+        "of an authority",
         ("RRA",),
         ("CA's purposes: for any*",),
     ),
     Reason(
-        "cryptography reads that extension as critical, too; the others know it as not critical only",
+        "cryptography reads that extension as critical, too; the others know it as not critical "
+        "only",
         ("RRA",),
         ("extension: identifier of the subject critical",),
     ),
     Reason(
-        "cryptography asks for the profile of the CA/Browser Forum, beyond RFC 5280 or with all that "
-        "RFC 5280 asks of issuers, and says what is missing",
+        "cryptography asks for the profile of the CA/Browser Forum, beyond RFC 5280 or with all "
+        "that RFC 5280 asks of issuers, and says what is missing",
         ("AAR",),
-        ("an empty subject", "a subject, names critical", "common name *", "address as common name",
-         "CA's key usage: left out", "key usage: all", "own purposes: critical", "basic: *",
-         "own validity: generalized before 2050", "serial: *", "version 3 without extensions",
-         "extension: *", "chain: self-signed*", "chain: a root *", "damage: left out, at 0.7.0.4 *"),
+        (
+            "an empty subject",
+            "a subject, names critical",
+            "common name *",
+            "address as common name",
+            "CA's key usage: left out",
+            "key usage: all",
+            "own purposes: critical",
+            "basic: *",
+            "own validity: generalized before 2050",
+            "serial: *",
+            "version 3 without extensions",
+            "extension: *",
+            "chain: self-signed*",
+            "chain: a root *",
+            "damage: left out, at 0.7.0.4 *",
+        ),
     ),
     Reason(
         "cryptography supports no such constraint, or finds it malformed",
@@ -211,8 +256,8 @@ REASONS = [
         ("constraints: *",),
     ),
     Reason(
-        "cryptography's profile permits RSA from 2048 bits, ECDSA by P-256, P-384 and P-521, and their "
-        "usual encodings only",
+        "cryptography's profile permits RSA from 2048 bits, ECDSA by P-256, P-384 and P-521, "
+        "and their usual encodings only",
         ("AAR",),
         ("signature: *", "key: *"),
     ),
@@ -221,7 +266,7 @@ REASONS = [
         ("AAR",),
         ("damage: *", "policies: *, not critical"),
     ),
-]  # fmt: skip
+]
 
 
 def reason(name: str, verdicts: str) -> Reason | None:

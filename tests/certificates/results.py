@@ -20,8 +20,8 @@ ROLES = {"S": "a server", "C": "a client"}
 HEAD = """
 # Certificates: mantou, OpenSSL and cryptography
 
-{cases} chains, each shown by a server and most by a client, too, {damaged} certificates with damage in
-their encoding, and {vectors} vectors of BetterTLS. Verdicts of mantou (rustls and webpki),
+{cases} chains, each shown by a server and most by a client, too, {damaged} certificates with damage
+in their encoding, and {vectors} vectors of BetterTLS. Verdicts of mantou (rustls and webpki),
 {openssl} and cryptography {cryptography}, of {date}. `make certificates` asks them anew and writes
 this page, and fails where one differs without a reason; `make test` compares mantou's column.
 
@@ -30,8 +30,8 @@ case. So did a `mantou.SSLContext`, which has OpenSSL judge and rustls do the ha
 {odd} certificates that rustls cannot use: see [below](#mantousslcontext-instead-of-openssl).
 
 The chains are usual ones (a root that is trusted, an intermediate, an end entity for `mantou.test`)
-with one thing changed, which is the case's name. They are shown by a peer that sends any bytes. What
-counts is what a program says on the wire (it goes on, or sends an alert) and in its error.
+with one thing changed, which is the case's name. They are shown by a peer that sends any bytes.
+What counts is what a program says on the wire (it goes on, or sends an alert) and in its error.
 """
 
 
@@ -92,7 +92,10 @@ def shown(name: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    lines = ["| case | shown by | mantou | OpenSSL | cryptography | why |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| case | shown by | mantou | OpenSSL | cryptography | why |",
+        "|---|---|---|---|---|---|",
+    ]
     by_name: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_name[row.name].append(row)
@@ -157,7 +160,7 @@ def vectors_table(results: Sequence[tuple[Vector, Mapping[str, Verdict]]]) -> st
 
 @functools.cache
 def committed() -> dict[tuple[str, str], str]:
-    """mantou's verdicts as the page has them, by case and role; of damage, the places accepted."""
+    """Mantou's verdicts as the page has them, by case and role; of damage, the places accepted."""
     found = {}
     for line in PAGE.read_text().splitlines():
         row = re.split(r" ?(?<!\\)\| ?", line)[1:-1]

@@ -1,7 +1,7 @@
 """Peers that show any certificates, read or unread: the beginning of a handshake of TLS 1.2.
 
-Up to the certificates nothing is encrypted, and what a program does next says what it makes of them:
-it goes on, or sends an alert.
+Up to the certificates nothing is encrypted, and what a program does next says what it makes of
+them: it goes on, or sends an alert.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _scheme(key: Any) -> tuple[bytes, Any]:
 
 
 def client_hello() -> bytes:
-    """The ClientHello of TLS 1.2, a message, by somebody who takes every certificate of a server."""
+    """The ClientHello of TLS 1.2 of somebody who takes every certificate."""
     schemes = bytes.fromhex("040305030603080708080804080508060401050106010201")
     extensions = b"".join(
         kind.to_bytes(2, "big") + sized(content, 2)

@@ -1,4 +1,4 @@
-"""What each verifier makes of a chain: mantou with rustls, with OpenSSL, OpenSSL alone, cryptography."""
+"""What each verifier makes of a chain: mantou, OpenSSL within it and alone, cryptography."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ClientSide:
 
 
 class HelloName:
-    """Handlers that have the name set before the handshake begins, as contexts cannot be told it."""
+    """Handlers that set the name before the handshake begins: a context cannot be told it."""
 
     def __init__(self, name: str) -> None:
         self._name = name

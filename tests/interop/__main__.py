@@ -12,30 +12,34 @@ import sys
 from pathlib import Path
 
 import mantou
-from tests.interop.peers import BUILD, PEERS, Peer
+from tests.interop.peers import PEERS, Peer
 from tests.interop.talks import OPENSSL, RUSTLS, SCENARIOS, Scenario, attempt, why_not
 
 PAGE = Path(__file__).resolve().parent / "results.md"
 PASSED = "passed"
-ROLES = {"serves": "the peer serves, mantou connects", "connects": "mantou serves, the peer connects"}
+ROLES = {
+    "serves": "the peer serves, mantou connects",
+    "connects": "mantou serves, the peer connects",
+}
 
 HEAD = """
 # TLS with others
 
 {scenarios} scenarios, with each peer in both roles, over mantou's own TLS (rustls) and over an
-`ssl.SSLContext` ({openssl}): {passed} of {all} cells passed, {failed} failed, {lacking} cannot be, for
-one of the two has not got what it takes. Of {date}; `make interop` plays them anew and writes this
+`ssl.SSLContext` ({openssl}): {passed} of {all} cells passed, {failed} failed, {lacking} cannot be,
+for one of the two has not got what it takes. Of {date}; `make interop` plays them anew and writes this
 page, and fails where one does.
 
 - *TLSv1.2, TLSv1.3*: that version and no other; a text there and back, `close_notify` from mantou.
 - *X25519, P-256, P-384, X25519MLKEM768*: that group and no other, as mantou tells it, too.
 - *client certificate*: asked for, shown and verified. *resumption*: a second connection, which both
   ends call resumed.
-- *key update*: three times, the peer asking for ours, too; with OpenSSL both directions are read from
-  its log of messages.
-- *early close*: the peer is killed; mantou tells of an `ssl.SSLEOFError` or a reset, never of an end.
-- *records of 16 KiB*: 256 KiB there and back. *records of one byte*: each byte in a record, there and
-  back before the next.
+- *key update*: three times, the peer asking for ours, too; with OpenSSL both directions are read
+  from its log of messages.
+- *early close*: the peer is killed; mantou tells of an `ssl.SSLEOFError` or a reset, never of an
+  end.
+- *records of 16 KiB*: 256 KiB there and back. *records of one byte*: each byte in a record, there
+  and back before the next.
 
 selfserv and curl speak HTTP: requests and answers are those texts and records. curl with an early
 close is mantou's `terminate()`, which curl has to call an error.
@@ -48,7 +52,6 @@ close is mantou's `terminate()`, which curl has to call an error.
 
 async def main(peers: str = "*", scenarios: str = "*") -> int:
     """Returns 1 if one failed."""
-    BUILD.mkdir(parents=True, exist_ok=True)
     wanted = [peer for peer in PEERS if fnmatch.fnmatch(peer.name, peers)]
     if missing := [peer.name for peer in wanted if not peer.is_there()]:
         raise SystemExit(f"not here: {', '.join(missing)}; see CONTRIBUTING.md for what to install")

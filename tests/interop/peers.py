@@ -1,4 +1,4 @@
-"""The peers: for each, the command that serves or connects as it is asked to, and what it cannot do."""
+"""The peers: the command that serves or connects as it is asked to, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,10 @@ Role = Literal["serves", "connects"]
 Command = list[str]
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "interop"
-MESSAGES = str(BUILD / "messages.txt")
+_OWN = tempfile.TemporaryDirectory(prefix="mantou-interop-")
+SCRATCH = Path(_OWN.name)
+"""This process's files."""
+MESSAGES = str(SCRATCH / "messages.txt")
 """Where OpenSSL writes which messages of the handshake went which way."""
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 
@@ -44,7 +48,6 @@ def file(name: str) -> str:
         "server": server_credential,
         "client": functools.partial(authority().issue, common_name="a client", usage=CLIENT_AUTH),
     }
-    BUILD.mkdir(parents=True, exist_ok=True)
     if name == "ca":
         return _written("ca.pem", authority().pem)
     made = credential[name]()
@@ -57,7 +60,7 @@ def key_of(name: str) -> str:
 
 
 def _written(name: str, content: bytes) -> str:
-    path = BUILD / name
+    path = SCRATCH / name
     path.write_bytes(content)
     return str(path)
 
@@ -78,7 +81,7 @@ class Peer:
     """What is not in it: a scenario, or "serves: " or "connects: " and a scenario, and why."""
     roles: tuple[Role, ...] = ("serves", "connects")
     echoes = True
-    """Whether its server echoes; else it has what it got, and what it is to say, as its client has."""
+    """Whether its server echoes by itself; else it has standard input and output, as clients have."""
     http = False
 
     def why_not(self, role: Role, scenario: str) -> str | None:
@@ -128,7 +131,7 @@ class OpenSSL(Peer):
             command += ["-cert", file("client"), "-key", key_of("client")]
         if not ask.resume:
             return [command]
-        session = str(BUILD / "session.pem")
+        session = str(SCRATCH / "session.pem")
         return [[*command, "-sess_out", session], [*command, "-sess_in", session]]
 
 
@@ -146,7 +149,8 @@ class GnuTLS(Peer):
     def serves(self, port: int, ask: Ask) -> Command:
         verify = ["-r", "--verify-client-cert"] if ask.client_certificate else ["-a"]
         return [
-            "gnutls-serv", "--port", str(port), "--echo", "--quiet", "--priority", self._priority(ask),
+            "gnutls-serv", "--port", str(port), "--echo", "--quiet",
+            "--priority", self._priority(ask),
             "--x509certfile", file("server"), "--x509keyfile", key_of("server"),
             "--x509cafile", file("ca"), *verify,
         ]  # fmt: skip
@@ -176,8 +180,7 @@ class NSS(Peer):
 
     @functools.cached_property
     def _database(self) -> str:
-        folder = BUILD / "nss"
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = SCRATCH / "nss"
         folder.mkdir(parents=True)
         where = f"sql:{folder}"
         commands = [
@@ -206,7 +209,16 @@ class NSS(Peer):
         return ["selfserv", "-p", str(port), "-e", "server", "-u", *verify, *self._usual(ask)]
 
     def connects(self, port: int, ask: Ask) -> list[Command]:
-        command = [self.program, "-h", "127.0.0.1", "-a", "localhost", "-p", str(port), *self._usual(ask)]
+        command = [
+            self.program,
+            "-h",
+            "127.0.0.1",
+            "-a",
+            "localhost",
+            "-p",
+            str(port),
+            *self._usual(ask),
+        ]
         if ask.client_certificate:
             command += ["-n", "client"]
         return [command]
@@ -228,7 +240,9 @@ class Helper(Peer):
         return [*self._usual(ask), *own, *verify, "serve", f"127.0.0.1:{port}"]
 
     def connects(self, port: int, ask: Ask) -> list[Command]:
-        own = ["--cert", file("client"), "--key", key_of("client")] if ask.client_certificate else []
+        own = (
+            ["--cert", file("client"), "--key", key_of("client")] if ask.client_certificate else []
+        )
         resume = ["--resume"] if ask.resume else []
         return [[*self._usual(ask), *own, *resume, "connect", f"127.0.0.1:{port}"]]
 
@@ -251,7 +265,9 @@ class Go(Helper):
 
 class Node(Helper):
     def version(self) -> str:
-        return say(self.program, "-p", "`${process.versions.node}, OpenSSL ${process.versions.openssl}`").strip()
+        return say(
+            self.program, "-p", "`${process.versions.node}, OpenSSL ${process.versions.openssl}`"
+        ).strip()
 
     def _start(self) -> Command:
         return [self.program, str(PROGRAMS / "peer.mjs")]
@@ -283,14 +299,16 @@ class Curl(Peer):
 
     def version(self) -> str:
         said = say(self.program, "--version").split()
-        return f"{said[1]}, {next(one for one in said if one.startswith('OpenSSL/')).replace('/', ' ')}"
+        library = next(one for one in said if one.startswith("OpenSSL/"))
+        return f"{said[1]}, {library.replace('/', ' ')}"
 
     def connects(self, port: int, ask: Ask) -> list[Command]:
         version = ask.version.removeprefix("TLSv")
         url = f"https://localhost:{port}/"
         command = [
             self.program, "--silent", "--show-error", "--no-buffer", "--cacert", file("ca"),
-            "--connect-to", f"localhost:{port}:127.0.0.1:{port}", f"--tlsv{version}", "--tls-max", version,
+            "--connect-to", f"localhost:{port}:127.0.0.1:{port}", f"--tlsv{version}",
+            "--tls-max", version,
         ]  # fmt: skip
         if ask.group is not None:
             command += ["--curves", ask.group]
@@ -339,13 +357,18 @@ PEERS: list[Peer] = [
         {
             KYBER: NO_KYBER,
             "key update": "it is of TLS 1.3",
-            "connects: P-384": "its client has one list of curves, for certificates, too: P-256 here",
-            **{
-                one: "Debian's knows TLS 1.2 only"
-                for one in ("TLSv1.3", "client certificate, TLSv1.3", "resumption, TLSv1.3")
-            },
+            "connects: P-384": "its client has one list of curves, for certificates, too",
+            **dict.fromkeys(
+                ("TLSv1.3", "client certificate, TLSv1.3", "resumption, TLSv1.3"),
+                "Debian's knows TLS 1.2 only",
+            ),
         },
     ),
     Go("Go crypto/tls", "go", {"key update": NO_UPDATE}),
-    Curl("curl", "curl", {KYBER: NO_KYBER, "key update": "it has no option for it"}, roles=("connects",)),
+    Curl(
+        "curl",
+        "curl",
+        {KYBER: NO_KYBER, "key update": "it has no option for it"},
+        roles=("connects",),
+    ),
 ]

@@ -207,9 +207,7 @@ _SERVED: dict[str, _Talk] = {
 }
 
 
-async def cut_server(
-    peer: Peer, process: Process, socket: mantou.Socket[Any], end: End
-) -> None:
+async def cut_server(peer: Peer, process: Process, socket: mantou.Socket[Any], end: End) -> None:
     if not peer.http:
         await piece(peer, process, socket, end)
     process.kill()
@@ -313,14 +311,20 @@ async def _talk_to_client(peer: Peer, process: Process, server: Served, scenario
     if scenario.talk == "cut":
         process.kill()
         error = await server.closed()
-        assert isinstance(error, ssl.SSLEOFError | ConnectionResetError), f"a cut was told as {error!r}"
+        assert isinstance(error, ssl.SSLEOFError | ConnectionResetError), (
+            f"a cut was told as {error!r}"
+        )
 
 
 def why_not(peer: Peer, role: str, engine: Engine, scenario: Scenario) -> str | None:
     """Why it cannot be at all, for something that one of the two has not."""
     if theirs := peer.why_not(role, scenario.name):  # type: ignore[arg-type]
         return f"not in the peer: {theirs}"
-    if engine is OPENSSL and scenario.name == "X25519MLKEM768" and ssl.OPENSSL_VERSION_INFO < (3, 5):
+    if (
+        engine is OPENSSL
+        and scenario.name == "X25519MLKEM768"
+        and ssl.OPENSSL_VERSION_INFO < (3, 5)
+    ):
         return f"not in {' '.join(ssl.OPENSSL_VERSION.split()[:2])}"
     if engine is OPENSSL and role == "serves" and scenario.ask.resume:
         return "not in mantou: it hands out sessions of its own engine"
@@ -338,5 +342,3 @@ async def attempt(peer: Peer, role: str, engine: Engine, scenario: Scenario) -> 
     except (AssertionError, OSError, TimeoutError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
-
-

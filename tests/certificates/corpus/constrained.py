@@ -94,9 +94,7 @@ _TABLE: list[tuple[str, Sequence[bytes], Sequence[bytes], Sequence[bytes]]] = [
 ]  # fmt: skip
 
 
-def _below(
-    permitted: Sequence[bytes], excluded: Sequence[bytes], of: Sequence[bytes]
-) -> Case:
+def _below(permitted: Sequence[bytes], excluded: Sequence[bytes], of: Sequence[bytes]) -> Case:
     def make(purpose: str) -> Chain:
         mid = certificate_authority("middle", root()).having(
             constraints=constraints(permitted, excluded)

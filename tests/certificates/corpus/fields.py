@@ -11,9 +11,9 @@ from tests.certificates.building import (
     CLIENT_AUTH,
     DAY,
     EXTENDED,
+    GENERALIZED,
     INTEGER,
     KEY_USAGE,
-
     NOW,
     NULL,
     SECOND,
@@ -22,7 +22,6 @@ from tests.certificates.building import (
     SUBJECT_ID,
     USAGES,
     UTC,
-    GENERALIZED,
     basic,
     dns,
     extended,
@@ -37,7 +36,12 @@ from tests.certificates.building import (
 )
 from tests.certificates.corpus.case import Case, leaf_case, middle_case
 
-ANY, EMAIL, CODE, TIMESTAMP = "2.5.29.37.0", "1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.3", "1.3.6.1.5.5.7.3.8"
+ANY, EMAIL, CODE, TIMESTAMP = (
+    "2.5.29.37.0",
+    "1.3.6.1.5.5.7.3.4",
+    "1.3.6.1.5.5.7.3.3",
+    "1.3.6.1.5.5.7.3.8",
+)
 
 _USAGE: list[Case] = [
     *(

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.certificates.building import NAME, address, directory, distinguished, dns, email, names, uri
+from tests.certificates.building import (
+    NAME,
+    address,
+    directory,
+    distinguished,
+    dns,
+    email,
+    names,
+    uri,
+)
 from tests.certificates.corpus.case import Case, leaf_case
 
 # Whether it may fit is not said here: the verifiers are asked.
