@@ -27,8 +27,8 @@ HEAD = """
 
 {scenarios} scenarios, with each peer in both roles, over mantou's own TLS (rustls) and over an
 `ssl.SSLContext` ({openssl}): {passed} of {all} cells passed, {failed} failed, {lacking} cannot be,
-for one of the two has not got what it takes. Of {date}; `make interop` plays them anew and writes this
-page, and fails where one does.
+for one of the two has not got what it takes. Of {date}; `make interop` plays them anew and writes
+this page, and fails where one does.
 
 - *TLSv1.2, TLSv1.3*: that version and no other; a text there and back, `close_notify` from mantou.
 - *X25519, P-256, P-384, X25519MLKEM768*: that group and no other, as mantou tells it, too.

@@ -81,7 +81,7 @@ class Peer:
     """What is not in it: a scenario, or "serves: " or "connects: " and a scenario, and why."""
     roles: tuple[Role, ...] = ("serves", "connects")
     echoes = True
-    """Whether its server echoes by itself; else it has standard input and output, as clients have."""
+    """Whether its server echoes by itself; else it has standard input and output, as its client."""
     http = False
 
     def why_not(self, role: Role, scenario: str) -> str | None:
