@@ -34,7 +34,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak nightly lint types \
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
+	nightly lint types certificates interop \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
@@ -73,6 +74,12 @@ soak: $(BUILT) ## Thousands of connections of every kind, each byte checked (ARG
 nightly: $(BUILT) ## What takes minutes: the soak, and tests that move gigabytes
 	@$(BIN)/python -m soak
 	@$(BIN)/python -m pytest tests/long
+
+certificates: $(BUILT) ## Ask mantou, OpenSSL and cryptography about 10,000 chains, and write the table (4 min; needs Go)
+	@$(BIN)/python -m tests.certificates $(ARGS)
+
+interop: $(BUILT) ## Talk TLS with OpenSSL, GnuTLS, NSS, Mbed TLS, Go and curl, and write the table (2 min)
+	@$(BIN)/python -m tests.interop $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .

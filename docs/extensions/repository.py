@@ -21,9 +21,11 @@ PAGES = {
     "benchmarks/redis": "benchmarks/results/redis.md",
     "explanation/architecture": "ARCHITECTURE.md",
     "project/bun": "conformance/results.md",
+    "project/certificates": "tests/certificates/results.md",
     "project/changelog": "CHANGELOG.md",
     "project/contributing": "CONTRIBUTING.md",
     "project/security": "SECURITY.md",
+    "project/tls-peers": "tests/interop/results.md",
 }
 
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")

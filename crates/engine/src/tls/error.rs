@@ -67,6 +67,15 @@ pub enum VerifyKind {
     /// An authority above it must not vouch for its names.
     NotPermitted,
     PathTooLong,
+    /// More authorities than are followed.
+    ChainTooLong,
+    /// What is in an authority's place is none.
+    InvalidCa,
+    BadConstraint,
+    BadName,
+    BadExtension,
+    /// There are more ways to a trusted authority than are tried.
+    TooManyPaths,
     UnknownCriticalExtension,
     /// It is of X.509 version 1 or 2 and not trusted as it stands.
     OldVersion,
@@ -89,15 +98,24 @@ impl VerifyKind {
             Self::SelfSigned => 18,
             Self::SelfSignedInChain => 19,
             Self::UnknownIssuer => 20,
+            Self::ChainTooLong => 22,
             Self::Revoked => 23,
             Self::PathTooLong => 25,
             Self::WrongPurpose => 26,
             Self::UnknownCriticalExtension => 34,
             Self::NotPermitted => 47,
+            Self::BadConstraint => 52,
+            Self::BadName => 53,
             Self::HostnameMismatch => 62,
             Self::IpAddressMismatch => 64,
             Self::WeakOrUnknownAlgorithm => 76,
-            Self::OldVersion | Self::Missing | Self::Malformed | Self::Other => 1,
+            Self::InvalidCa => 79,
+            Self::OldVersion
+            | Self::Missing
+            | Self::Malformed
+            | Self::BadExtension
+            | Self::TooManyPaths
+            | Self::Other => 1,
         }
     }
 
@@ -118,6 +136,12 @@ impl VerifyKind {
             Self::WeakOrUnknownAlgorithm => "unsupported signature algorithm",
             Self::NotPermitted => "permitted subtree violation",
             Self::PathTooLong => "path length constraint exceeded",
+            Self::ChainTooLong => "certificate chain too long",
+            Self::InvalidCa => "invalid CA certificate",
+            Self::BadConstraint => "unsupported or invalid name constraint syntax",
+            Self::BadName => "unsupported or invalid name syntax",
+            Self::BadExtension => "an extension is malformed, or there twice",
+            Self::TooManyPaths => "certificate chain branches too often",
             Self::WrongPurpose => "unsuitable certificate purpose",
             Self::UnknownCriticalExtension => "unhandled critical extension",
             Self::OldVersion => "certificate is of X.509 version 1, which is not verified",
@@ -221,6 +245,17 @@ pub fn verify_kind(error: &Error) -> VerifyKind {
             "NameConstraintViolation" => VerifyKind::NotPermitted,
             "PathLenConstraintViolated" => VerifyKind::PathTooLong,
             "UnsupportedCriticalExtension" => VerifyKind::UnknownCriticalExtension,
+            "MaximumPathDepthExceeded" => VerifyKind::ChainTooLong,
+            "EndEntityUsedAsCa" => VerifyKind::InvalidCa,
+            "InvalidNetworkMaskConstraint" | "MalformedNameConstraint" => VerifyKind::BadConstraint,
+            "MalformedDnsIdentifier" => VerifyKind::BadName,
+            "EmptyEkuExtension" => VerifyKind::WrongPurpose,
+            "ExtensionValueInvalid" | "MalformedExtensions" => VerifyKind::BadExtension,
+            "MaximumNameConstraintComparisonsExceeded"
+            | "MaximumPathBuildCallsExceeded"
+            | "MaximumSignatureChecksExceeded" => VerifyKind::TooManyPaths,
+            "SignatureAlgorithmMismatch" => VerifyKind::BadSignature,
+            "UnsupportedCertVersion" => VerifyKind::OldVersion,
             _ => VerifyKind::Other,
         },
         _ => VerifyKind::Other,
