@@ -39,7 +39,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings man dist dist-check free-threading audit advisories msrv release format clean
+	docs docstrings man dist dist-check dist-check-arm free-threading audit advisories msrv release format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ dist: $(RELEASE)/.installed ## Build dist/: the sdist and a wheel for each suppo
 
 dist-check: $(RELEASE)/.installed ## Install what is in dist/ in clean environments, and use it (VERSIONS="3.11")
 	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist-check $(VERSIONS)
+
+dist-check-arm: ## Use the aarch64 wheel of the newest Python under qemu (Debian's, unpacked into build/)
+	@tools/dist-check-arm $(lastword $(VERSIONS))
 
 free-threading: $(BUILT) ## Check what a free-threaded Python makes of mantou (FREE_THREADED=python3.14t)
 	rm -rf build/free-threading
