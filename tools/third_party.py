@@ -6,6 +6,7 @@ only says whether the file is what it would be.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -41,19 +42,34 @@ def main(arguments: list[str]) -> int:
 
 def linked_crates() -> list[dict[str, Any]]:
     """List the packages that end up in the module, without our own."""
+    return crates_by("normal,no-proc-macro")
+
+
+def built_crates() -> list[dict[str, Any]]:
+    """List those, and the macros and build scripts that run while it is built."""
+    return crates_by("normal,build")
+
+
+def crates_by(edges: str) -> list[dict[str, Any]]:
+    """List the packages that the module reaches by edges of these kinds."""
     # Unlike the metadata, the tree knows which features, and so which crates, the module has.
     tree = cargo(
-        *("tree", "--package", "mantou-binding", "--edges", "normal,no-proc-macro"),
+        *("tree", "--package", "mantou-binding", "--edges", edges),
         *("--target", TARGET, "--prefix", "none", "--format", "{p}"),
     )
     names = {tuple(line.replace(" v", " ").split()[:2]) for line in tree.splitlines() if line}
-    metadata: dict[str, Any] = json.loads(cargo("metadata", "--format-version", "1"))
-    crates = [
+    return [
         package
-        for package in metadata["packages"]
+        for package in packages()
         if package["source"] and (package["name"], package["version"]) in names
     ]
-    return sorted(crates, key=lambda package: (package["name"], package["version"]))
+
+
+@functools.cache
+def packages() -> list[dict[str, Any]]:
+    """List all that Cargo.lock has for any target, ours too."""
+    metadata: dict[str, Any] = json.loads(cargo("metadata", "--format-version", "1"))
+    return sorted(metadata["packages"], key=lambda package: (package["name"], package["version"]))
 
 
 def cargo(*arguments: str) -> str:
