@@ -21,6 +21,8 @@ PROGRAMS := .venv-programs$(PYTHON_VERSION:%=-%)
 DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
 RELEASE := .venv-release
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
+SANITIZED := build/sanitized$(PYTHON_VERSION:%=-%)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
 	Cargo.toml Cargo.lock pyproject.toml
@@ -35,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
-	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
+	rust-test build debug-test sanitize leaks unsafe-page bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
 help: ## List these targets
@@ -88,6 +90,16 @@ build: $(BUILT) ## Build the native core in release mode and install the package
 
 debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
 	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(SPREAD) $(ARGS)
+
+sanitize: $(SANITIZED)/.built ## Run the tests under AddressSanitizer, AWS-LC's C included (40 min)
+	@SANITIZED=$(SANITIZED) PYTHONPATH=$(CURDIR)/$(SANITIZED)/site \
+		$(BIN)/python -m tools.sanitize $(SPREAD) $(ARGS)
+
+leaks: $(BUILT) ## Have all that comes and goes come 10^4 to 10^6 times, and see what stays (20 min)
+	@$(BIN)/python -m tests.comings_and_goings $(ARGS)
+
+unsafe-page: $(INSTALLED) ## Write the page that lists every `unsafe` of the native code, with its reason
+	$(BIN)/python -m tools.unsafe_page
 
 bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 	@$(BIN)/python benchmarks/echo.py $(ARGS)
@@ -176,4 +188,16 @@ $(DEBUG)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
 	rm -rf $(DEBUG)
 	$(BIN)/maturin build --profile dev --locked --interpreter $(BIN)/python --out $(DEBUG)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(DEBUG)/site $(DEBUG)/*.whl
+	@touch $@
+
+# The same, with its own C, and each access to memory checked. The sanitizer is an unstable option of
+# a stable compiler; where the host is named as a target, build scripts are left as they are.
+$(SANITIZED)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
+	rm -rf $(SANITIZED)/site $(SANITIZED)/*.whl
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" \
+		CFLAGS_$(subst -,_,$(HOST))="-fsanitize=address -fno-omit-frame-pointer" \
+		CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_TARGET_DIR=$(SANITIZED)/target \
+		$(BIN)/maturin build --profile dev --locked --target $(HOST) \
+		--interpreter $(BIN)/python --out $(SANITIZED)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(SANITIZED)/site $(SANITIZED)/*.whl
 	@touch $@
