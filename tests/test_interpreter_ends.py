@@ -20,6 +20,7 @@ from tests.tls_support import CA, CERTIFICATE, KEY
 # What asyncio, and mantou, tell of a loop that nobody closed.
 EXPECTED = re.compile(
     r"Task was destroyed but it is pending!\ntask: <.*>\n"
+    r"|Future exception was never retrieved\nfuture: <.*>\nConnectionAbortedError: .*\n"
     r"|the loop was closed without shutdown_asyncgens\(\): <coroutine .*> could not run\n"
 )
 

@@ -10,7 +10,7 @@ from tests.scripts import run_script
 
 # A sub-interpreter tries it before or after the main one, which then uses it.
 PROGRAM = """
-    import importlib, sys
+    import asyncio, importlib
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:
             interpreters = importlib.import_module(name)
@@ -37,6 +37,7 @@ PROGRAM = """
     import mantou
 
     async def main():
+        asyncio.get_running_loop().slow_callback_duration = 60
         server = dict(hostname="127.0.0.1", port=0, socket={{"open": lambda socket: socket.end()}})
         with mantou.listen(**server) as listener:
             socket = await mantou.connect(
