@@ -12,6 +12,9 @@ endif
 FREE_THREADED ?= python3.14t
 # The oldest Rust that is supported: what Cargo.toml says.
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+# A Rust with `rust-src` and `miri`, for `make races` and `make miri` only.
+NIGHTLY ?= nightly
 # The Pythons that are supported: what pyproject.toml says.
 VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
@@ -24,6 +27,9 @@ DOCS := .venv-docs$(PYTHON_VERSION:%=-%)
 RELEASE := .venv-release
 AUDIT := .venv-audit
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
+SANITIZED := build/sanitized$(PYTHON_VERSION:%=-%)
+RACES := build/races$(PYTHON_VERSION:%=-%)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
 	Cargo.toml Cargo.lock pyproject.toml
@@ -38,9 +44,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
-	nightly lint types certificates interop \
-	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
-	docs docstrings man dist dist-check dist-check-arm free-threading audit advisories msrv release format clean
+	nightly lint types certificates interop rust-test build debug-test bench bench-suite bench-programs \
+	bench-builds bench-proxies docs docstrings man dist dist-check dist-check-arm free-threading audit \
+	advisories msrv release format clean sanitize races miri leaks unsafe-page
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +111,24 @@ build: $(BUILT) ## Build the native core in release mode and install the package
 
 debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
 	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(SPREAD) $(ARGS)
+
+sanitize: $(SANITIZED)/.built ## Run the tests under AddressSanitizer, AWS-LC's C included (40 min)
+	@SANITIZED=$(SANITIZED) PYTHONPATH=$(CURDIR)/$(SANITIZED)/site \
+		$(BIN)/python -m tools.sanitize $(SPREAD) $(ARGS)
+
+races: $(RACES)/.built ## Run what threads do to each other under ThreadSanitizer (5 min; NIGHTLY=nightly)
+	@SANITIZED=$(RACES) PYTHONPATH=$(CURDIR)/$(RACES)/site \
+		$(BIN)/python -m tools.sanitize --threads $(ARGS)
+
+miri: ## Run the engine's tests that make no system call in Miri (NIGHTLY=nightly)
+	MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=build/miri \
+		cargo +$(NIGHTLY) miri test -p mantou-engine --locked --lib -- $(MIRI)
+
+leaks: $(BUILT) ## Have all that comes and goes come 10^4 to 10^6 times, and see what stays (20 min)
+	@$(BIN)/python -m tests.comings_and_goings $(ARGS)
+
+unsafe-page: $(INSTALLED) ## Write the page that lists every `unsafe` of the native code, with its reason
+	$(BIN)/python -m tools.unsafe_page
 
 bench: $(BUILT) ## Compare the CPU cost of an echo with a plain C epoll loop
 	@$(BIN)/python benchmarks/echo.py $(ARGS)
@@ -213,4 +237,26 @@ $(DEBUG)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
 	rm -rf $(DEBUG)
 	$(BIN)/maturin build --profile dev --locked --interpreter $(BIN)/python --out $(DEBUG)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(DEBUG)/site $(DEBUG)/*.whl
+	@touch $@
+
+# The same, with its own C, and each access to memory checked. The sanitizer is an unstable option of
+# a stable compiler; where the host is named as a target, build scripts are left as they are.
+$(SANITIZED)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
+	rm -rf $(SANITIZED)/site $(SANITIZED)/*.whl
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" \
+		CFLAGS_$(subst -,_,$(HOST))="-fsanitize=address -fno-omit-frame-pointer" \
+		CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_TARGET_DIR=$(SANITIZED)/target \
+		$(BIN)/maturin build --profile dev --locked --target $(HOST) \
+		--interpreter $(BIN)/python --out $(SANITIZED)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(SANITIZED)/site $(SANITIZED)/*.whl
+	@touch $@
+
+# What threads share is told to the sanitizer by the standard library, so that is built with it, too.
+$(RACES)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
+	rm -rf $(RACES)/site $(RACES)/*.whl
+	RUSTUP_TOOLCHAIN=$(NIGHTLY) RUSTFLAGS="-Zsanitizer=thread" CARGO_UNSTABLE_BUILD_STD=std \
+		CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_TARGET_DIR=$(RACES)/target \
+		$(BIN)/maturin build --profile dev --locked --target $(HOST) \
+		--interpreter $(BIN)/python --out $(RACES)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(RACES)/site $(RACES)/*.whl
 	@touch $@

@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loops", default=",".join(LOOPS), help="the kinds of loops to run on, with commas between"
     )
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="run what takes minutes, of which a part is run else",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import resource
+import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import mantou
 from mantou import _core
+from tests import comings_and_goings
 from tests.conftest import LOOPS
 from tests.kernel import FullListener, unused_port
 from tests.support import Peer, RawListener, Recorder
@@ -108,6 +110,48 @@ async def test_20000_connections_come_and_go(cycles: int, server_tls: Any, clien
         # 100 bytes per connection at most, in case the allocator takes one more arena.
         assert resident() - size < 2 << 20
         assert client.opened == client.closed == cycles
+
+
+@pytest.mark.parametrize("kind", comings_and_goings.KINDS.values(), ids=lambda kind: kind.name)
+@pytest.mark.loops("mantou")
+async def test_what_comes_and_goes_leaves_nothing(kind: comings_and_goings.Kind) -> None:
+    """A few of each: `make leaks` has them by the hundred thousand."""
+    before, after = await comings_and_goings.measured(kind, max(20, kind.times // 1000))
+    assert comings_and_goings.is_flat(before, after), (before, after)
+
+
+LEAKS: dict[str, Callable[[], Any]] = {
+    "objects": lambda: [],
+    "descriptors": tempfile.TemporaryFile,
+    "memory": lambda: b"x" * 100_000,
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+@pytest.mark.loops("mantou")
+async def test_what_stays_is_seen(leak: str) -> None:
+    with contextlib.ExitStack() as kept:
+
+        async def leaky(count: int) -> None:
+            for _ in range(count):
+                thing = LEAKS[leak]()
+                kept.callback(getattr(thing, "close", thing.__repr__))
+
+        kind = comings_and_goings.Kind(leaky, 300)
+        before, after = await comings_and_goings.measured(kind, kind.times)
+        assert not comings_and_goings.is_flat(before, after)
+
+
+@pytest.mark.parametrize("kind", comings_and_goings.KINDS.values(), ids=lambda kind: kind.name)
+@pytest.mark.loops("mantou")
+async def test_the_garbage_collector_may_come_at_any_time(kind: comings_and_goings.Kind) -> None:
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        await kind.run(5)
+        await comings_and_goings.settled()
+    finally:
+        gc.set_threshold(*threshold)
 
 
 @pytest.mark.loops("mantou")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import socket as kernel
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import mantou
+from tests.comings_and_goings import KINDS, Kind, settled
 from tests.conftest import LOOPS
 from tests.support import Recorder, listen, run_turns
 from tests.test_loop import busy
@@ -220,3 +222,21 @@ def test_a_stopped_loop_keeps_what_other_threads_bring(loop: Any) -> None:
     thread.join()
     run_turns(loop)
     assert seen == ["kept"]
+
+
+def test_24_threads_have_a_loop_each() -> None:
+    """They share a process and nothing else: whatever comes in one of them goes there, too."""
+    kinds = list(itertools.islice(itertools.cycle(KINDS.values()), 24))
+    together = threading.Barrier(len(kinds))
+
+    async def main(kind: Kind) -> None:
+        await kind.run(20)
+        await settled()
+
+    def serve(kind: Kind) -> str:
+        together.wait(20)
+        mantou.run(main(kind))
+        return kind.name
+
+    with concurrent.futures.ThreadPoolExecutor(len(kinds)) as pool:
+        assert list(pool.map(serve, kinds, timeout=60)) == [kind.name for kind in kinds]

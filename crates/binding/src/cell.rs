@@ -6,6 +6,8 @@
 //! given nothing to run it with.
 
 use std::cell::{RefCell, UnsafeCell};
+#[cfg(debug_assertions)]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
@@ -15,7 +17,13 @@ use crate::errors;
 
 /// A value guarded by the interpreter's lock.
 #[derive(Default)]
-pub struct Guarded<T>(UnsafeCell<T>);
+pub struct Guarded<T> {
+    value: UnsafeCell<T>,
+    /// Whether somebody looks at it: who would be the second breaks the rules. `make debug-test`
+    /// asks.
+    #[cfg(debug_assertions)]
+    borrowed: AtomicBool,
+}
 
 // SAFETY: all access takes a `Python` token (or comes from the garbage collector, which runs with
 // the lock held), so two threads never meet.
@@ -23,15 +31,21 @@ unsafe impl<T: Send> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
     pub const fn new(value: T) -> Self {
-        Self(UnsafeCell::new(value))
+        Self {
+            value: UnsafeCell::new(value),
+            #[cfg(debug_assertions)]
+            borrowed: AtomicBool::new(false),
+        }
     }
 
     /// Looks at or changes the value. `act` must not run Python code: no calls, no drops of
     /// references that could be the last.
     #[inline]
     pub fn with<R>(&self, _py: Python<'_>, act: impl FnOnce(&mut T) -> R) -> R {
+        #[cfg(debug_assertions)]
+        let _borrow = Borrow::of(&self.borrowed);
         // SAFETY: the lock is held and `act` runs no Python code, so nobody else is here.
-        act(unsafe { &mut *self.0.get() })
+        act(unsafe { &mut *self.value.get() })
     }
 
     /// Returns the value before; dropping it may run Python code, by then without a borrow.
@@ -52,8 +66,10 @@ impl<T> Guarded<T> {
         visit: &PyVisit<'_>,
         each: impl FnOnce(&T, &PyVisit<'_>) -> Result<(), PyTraverseError>,
     ) -> Result<(), PyTraverseError> {
+        #[cfg(debug_assertions)]
+        let _borrow = Borrow::of(&self.borrowed);
         // SAFETY: the collector runs with the lock held and never in the middle of `with`.
-        each(unsafe { &*self.0.get() }, visit)
+        each(unsafe { &*self.value.get() }, visit)
     }
 
     /// For the garbage collector's `__clear__`, which brings no token.
@@ -61,8 +77,29 @@ impl<T> Guarded<T> {
     where
         T: Default,
     {
+        #[cfg(debug_assertions)]
+        let _borrow = Borrow::of(&self.borrowed);
         // SAFETY: as in `traverse`.
-        std::mem::take(unsafe { &mut *self.0.get() })
+        std::mem::take(unsafe { &mut *self.value.get() })
+    }
+}
+
+#[cfg(debug_assertions)]
+struct Borrow<'a>(&'a AtomicBool);
+
+#[cfg(debug_assertions)]
+impl<'a> Borrow<'a> {
+    fn of(borrowed: &'a AtomicBool) -> Self {
+        let before = borrowed.swap(true, Ordering::Relaxed);
+        assert!(!before, "a guarded value is borrowed twice");
+        Self(borrowed)
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Borrow<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -134,17 +171,18 @@ impl<T> ThreadBound<T> {
         if self.is_left_behind() {
             return Err(errors::left_behind());
         }
-        Python::attach(|py| {
-            if let Some(host) = self.host.cloned(py)
-                && !host
-                    .call_method0(py, intern!(py, "admits"))?
-                    .is_truthy(py)?
-            {
-                return Err(errors::wrong_thread());
-            }
-            self.thread.store(this_thread(), Ordering::Relaxed);
-            Ok(())
-        })
+        // SAFETY: whoever calls holds the lock, see above. To ask for it would fail while the
+        // interpreter ends.
+        let py = unsafe { Python::assume_attached() };
+        if let Some(host) = self.host.cloned(py)
+            && !host
+                .call_method0(py, intern!(py, "admits"))?
+                .is_truthy(py)?
+        {
+            return Err(errors::wrong_thread(py));
+        }
+        self.thread.store(this_thread(), Ordering::Relaxed);
+        Ok(())
     }
 
     pub fn set_host(&self, py: Python<'_>, host: Option<Py<PyAny>>) {
@@ -167,6 +205,13 @@ impl<T> ThreadBound<T> {
     pub fn clear(&self) {
         drop(self.host.take());
     }
+}
+
+/// Whether this is the interpreter that the process began with. Where there are others, each may have
+/// a lock of its own.
+pub fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: the lock is held, so there is a current interpreter. Both are compared only.
+    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
 }
 
 /// Whether Python has other threads, which may be waiting for the interpreter's lock.

@@ -58,7 +58,7 @@ pub fn from_close(py: Python<'_>, reason: &CloseReason) -> Option<Py<PyAny>> {
         }
         CloseReason::TimedOut(what) => timed_out(what),
     };
-    Some(error.into_value(py).into_any())
+    Some(value(py, error).into_any())
 }
 
 /// Why a connection that was to begin with a PROXY header was turned away.
@@ -140,7 +140,14 @@ pub fn ends_the_program(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
-/// The exception itself, with the traceback that came with it.
+/// The exception itself. PyO3 makes one of what is to be raised without the interpreter's lock, which
+/// it cannot have back while the interpreter ends: so it is raised, and caught.
+pub fn value(py: Python<'_>, error: PyErr) -> Py<PyBaseException> {
+    error.restore(py);
+    PyErr::fetch(py).into_value(py)
+}
+
+/// The same of one that is known elsewhere, with the traceback that came with it.
 pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException> {
     error.clone_ref(py).into_value(py).into_bound(py)
 }
@@ -148,7 +155,7 @@ pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseExcepti
 /// The end of a handshake that we gave up ourselves.
 pub fn aborted_handshake(py: Python<'_>) -> Bound<'_, PyAny> {
     let error = aborted("the connection was closed before the TLS handshake was done");
-    error.into_value(py).into_bound(py).into_any()
+    value(py, error).into_bound(py).into_any()
 }
 
 /// A pipe of which one socket was closed on our side.
@@ -160,18 +167,16 @@ fn aborted(what: &str) -> PyErr {
     PyConnectionAbortedError::new_err((libc::ECONNABORTED, what.to_owned()))
 }
 
-pub fn wrong_thread() -> PyErr {
+pub fn wrong_thread(py: Python<'_>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    Python::attach(
-        |py| match CLASS.import(py, "mantou.errors", "WrongThreadError") {
-            Ok(class) => PyErr::from_type(
-                class.clone(),
-                "mantou's sockets belong to the thread of their event loop; \
-                 use loop.call_soon_threadsafe() to reach it",
-            ),
-            Err(error) => error,
-        },
-    )
+    match CLASS.import(py, "mantou.errors", "WrongThreadError") {
+        Ok(class) => PyErr::from_type(
+            class.clone(),
+            "mantou's sockets belong to the thread of their event loop; \
+             use loop.call_soon_threadsafe() to reach it",
+        ),
+        Err(error) => error,
+    }
 }
 
 pub fn left_behind() -> PyErr {

@@ -210,6 +210,8 @@ impl Lent {
 
 #[pymethods]
 impl Loan {
+    /// # Safety
+    /// Called by CPython, with a view to be filled in.
     #[allow(clippy::needless_pass_by_value)]
     unsafe fn __getbuffer__(
         this: Bound<'_, Self>,
@@ -243,6 +245,8 @@ impl Loan {
         Ok(())
     }
 
+    /// # Safety
+    /// Called by CPython, once for each view that was filled in. The view is not looked at.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
         Python::attach(|py| self.0.with(py, |lent| lent.views -= 1));
     }

@@ -1,5 +1,6 @@
 //! `mantou._core`: the engine, seen from Python.
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 mod arity;
@@ -42,56 +43,55 @@ mod ways;
 mod work;
 
 #[pymodule(gil_used = true)]
-mod _core {
-    use pyo3::prelude::*;
-
-    #[pymodule_export]
-    use crate::arity::can_take;
-    #[pymodule_export]
-    use crate::attempt::Attempt;
-    #[pymodule_export]
-    use crate::connecting::connect_at_once;
-    #[pymodule_export]
-    use crate::engine::{Engine, own_engine};
-    #[pymodule_export]
-    use crate::facts::{TlsFacts, tls_facts};
-    #[pymodule_export]
-    use crate::figures::process_totals;
-    #[pymodule_export]
-    use crate::handlers::Handlers;
-    #[pymodule_export]
-    use crate::handshake::Handshake;
-    #[pymodule_export]
-    use crate::listener::Listener;
-    #[pymodule_export]
-    use crate::packets::check_packet;
-    #[pymodule_export]
-    use crate::pem::{pem_certificates, pem_private_key, pem_revocation_lists, pem_trusted};
-    #[pymodule_export]
-    use crate::proxy::write_proxy_header;
-    #[pymodule_export]
-    use crate::scheduler::{Handle, ReadyQueue, Scheduler, TimerHandle};
-    #[pymodule_export]
-    use crate::socket::{Cork, FileSend, Pipe, Socket};
-    #[pymodule_export]
-    use crate::ssl_driver::SslPump;
-    #[pymodule_export]
-    use crate::streams::Stream;
-    #[pymodule_export]
-    use crate::tls::{
-        TlsConfig, TlsTicket, is_server_name, key_algorithm, server_end_point, system_trust_size,
-    };
-    #[pymodule_export]
-    use crate::totals::Totals;
-    #[pymodule_export]
-    use crate::transport::Transport;
-    #[pymodule_export]
-    use crate::ways::{known_way, remember_way};
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::streams::install(module.py())?;
-        crate::scheduler::install(module.py())
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    // First of all: types and what is interned are made once in a process, of one interpreter's
+    // objects.
+    if !cell::is_main_interpreter(py) {
+        let text = "mantou does not support sub-interpreters: use it in the main one";
+        return Err(PyImportError::new_err(text));
     }
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+
+    module.add_class::<attempt::Attempt>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<facts::TlsFacts>()?;
+    module.add_class::<handlers::Handlers>()?;
+    module.add_class::<handshake::Handshake>()?;
+    module.add_class::<listener::Listener>()?;
+    module.add_class::<scheduler::Handle>()?;
+    module.add_class::<scheduler::ReadyQueue>()?;
+    module.add_class::<scheduler::Scheduler>()?;
+    module.add_class::<scheduler::TimerHandle>()?;
+    module.add_class::<socket::Cork>()?;
+    module.add_class::<socket::FileSend>()?;
+    module.add_class::<socket::Pipe>()?;
+    module.add_class::<socket::Socket>()?;
+    module.add_class::<ssl_driver::SslPump>()?;
+    module.add_class::<streams::Stream>()?;
+    module.add_class::<tls::TlsConfig>()?;
+    module.add_class::<tls::TlsTicket>()?;
+    module.add_class::<totals::Totals>()?;
+    module.add_class::<transport::Transport>()?;
+
+    module.add_function(wrap_pyfunction!(arity::can_take, module)?)?;
+    module.add_function(wrap_pyfunction!(connecting::connect_at_once, module)?)?;
+    module.add_function(wrap_pyfunction!(engine::own_engine, module)?)?;
+    module.add_function(wrap_pyfunction!(facts::tls_facts, module)?)?;
+    module.add_function(wrap_pyfunction!(figures::process_totals, module)?)?;
+    module.add_function(wrap_pyfunction!(packets::check_packet, module)?)?;
+    module.add_function(wrap_pyfunction!(pem::pem_certificates, module)?)?;
+    module.add_function(wrap_pyfunction!(pem::pem_private_key, module)?)?;
+    module.add_function(wrap_pyfunction!(pem::pem_revocation_lists, module)?)?;
+    module.add_function(wrap_pyfunction!(pem::pem_trusted, module)?)?;
+    module.add_function(wrap_pyfunction!(proxy::write_proxy_header, module)?)?;
+    module.add_function(wrap_pyfunction!(tls::is_server_name, module)?)?;
+    module.add_function(wrap_pyfunction!(tls::key_algorithm, module)?)?;
+    module.add_function(wrap_pyfunction!(tls::server_end_point, module)?)?;
+    module.add_function(wrap_pyfunction!(tls::system_trust_size, module)?)?;
+    module.add_function(wrap_pyfunction!(ways::known_way, module)?)?;
+    module.add_function(wrap_pyfunction!(ways::remember_way, module)?)?;
+
+    streams::install(py)?;
+    scheduler::install(py)
 }

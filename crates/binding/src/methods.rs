@@ -122,6 +122,8 @@ fn definition(function: Function) -> (ffi::PyMethodDefPointer, c_int) {
     }
 }
 
+/// # Safety
+/// Called by CPython, as it calls a `METH_FASTCALL | METH_KEYWORDS` function of the class.
 unsafe extern "C" fn taking<M: Taking>(
     this: *mut PyObject,
     arguments: *const *mut PyObject,
@@ -136,6 +138,8 @@ unsafe extern "C" fn taking<M: Taking>(
     }
 }
 
+/// # Safety
+/// Called by CPython, as it calls a `METH_NOARGS` function of the class.
 unsafe extern "C" fn taking_nothing<M: TakingNothing>(
     this: *mut PyObject,
     _: *mut PyObject,
@@ -174,6 +178,7 @@ unsafe fn enter<T: PyTypeInfo>(
     }
 }
 
+// SAFETY: as CPython declares them; each says where it is called what it is given.
 unsafe extern "C" {
     fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
     fn _PyObject_GetMethod(

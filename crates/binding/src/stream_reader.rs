@@ -136,6 +136,7 @@ fn is_behind(
     Ok(called == function.as_ptr())
 }
 
+// SAFETY: as CPython declares it.
 unsafe extern "C" {
     fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }

@@ -20,7 +20,7 @@ pub(super) fn on_broken(
     let py = engine.py();
     let error = match socket.get().take_driver_error(py) {
         Some(error) => error,
-        None => errors::from_tls(py, error).into_value(py).into_any(),
+        None => errors::value(py, errors::from_tls(py, error)).into_any(),
     };
     let verdict = call(engine, socket, Stage::Error, (socket, error.bind(py)));
     if verdict == Verdict::Keep && socket.get().is_transport(py) {
@@ -52,7 +52,7 @@ fn give_up_idle(socket: &Bound<'_, Socket>) -> PyResult<()> {
     let error = errors::timed_out("neither a byte was read nor written within the idle timeout");
     socket
         .get()
-        .give_up_for(py, error.into_value(py).into_any())
+        .give_up_for(py, errors::value(py, error).into_any())
 }
 
 pub(super) fn on_closed(

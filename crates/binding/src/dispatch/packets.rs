@@ -61,7 +61,7 @@ pub(super) fn is_cut_off(
     let py = engine.py();
     match engine.get().core.with(|core| core.take_unfinished(token))? {
         Some(part) => {
-            let error = errors::packet_incomplete(py, &part).into_value(py);
+            let error = errors::value(py, errors::packet_incomplete(py, &part));
             socket.get().close_for(py, error.into_any())?;
             Ok(true)
         }
@@ -135,7 +135,7 @@ impl Batch<'_> {
                     break false;
                 }
                 NextPacket::TooLarge { limit } => {
-                    let error = errors::packet_too_large(py, limit).into_value(py);
+                    let error = errors::value(py, errors::packet_too_large(py, limit));
                     socket.get().close_for(py, error.into_any())?;
                     break false;
                 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::delivering::{Place, on_bytes, on_data, takes_bytes};
 use crate::engine::Engine;
+use crate::errors;
 use crate::handshake::{Handshake, Progress};
 use crate::socket::{Intake, Socket};
 use crate::ssl_driver::SslPump;
@@ -43,7 +44,7 @@ pub(super) fn pump(
     if let Some(error) = outcome.error {
         socket
             .get()
-            .set_driver_error(py, error.into_value(py).into_any());
+            .set_driver_error(py, errors::value(py, error).into_any());
     }
     let pieces = outcome.sealed.iter();
     let output: Vec<_> = pieces.map(|piece| IoSlice::new(piece.as_bytes())).collect();
@@ -88,7 +89,7 @@ fn shake_hands(
     let (output, broken) = match handshake.advance(py, work.ciphertext.filled(received)) {
         Progress::Going(output) => (output, false),
         Progress::Failed(error, output) => {
-            let error = error.into_value(py).into_any();
+            let error = errors::value(py, error).into_any();
             socket.get().set_driver_error(py, error);
             (output, true)
         }

@@ -84,6 +84,6 @@ fn on_raised(handle: &Bound<'_, Handle>, error: PyErr) -> PyResult<()> {
         return Err(error);
     }
     let report = REPORT.import(py, "mantou._handles", "report")?;
-    report.call1((handle, error.into_value(py)))?;
+    report.call1((handle, errors::value(py, error)))?;
     Ok(())
 }

@@ -32,7 +32,7 @@ impl FileSend {
     #[getter]
     fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let error = self.progress.error()?;
-        Some(errors::from_io(&error).into_value(py).into_any())
+        Some(errors::value(py, errors::from_io(&error)).into_any())
     }
 
     /// Has no more of it sent than is on its way.

@@ -132,7 +132,7 @@ impl Pipe {
         }
         let error = match outcome.error {
             Some(error) => error,
-            None => errors::cut_pipe().into_value(py).into_any(),
+            None => errors::value(py, errors::cut_pipe()).into_any(),
         };
         if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
             host::resolve(future, Some(error.bind(py)));

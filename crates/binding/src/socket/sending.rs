@@ -108,7 +108,7 @@ impl Socket {
         if !open {
             let taken = self.waiters.with(py, Vec::pop);
             drop(taken);
-            let lost = lost_bytes(py).into_value(py).into_bound(py);
+            let lost = errors::value(py, lost_bytes(py)).into_bound(py);
             host::resolve(&future, Some(lost.as_any()));
         } else if sent >= goal {
             self.settle_sent(py)?;

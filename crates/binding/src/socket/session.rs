@@ -65,10 +65,9 @@ impl Socket {
             _ => None,
         })?;
         let failure = failure.flatten();
-        Ok(failure.map(|error| {
-            errors::from_verification(py, &error)
-                .into_value(py)
-                .into_any()
-        }))
+        Ok(
+            failure
+                .map(|error| errors::value(py, errors::from_verification(py, &error)).into_any()),
+        )
     }
 }

@@ -62,7 +62,7 @@ impl Socket {
                     let lost = broken
                         .as_ref()
                         .map_or_else(|| lost_bytes(py), errors::from_io);
-                    let lost = lost.into_value(py).into_bound(py);
+                    let lost = errors::value(py, lost).into_bound(py);
                     host::resolve(future.bind(py), Some(lost.as_any()));
                 }
                 _ => host::resolve(future.bind(py), None),
@@ -86,7 +86,7 @@ impl Socket {
                 Goal::Sent(goal) | Goal::Room(goal) if goal > sent => {
                     let lost = match error {
                         Some(error) if error.is_instance_of::<PyConnectionError>() => error.clone(),
-                        _ => lost_bytes(py).into_value(py).into_bound(py).into_any(),
+                        _ => errors::value(py, lost_bytes(py)).into_bound(py).into_any(),
                     };
                     host::resolve(future, Some(&lost));
                 }

@@ -205,7 +205,7 @@ impl Stream {
         let known = self.socket.get().with(py, |core, token| core.broken(token));
         match known {
             Ok(Some(error)) => {
-                let error = errors::from_io(&error).into_value(py).into_any();
+                let error = errors::value(py, errors::from_io(&error)).into_any();
                 broken(py, error)
             }
             Ok(None) => raised(py, "ClosedResourceError", ("the connection is closed",)),

@@ -305,11 +305,15 @@ pub fn install(py: Python<'_>) {
     }
 }
 
+/// # Safety
+/// Called by CPython, with an object of the class.
 unsafe extern "C" fn itself(this: *mut PyObject) -> *mut PyObject {
     // SAFETY: CPython calls with a live object.
     unsafe { ffi::Py_NewRef(this) }
 }
 
+/// # Safety
+/// Called by CPython, with an object of the class.
 unsafe extern "C" fn iternext(this: *mut PyObject) -> *mut PyObject {
     // SAFETY: CPython calls the slot with an object of the class.
     let (py, step) = unsafe { enter(this) };
@@ -330,6 +334,8 @@ unsafe extern "C" fn iternext(this: *mut PyObject) -> *mut PyObject {
     }
 }
 
+/// # Safety
+/// Called by CPython, with an object of the class and a place for the result.
 unsafe extern "C" fn send(
     this: *mut PyObject,
     _value: *mut PyObject,
