@@ -66,6 +66,7 @@ pub fn from_proxy(py: Python<'_>, error: &ProxyError) -> PyErr {
     let errno = match error {
         ProxyError::Io(error) => return from_io(error),
         ProxyError::Cancelled => return aborted(&error.to_string()),
+        ProxyError::Dead => return timed_out(&error.to_string()),
         ProxyError::Untrusted | ProxyError::TooMany => libc::EACCES,
         ProxyError::Late => libc::ETIMEDOUT,
         ProxyError::Malformed(_) | ProxyError::Missing | ProxyError::CutOff => libc::EPROTO,
