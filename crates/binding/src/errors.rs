@@ -76,9 +76,7 @@ pub fn from_proxy(py: Python<'_>, error: &ProxyError) -> PyErr {
 
 pub fn from_tls(py: Python<'_>, error: &TlsError) -> PyErr {
     match error {
-        TlsError::Config { option, reason } => {
-            PyValueError::new_err(format!("option '{option}': {reason}"))
-        }
+        TlsError::Config { .. } => PyValueError::new_err(error.to_string()),
         TlsError::Verification(error) => from_verification(py, error),
         TlsError::Truncated => make(py, "tls_truncation", ()),
         TlsError::Foreign => tls_failure(py, &error.to_string(), "INTERNAL_ERROR"),

@@ -68,7 +68,7 @@ impl Log {
         let file = path.map(open).transpose();
         let file = file.map_err(|error| TlsError::Config {
             option: "key_log_file",
-            reason: error.to_string(),
+            reason: format!("cannot be opened: {error}"),
         })?;
         Ok(Self {
             file: file.map(Mutex::new),

@@ -34,11 +34,11 @@ impl Version {
             "TLSv1.3" => Ok(Self::Tls13),
             "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1" => Err(config(
                 option,
-                format!("{name} is not supported; pass an ssl.SSLContext to use it"),
+                format!("got {name}, which the engine cannot do: pass an ssl.SSLContext to use it"),
             )),
             _ => Err(config(
                 option,
-                format!("\"TLSv1.2\" or \"TLSv1.3\" expected, not {name:?}"),
+                format!("must be \"TLSv1.2\" or \"TLSv1.3\", got {name:?}"),
             )),
         }
     }
@@ -54,7 +54,7 @@ pub struct Identity {
 impl Identity {
     /// Certificates, and a key as PKCS#8, PKCS#1 or SEC1.
     pub fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, TlsError> {
-        let unusable = |reason| config("key", format!("not usable: {reason}"));
+        let unusable = |reason| config("key", format!("is not usable: {reason}"));
         Ok(Self {
             chain: chain.into_iter().map(CertificateDer::from).collect(),
             key: PrivateKeyDer::try_from(key).map_err(unusable)?,
@@ -160,7 +160,7 @@ impl TlsConfig {
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions(common.min_version, common.max_version)?)
-            .map_err(|error| config("ciphers", error.to_string()))?
+            .map_err(|error| config("ciphers", format!("is not usable: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_client_cert_resolver(credentials);
@@ -185,7 +185,7 @@ impl TlsConfig {
         if common.identities.is_empty() {
             return Err(config(
                 "cert",
-                "a server needs a certificate and its key".into(),
+                "is missing: a server needs a certificate and its key".into(),
             ));
         }
         // What was given is checked, whether it will be used or not.
@@ -203,7 +203,7 @@ impl TlsConfig {
         let identities = Identities::new(common.identities, &provider)?;
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions(common.min_version, common.max_version)?)
-            .map_err(|error| config("ciphers", error.to_string()))?;
+            .map_err(|error| config("ciphers", format!("is not usable: {error}")))?;
         let builder = match &verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
             None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),
@@ -285,13 +285,13 @@ fn checked_alpn(protocols: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, TlsError> {
         .iter()
         .any(|name| name.is_empty() || name.len() > 255)
     {
-        let reason = "a protocol name has 1 to 255 bytes".into();
+        let reason = "must be names of 1 to 255 bytes".into();
         return Err(config("alpn_protocols", reason));
     }
     // They are part of the extensions, and the length of all these has 16 bits.
     let len: usize = protocols.iter().map(|name| name.len() + 1).sum();
     if len > LONGEST_ALPN {
-        let reason = format!("the names take {len} bytes, more than {LONGEST_ALPN}");
+        let reason = format!("takes {len} bytes, more than {LONGEST_ALPN}");
         return Err(config("alpn_protocols", reason));
     }
     Ok(protocols)
@@ -303,10 +303,10 @@ fn check_own(chain: &[CertificateDer<'_>], key: &dyn SigningKey) -> Result<(), T
     const LONGEST_CHAIN: usize = (1 << 24) - 1;
     let refused = |option, reason: &str| Err(config(option, reason.to_owned()));
     let Some(leaf) = chain.first() else {
-        return refused("cert", "no certificate found");
+        return refused("cert", "holds no certificate");
     };
     let Some(shown) = der::public_key(leaf) else {
-        return refused("cert", "not usable: it has no public key");
+        return refused("cert", "is not usable: it has no public key");
     };
     if key.public_key().is_some_and(|key| key.as_ref() != shown) {
         return refused("key", "does not belong to the certificate");
@@ -320,7 +320,7 @@ fn check_own(chain: &[CertificateDer<'_>], key: &dyn SigningKey) -> Result<(), T
     }
     let len: usize = chain.iter().map(|certificate| certificate.len() + 5).sum();
     if len > LONGEST_CHAIN {
-        return refused("cert", "the chain takes more than 16 MiB");
+        return refused("cert", "holds a chain of more than 16 MiB");
     }
     Ok(())
 }
@@ -337,7 +337,7 @@ impl Identities {
                 .load_private_key(identity.key)
                 .map_err(|error| {
                     let reason = format!(
-                        "not usable: {error}; the engine has RSA from 2048 bits on, ECDSA with \
+                        "is not usable: {error}; the engine has RSA from 2048 bits on, ECDSA with \
                          P-256, P-384 and P-521, and Ed25519: pass an ssl.SSLContext for others"
                     );
                     config("key", reason)

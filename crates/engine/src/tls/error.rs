@@ -40,7 +40,7 @@ impl fmt::Display for TlsError {
             Self::Truncated => f.write_str("EOF occurred in violation of protocol"),
             Self::NoApplicationProtocol => f.write_str("no application protocol"),
             Self::Foreign => f.write_str("the TLS driver failed"),
-            Self::Config { option, reason } => write!(f, "{option}: {reason}"),
+            Self::Config { option, reason } => write!(f, "option '{option}' {reason}"),
         }
     }
 }

@@ -85,12 +85,12 @@ impl Session {
         else {
             return Err(config_error(
                 "server_side",
-                "a client needs a client's options",
+                "must be False: a client needs a client's options",
             ));
         };
         // An address is never sent.
         let name = ServerName::try_from(server_name.unwrap_or("0.0.0.0"))
-            .map_err(|_| config_error("server_name", "not a hostname or an IP address"))?
+            .map_err(|_| config_error("server_name", "must be a host name or an IP address"))?
             .to_owned();
         let store = match resume {
             Some(token) if token.0.name == name => token.0.clone(),
@@ -115,7 +115,7 @@ impl Session {
         let Side::Server { config: own, .. } = &config.side else {
             return Err(config_error(
                 "server_side",
-                "a server needs a server's options",
+                "must be True: a server needs a server's options",
             ));
         };
         let connection = UnbufferedServerConnection::new(own.clone())

@@ -59,7 +59,7 @@ impl Anchors {
                     added.map_err(|error| TlsError::Config {
                         option: "ca",
                         reason: format!(
-                            "certificate {} is not usable as a trusted one: {error}",
+                            "is not usable: certificate {} cannot be trusted: {error}",
                             index + 1
                         ),
                     })?;

@@ -21,7 +21,7 @@ type Crls = Vec<CertificateRevocationListDer<'static>>;
 fn crl_error(error: &impl std::fmt::Display) -> TlsError {
     TlsError::Config {
         option: "crl",
-        reason: error.to_string(),
+        reason: format!("is not usable: {error}"),
     }
 }
 
