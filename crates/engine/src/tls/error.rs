@@ -31,6 +31,13 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    pub fn config(option: &'static str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Config { option, reason }
+    }
+}
+
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

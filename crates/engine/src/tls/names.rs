@@ -278,10 +278,7 @@ fn select_one(name: &str) -> Option<Vec<usize>> {
 }
 
 fn refused(reason: String) -> TlsError {
-    TlsError::Config {
-        option: "ciphers",
-        reason,
-    }
+    TlsError::config("ciphers", reason)
 }
 
 #[cfg(test)]
