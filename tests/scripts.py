@@ -12,9 +12,7 @@ from pathlib import Path
 LIMIT = 30.0  # seconds for any of them
 
 
-def printed(
-    folder: Path, *arguments: str | Path, stdin: str = "", **environment: str
-) -> str:
+def printed(folder: Path, *arguments: str | Path, stdin: str = "", **environment: str) -> str:
     """What `python ARGUMENTS` prints, there: nothing but that, and it ends by itself."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],

@@ -63,7 +63,7 @@ NOT_SHOWN = {
     "_attempts": "asyncio's words",
     "_transport": "asyncio's words",
     "_transport_options": "asyncio's words",
-    "_loop._Descriptors.select": "only code inside of asyncio could call it",
+    "_descriptors.Descriptors.select": "only code inside of asyncio could call it",
     # What `ssl.SSLObject` says, and what it cannot do where rustls stands in for it.
     "_ssl_object": "the ssl module's words",
     # Told by `tls_engine_reason`; tests/test_ssl_context_engine.py has them all.

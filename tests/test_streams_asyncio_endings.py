@@ -126,9 +126,7 @@ async def test_tls_that_fails_to_begin(
 ) -> None:
     async with opened(module) as (reader, writer, peer):
         starting = asyncio.ensure_future(
-            writer.start_tls(
-                context(False), server_hostname="localhost", ssl_handshake_timeout=0.2
-            )
+            writer.start_tls(context(False), server_hostname="localhost", ssl_handshake_timeout=0.2)
         )
         await peer.receive(100)  # of its ClientHello
         does(peer)

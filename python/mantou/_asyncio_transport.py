@@ -18,9 +18,7 @@ Buffer = bytes | bytearray | memoryview
 class StreamTransport(asyncio.Transport):
     """The connection, seen as asyncio's transports are."""
 
-    def __init__(
-        self, stream: Stream, tls: TlsSetup | None, *, established: bool = True
-    ) -> None:
+    def __init__(self, stream: Stream, tls: TlsSetup | None, *, established: bool = True) -> None:
         super().__init__()
         self._stream = stream
         self._socket = stream.socket

@@ -138,7 +138,7 @@ def _passphrase(flag: str) -> str:
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
-        text = f"{flag}: the key is encrypted, and there is no terminal to ask for its passphrase on"
+        text = f"{flag} is encrypted, and there is no terminal to ask for its passphrase on"
         raise Failure(Code.FAILED, f"{text}: openssl pkey -in FILE decrypts it") from None
     # Ctrl-C has to turn the terminal's echo on again.
     before = signal.getsignal(signal.SIGINT)
