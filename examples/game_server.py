@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import time
 from dataclasses import dataclass
 
@@ -118,11 +119,18 @@ async def serve(hostname: str, port: int, ticks_per_second: float) -> None:
         print(f"{game.tick} ticks, the slowest took {game.slowest * 1000:.1f} ms")
 
 
+def rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A game server with a tick loop.")
     parser.add_argument("--hostname", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7002, help="7002; 0 picks a free one")
-    parser.add_argument("--ticks", type=float, default=20.0, help="a second")
+    parser.add_argument("--ticks", type=rate, default=20.0, help="a second")
     options = parser.parse_args()
     try:
         mantou.run(serve(options.hostname, options.port, options.ticks))

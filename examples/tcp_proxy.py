@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 
@@ -60,12 +61,19 @@ async def serve(options: argparse.Namespace) -> None:
     print("bye")
 
 
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A TCP proxy.")
     parser.add_argument("--hostname", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7000, help="7000; 0 picks a free one")
     parser.add_argument("--upstream", default="localhost:8000", help="HOSTNAME:PORT")
-    parser.add_argument("--grace", type=float, default=5.0, help="seconds for those still open")
+    parser.add_argument("--grace", type=seconds, default=5.0, help="seconds for those still open")
     mantou.run(serve(parser.parse_args()))
 
 

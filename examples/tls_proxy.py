@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 
@@ -85,6 +86,13 @@ async def serve(options: argparse.Namespace) -> None:
     print("bye")
 
 
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A proxy that ends TLS.")
     parser.add_argument("--cert", required=True, help="the certificate chain, a PEM file")
@@ -94,7 +102,7 @@ def main() -> None:
     parser.add_argument("--upstream", default="localhost:8000", help="HOSTNAME:PORT")
     parser.add_argument("--upstream-tls", action="store_true", help="speak TLS to it, too")
     parser.add_argument("--upstream-ca", help="and trust these certificates only, a PEM file")
-    parser.add_argument("--grace", type=float, default=5.0, help="seconds for those still open")
+    parser.add_argument("--grace", type=seconds, default=5.0, help="seconds for those still open")
     mantou.run(serve(parser.parse_args()))
 
 

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+
+LIMIT = 30.0  # seconds for any of them
+
+
+def printed(folder: Path, *arguments: str | Path, stdin: str = "", **environment: str) -> str:
+    """What `python ARGUMENTS` prints, there: nothing but that, and it ends by itself."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        input=stdin,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
 
 
 def run_script(text: str, *, interrupt: bool = False) -> subprocess.CompletedProcess[str]:
@@ -22,7 +42,7 @@ def run_script(text: str, *, interrupt: bool = False) -> subprocess.CompletedPro
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
     try:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=LIMIT)
     except BaseException:
         process.kill()
         process.communicate()

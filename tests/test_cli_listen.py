@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import signal
 import socket as kernel
 import ssl
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import BARE, LIMIT, Running, Terminal, files, mantou, read_all
-from tests.tls import client_credential
+from tests.tls import client_credential, key_pem, server_credential
 
 
 def dial(port: int) -> kernel.socket:
@@ -89,6 +91,67 @@ def test_a_command_ends_with_its_connection(tmp_path: Path, rest: str) -> None:
             sock.close()
             assert writer.read() == b""  # nobody has it open any more
         server.until("reset")
+
+
+def test_a_command_that_will_not_end_is_ended_by_a_second_ctrl_c(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    command = f"trap '' TERM; exec 3>{alive}; echo ready; while :; do sleep 1000; done"
+    with Running("listen", "localhost:0", "--exec", command) as server:
+        port = server.port()
+        with dial(port) as sock, alive.open("rb") as writer:
+            assert sock.recv(6, kernel.MSG_WAITALL) == b"ready\n"
+            server.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(ConnectionRefusedError):
+                while True:
+                    dial(port).close()
+            assert server.end(signal.SIGINT) == 130
+            assert writer.read() == b""
+
+
+def encrypted(folder: Path) -> tuple[Path, Path, Path]:
+    """As `files()`, but the key has the passphrase "secret"."""
+    ca, cert, _ = files(folder)
+    locked = folder / "locked.pem"
+    locked.write_bytes(key_pem(server_credential().key, passphrase=b"secret"))
+    return ca, cert, locked
+
+
+def test_a_passphrase_is_asked_for_on_the_terminal(tmp_path: Path) -> None:
+    ca, cert, key = encrypted(tmp_path)
+    arguments = ["listen", "localhost:0", "--tls", "--cert", cert, "--key", key, "--echo"]
+    with Terminal(*arguments) as terminal:
+        terminal.until("passphrase of --key: ")
+        terminal.type("secret\n")
+        shown = terminal.until("listening on")
+        assert "secret" not in shown
+        port = int(re.findall(r":(\d+)\s", terminal.until("\n"))[-1])
+        done = mantou("connect", f"localhost:{port}", "--tls", "--ca", ca, given=b"hello")
+        assert done.stdout == b"hello"
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    with Terminal(*arguments) as terminal:
+        terminal.until("passphrase of --key: ")
+        terminal.type("wrong\n")
+        terminal.until("--key cannot be decrypted")
+        assert terminal.end() == 2
+    with Terminal(*arguments) as terminal:
+        terminal.until("passphrase of --key: ")
+        terminal.type("\x03")
+        assert terminal.end() == 130
+
+
+def test_a_passphrase_that_nobody_can_be_asked_for(tmp_path: Path) -> None:
+    _, cert, key = encrypted(tmp_path)
+    arguments = ["listen", "localhost:0", "--tls", "--cert", cert, "--key", key]
+    done = mantou(*arguments, start_new_session=True)
+    assert done.returncode == 1
+    assert b"no terminal to ask for its passphrase on" in done.stderr
+    with Terminal(*arguments, command=BARE) as terminal:
+        terminal.until("passphrase of --key: ")
+        terminal.type("secret\n")
+        terminal.until("needs the package cryptography")
+        assert terminal.end() == 1
 
 
 def test_stdin_and_stdout_are_for_the_first() -> None:

@@ -105,6 +105,19 @@ async def test_a_peer_that_answers_nothing_is_found_over_every_path(sends: bool)
         await recorder.until("close")
         check_found(recorder, vanished)
 
+    async def greet_and_lose(policy: str) -> None:
+        """One that has not said yet for whom it comes."""
+        failed = asyncio.get_running_loop().create_future()
+        handlers = {"connect_error": lambda _, error: failed.set_result(error)}
+        with listen(handlers, dead_after=DEAD_AFTER, proxy_protocol=policy) as listener:
+            peer = await dial(listener)
+            strike_deaf(peer.sock)
+            error = await failed
+            peer.close()
+        assert type(error) is TimeoutError
+        assert error.errno == errno.ETIMEDOUT
+        assert error.strerror == "the peer answered nothing within dead_after"
+
     async def keep() -> None:
         """Who answers the kernel's probes stays, for longer than that."""
         recorder = Timed()
@@ -122,6 +135,7 @@ async def test_a_peer_that_answers_nothing_is_found_over_every_path(sends: bool)
     await asyncio.gather(
         *(accept_and_lose(link) for link in ("tcp", "tls", "context")),
         *(connect_and_lose(link) for link in ("tcp", "tls", "context")),
+        *(greet_and_lose(policy) for policy in ("optional", "require")),
     )
     stop.set()
     await keeping

@@ -20,6 +20,7 @@ import pytest
 
 from examples.demo.__main__ import demonstrate
 from examples.demo.narrator import Narrator
+from tests.scripts import LIMIT, printed
 from tests.stage import every_link, stage
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tests.peers import Peer as StagePeer
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT = 30.0  # seconds for anything an example does
 
 
 def command(*arguments: str) -> list[str]:
@@ -38,17 +38,7 @@ def command(*arguments: str) -> list[str]:
 
 def run(*arguments: str, stdin: str = "") -> str:
     """Run an example to its end and return what it printed."""
-    result = subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert (result.returncode, result.stderr) == (0, ""), result
-    return result.stdout
+    return printed(ROOT, *arguments, stdin=stdin)
 
 
 @contextlib.contextmanager
@@ -322,3 +312,28 @@ async def test_starttls_on_every_loop(capsys: pytest.CaptureFixture[str]) -> Non
         for _ in range(3):
             await here.perform(program("starttls"))
     assert capsys.readouterr().out.count("client: b'you said a secret'\n") == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["examples/deploy/server.py", "--grace"],
+        ["examples/game_server.py", "--ticks"],
+        ["examples/tcp_proxy.py", "--grace"],
+        ["examples/tls_proxy.py", "--cert=cert.pem", "--key=key.pem", "--grace"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("wrong", ["nan", "-1", "inf", "soon"])
+def test_a_time_that_is_none_is_refused_at_once(arguments: list[str], wrong: str) -> None:
+    *arguments, option = arguments
+    done = subprocess.run(
+        command(*arguments, f"{option}={wrong}"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.search(rf"argument {option}: invalid \w+ value: '{wrong}'", done.stderr)

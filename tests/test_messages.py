@@ -63,7 +63,7 @@ NOT_SHOWN = {
     "_attempts": "asyncio's words",
     "_transport": "asyncio's words",
     "_transport_options": "asyncio's words",
-    "_loop._Descriptors.select": "only code inside of asyncio could call it",
+    "_descriptors.Descriptors.select": "only code inside of asyncio could call it",
     # What `ssl.SSLObject` says, and what it cannot do where rustls stands in for it.
     "_ssl_object": "the ssl module's words",
     # Told by `tls_engine_reason`; tests/test_ssl_context_engine.py has them all.
@@ -119,6 +119,20 @@ NOT_SHOWN_NATIVE = {
 }
 
 
+# Above those of the engine's texts that no example comes by.
+LISTED = "## What the engine says of its own"
+
+# Those that are none for users.
+NOT_TOLD = {
+    "mantou runs on Linux; another system needs a Selector beside sys/epoll.rs": "the compiler's",
+    "-----BEGIN ...-----\\n": "what a session's certificates are handed out in",
+    "\\n-----END ...-----\\n": "the same",
+    "a host with max_connections_per_host open": "counted, and told to nobody",
+    "a foreign trust store": "where a judge of Python's has words of its own",
+    "refused by a foreign judge": "the same",
+}
+
+
 @pytest.mark.loops("mantou")
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 async def test_users_are_told(example: doctest.Example) -> None:
@@ -150,6 +164,23 @@ def test_no_text_of_the_native_module_is_left_out() -> None:
         and " ".join(longest_piece(text).split()) not in table
     ]
     assert missing == []
+
+
+def test_no_text_of_the_engine_is_left_out() -> None:
+    page, _, listed = TABLE.read_text(encoding="utf-8").partition(f"\n{LISTED}\n")
+    shown = " ".join(page.split())
+    lines = [
+        re.sub(r"\s+", " ", it) for it in re.findall(r"^- (.*(?:\n  .*)*)", listed, re.MULTILINE)
+    ]
+    told = {
+        text
+        for text in engine_texts()
+        if text not in NOT_TOLD and max(text.split("..."), key=len) not in shown
+    }
+    assert told - set(lines) == set()
+    native = {text for _, text in native_texts()}
+    assert set(lines) - told - native == set()
+    assert lines == list(dict.fromkeys(lines))
 
 
 async def error_of(example: doctest.Example) -> BaseException:
@@ -356,11 +387,31 @@ def native_texts() -> Iterator[tuple[Path, str]]:
     """The texts of the exceptions that the native module makes."""
     for path in sorted((ROOT / "crates/binding/src").rglob("*.rs")):
         source = path.read_text(encoding="utf-8")
-        for found in re.finditer(r"new_err\(", source):
-            arguments = _balanced(source[found.end() :])
-            texts = re.findall(r'"((?:[^"\\]|\\.)*)"', arguments, re.DOTALL)
+        for found in re.finditer(r"(?:new_err|\baborted|\btimed_out)\(", source):
+            texts = literals(_balanced(source[found.end() :]))
             if texts:
-                yield path, re.sub(r"\\\n\s*", "", texts[0])
+                yield path, texts[0]
+
+
+def engine_texts() -> Iterator[str]:
+    """The sentences of the engine: it hands them up as they are, so users may read any."""
+    for path in sorted((ROOT / "crates/engine/src").rglob("*.rs")):
+        source, *_ = path.read_text(encoding="utf-8").partition("#[cfg(test)]")
+        for text in literals(source):
+            # Kinds of PEM blocks are in capitals.
+            if " " in text.strip() and not text.isupper():
+                yield re.sub(r"\{[^}]*\}", "...", text)
+
+
+def literals(source: str) -> list[str]:
+    """The strings of a piece of Rust, without bytes, characters and comments."""
+    found = re.finditer(
+        r"""//[^\n]*|b"(?:\\.|[^"\\])*"|b?'(?:\\.|[^'\\])'|"((?:\\.|[^"\\])*)\"""",
+        source,
+        re.DOTALL,
+    )
+    texts = [re.sub(r"\\\n\s*", "", it[1]) for it in found if it[1] is not None]
+    return [text.replace('\\"', '"') for text in texts]
 
 
 def _balanced(source: str) -> str:

@@ -325,6 +325,18 @@ async def test_optional_speaks_first_to_who_says_nothing_in_time() -> None:
         peer.close()
 
 
+@pytest.mark.parametrize("policy", ["optional", "require"])
+async def test_a_reset_before_anything_was_said_is_told_as_one(policy: str) -> None:
+    recorder = Recorder()
+    async with door(recorder, "tcp", proxy_protocol=policy) as entrance:
+        peer = entrance.dial()
+        await others_had_their_turn()
+        peer.reset()
+        _, error = await recorder.until("connect_error")
+    assert isinstance(error, ConnectionResetError)
+    assert recorder.names == ["connect_error"]
+
+
 # Listeners
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from tests.scripts import printed
 from tests.stage import every_link, stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,23 +74,14 @@ def test_the_clients_print_the_answers(server: int, tmp_path: Path) -> None:
         name = PROGRAMS[number].split("\n")[0].removeprefix("# ")
         (tmp_path / name).write_text(on_port(PROGRAMS[number], server))
     [_, commands] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    printed = [typed(line, tmp_path) for line in commands.splitlines()]
-    assert printed == ["b'hello'\nb'world'\n", "b'hello, asyncio\\n' mantou._loop\n"]
+    output = [typed(line, tmp_path) for line in commands.splitlines()]
+    assert output == ["b'hello'\nb'world'\n", "b'hello, asyncio\\n' mantou._loop\n"]
 
 
 def typed(line: str, folder: Path) -> str:
     program, *arguments = line.split()
     module = [] if program == "python" else ["-m", program]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *module, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    return printed(folder, *module, *arguments)
 
 
 @every_link

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket as kernel
 import tempfile
@@ -265,3 +266,17 @@ async def test_what_nobody_awaits_is_told() -> None:
         stream.send(b"forgotten")
         with pytest.warns(RuntimeWarning, match="never awaited"):
             await stream.send(b"x")
+
+
+async def test_a_task_is_named_after_what_it_awaits() -> None:
+    async with streaming("tcp") as (stream, _):
+        fill = bytes(20_000_000)
+        for operation, name in ((stream.receive(), "receive"), (stream.send(fill), "send")):
+            task = asyncio.ensure_future(operation)
+            assert f"coro=<Stream.{name}()>" in repr(task)
+            await others_had_their_turn()
+            assert f"coro=<Stream.{name}()>" in repr(task)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert "coro=<Stream.operation()>" in repr(task)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import gc
 import socket as kernel
+import ssl
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -89,6 +90,131 @@ async def test_a_tls_end_without_goodbye_is_an_end(module: Any, version: str) ->
         writer.close()
         await writer.wait_closed()
         peer.close()
+
+
+def rst(peer: Peer) -> None:
+    peer.reset()
+
+
+def fin(peer: Peer) -> None:
+    peer.finish()
+
+
+def nonsense(peer: Peer) -> None:
+    peer.sock.send(b"220 try again\r\n")
+
+
+def silence(peer: Peer) -> None:
+    pass
+
+
+FAILURES = [
+    (rst, ConnectionResetError, "reset by peer"),
+    (fin, ConnectionResetError, "^$"),
+    (nonsense, ssl.SSLError, "WRONG_VERSION_NUMBER"),
+    (silence, ConnectionAbortedError, r"SSL handshake is taking longer than 0\.2 seconds"),
+]
+
+
+# Behind the others whoever reads or closes waits for ever with asyncio's.
+@pytest.mark.parametrize(
+    "module, does, kind, text",
+    [(mantou, *it) for it in FAILURES] + [(asyncio, *it) for it in FAILURES[1:3]],
+)
+async def test_tls_that_fails_to_begin(
+    module: Any, does: Callable[[Peer], None], kind: type[OSError], text: str
+) -> None:
+    async with opened(module) as (reader, writer, peer):
+        starting = asyncio.ensure_future(
+            writer.start_tls(context(False), server_hostname="localhost", ssl_handshake_timeout=0.2)
+        )
+        await peer.receive(100)  # of its ClientHello
+        does(peer)
+        with pytest.raises(kind, match=text) as caught:
+            await starting
+        assert type(caught.value) is kind
+        assert writer.is_closing()
+        for later in (reader.read, lambda: reader.read(5), writer.drain, writer.wait_closed):
+            with pytest.raises(kind, match=text):
+                await later()
+        assert isinstance(reader.exception(), kind)
+        assert not reader.at_eof()
+
+
+@pytest.mark.parametrize("does, kind, text", FAILURES)
+async def test_a_connection_whose_tls_fails(
+    does: Callable[[Peer], None], kind: type[OSError], text: str
+) -> None:
+    with RawListener() as raw:
+        tls: Any = {"ssl": context(False), "server_hostname": "localhost"}
+        tls["ssl_handshake_timeout"] = 0.2
+        opening = asyncio.ensure_future(mantou.open_connection("127.0.0.1", raw.port, **tls))
+        peer = await raw.accept()
+        await peer.receive(100)
+        does(peer)
+        with pytest.raises(kind, match=text) as caught:
+            await opening
+        assert type(caught.value) is kind
+        peer.close()
+
+
+async def test_closing_tls_takes_as_long_as_start_tls_was_told() -> None:
+    async with opened(mantou) as (_, writer, peer):
+        starting = asyncio.ensure_future(
+            writer.start_tls(context(False), server_hostname="localhost", ssl_shutdown_timeout=0.2)
+        )
+        secure = await secured(peer.sock, server_side=True)
+        await starting
+        slow_down(writer)
+        writer.write(bytes(20_000 * KIB))
+        writer.close()
+        async with asyncio.timeout(5):
+            await writer.wait_closed()
+        secure.close()
+
+
+@whose
+async def test_reading_can_be_paused(module: Any) -> None:
+    async with opened(module) as (reader, writer, peer):
+        transport = writer.transport
+        assert transport.is_reading()
+        await peer.send(b"before")
+        assert await reader.read(6) == b"before"
+        for _ in range(2):
+            transport.pause_reading()
+            assert not transport.is_reading()
+        # More than the kernel takes for both of us, if nobody reads.
+        flood = bytes(20_000 * KIB)
+        sending = asyncio.ensure_future(peer.send(flood))
+        reading = asyncio.ensure_future(reader.readexactly(len(flood)))
+        await others_had_their_turn()
+        assert reader._buffer == b""
+        assert not reading.done()
+        assert not sending.done()
+        transport.resume_reading()
+        assert transport.is_reading()
+        assert await reading == flood
+        await sending
+        writer.close()
+        assert not transport.is_reading()
+        transport.pause_reading()
+        transport.resume_reading()
+
+
+async def test_a_pause_outlasts_what_the_reader_has_room_for() -> None:
+    async with opened(mantou) as (reader, writer, peer):
+        sending = asyncio.ensure_future(peer.send(bytes(20_000 * KIB)))
+        # As much as it keeps of what nobody asks for.
+        while writer.transport.is_reading():
+            await others_had_their_turn()
+        writer.transport.pause_reading()
+        kept = len(reader._buffer)
+        await reader.readexactly(kept)
+        await others_had_their_turn()
+        assert reader._buffer == b""
+        writer.transport.resume_reading()
+        await reader.readexactly(20_000 * KIB - kept)
+        await sending
 
 
 @whose

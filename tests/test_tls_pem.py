@@ -291,7 +291,7 @@ UNREADABLE: list[tuple[str, Any, str]] = [
     ("key", CERTIFICATE, r"holds no private key, only CERTIFICATE$"),
     ("key", SSH, r"only OPENSSH PRIVATE KEY: ssh-keygen"),
     ("key", block("PRIVATE KEY"), r"block 1 \(PRIVATE KEY, line 1\) does not hold a key"),
-    ("ca", [CA, CA + block("X509 CERTIFICATE")], r"'ca' \(item 2\): block 2 \(X509 CERTIFICATE"),
+    ("ca", [CA, CA + block("X509 CERTIFICATE")], r"'ca' \(item 2\) is not usable: block 2"),
     ("ca", CA.replace(b"END CERT", b"END SERT"), r"ends with '?\"?-----END SERTIFICATE"),
     ("crl", CA, r"holds no certificate revocation list, only CERTIFICATE$"),
     ("crl", block("X509 CRL"), r"block 1 \(X509 CRL, line 1\) does not hold a revocation list"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 from typing import Any
@@ -79,12 +80,19 @@ async def serve(options: argparse.Namespace) -> None:
     print(f"process {os.getpid()} ends, {cut} connections were cut", flush=True)
 
 
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A server as it is deployed.")
     parser.add_argument("--hostname", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7000)
     parser.add_argument("--reuse-port", action="store_true", help="beside others on this port")
-    parser.add_argument("--grace", type=float, default=30.0, help="seconds to finish in")
+    parser.add_argument("--grace", type=seconds, default=30.0, help="seconds to finish in")
     parser.add_argument("--proxy-protocol", default="off", choices=["off", "optional", "require"])
     parser.add_argument("--trusted", nargs="*", default=["127.0.0.0/8"], help="proxies' networks")
     mantou.run(serve(parser.parse_args()))

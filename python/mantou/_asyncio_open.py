@@ -55,6 +55,8 @@ async def open_connection(
     :param local_addr: the address and port to connect from.
     :param ssl_handshake_timeout: seconds; 60 by default.
     :param ssl_shutdown_timeout: seconds that closing TLS may take without progress; 30 by default.
+    :raises ConnectionAbortedError: the handshake took too long.
+    :raises ConnectionResetError: the peer ended the connection within the handshake.
     :raises OSError: the connection failed.
     :raises ValueError: arguments contradict each other.
     :raises ssl.SSLError: the handshake failed, or the peer's certificate is not accepted.
@@ -103,8 +105,10 @@ async def open_connection(
     if waiting is not None:
         try:
             await waiting
-        except BaseException:
+        except BaseException as error:
             stream.abort()
+            if tls is not None and (told := tls.as_asyncio_tells(error)) is not error:
+                raise told from None
             raise
     return pair(stream, tls, limit, server_side=False)
 

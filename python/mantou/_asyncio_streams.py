@@ -32,6 +32,12 @@ class AsyncioStream(Stream):
 
     # Of one of `start_server()`, whose callback need not keep it.
     _writer: StreamWriter | None = None
+    # With what its handshake began, where `start_tls()` did it.
+    _tls: TlsSetup | None = None
+
+    def _on_connect_error(self, socket: Socket[Any], error: BaseException) -> None:
+        told = error if self._tls is None else self._tls.as_asyncio_tells(error)
+        super()._on_connect_error(socket, told)
 
     def _on_close(self, socket: Socket[Any], error: BaseException | None) -> None:
         # A FIN without `close_notify` is an end like any other there, and servers rely on that.
@@ -277,7 +283,11 @@ class StreamWriter(asyncio.StreamWriter):
         """Makes TLS of the connection.
 
         :param ssl_handshake_timeout: seconds; asyncio's default is 60.
-        :param ssl_shutdown_timeout: taken; a stream has its `close_timeout` instead.
+        :param ssl_shutdown_timeout: seconds that closing TLS may take without progress; 30 by
+            default.
+        :raises ConnectionAbortedError: the handshake took too long.
+        :raises ConnectionResetError: the peer ended the connection within it.
+        :raises ssl.SSLError: the handshake failed, or the peer's certificate is not accepted.
         """
         if not isinstance(cast("object", sslcontext), ssl.SSLContext):
             text = "sslcontext is expected to be an instance of ssl.SSLContext, got"
@@ -290,11 +300,14 @@ class StreamWriter(asyncio.StreamWriter):
             ssl_shutdown_timeout,
         )
         await self.drain()
-        async with asyncio.timeout(tls.handshake_timeout):
-            secure = await self._stream._secured(tls.settings, self._server_side)
-        secure._writer = self._stream._writer
+        before = self._stream
+        secure = before._begin_tls(tls.settings, self._server_side, options_for(tls))
+        secure._tls, secure._writer = tls, before._writer
+        # Also if the handshake fails: why it did is told to whoever reads or writes later.
         self._stream = self._reader._stream = secure
-        self._stream_transport = StreamTransport(secure, tls)
+        transport = self._stream_transport = StreamTransport(secure, tls, established=False)
+        await secure._handshake()
+        transport._established = True
 
     def __del__(self) -> None:
         if self.is_closing():

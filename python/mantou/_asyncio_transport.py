@@ -18,12 +18,12 @@ Buffer = bytes | bytearray | memoryview
 class StreamTransport(asyncio.Transport):
     """The connection, seen as asyncio's transports are."""
 
-    def __init__(self, stream: Stream, tls: TlsSetup | None) -> None:
+    def __init__(self, stream: Stream, tls: TlsSetup | None, *, established: bool = True) -> None:
         super().__init__()
         self._stream = stream
         self._socket = stream.socket
         self._tls = tls
-        self._established = True
+        self._established = established
         # Names that nobody can tell any more once the connection is gone.
         for name in ("sockname", "peername"):
             self.get_extra_info(name)
@@ -65,6 +65,15 @@ class StreamTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self._stream._is_over
+
+    def is_reading(self) -> bool:
+        return self._stream._is_reading
+
+    def pause_reading(self) -> None:
+        self._stream._hold(True)
+
+    def resume_reading(self) -> None:
+        self._stream._hold(False)
 
     def get_write_buffer_size(self) -> int:
         return self._socket.buffered

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import selectors
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from ._attach import listeners_out_of_reach, new_engine, take_waiting_engine
 from ._core import Engine, Scheduler
+from ._descriptors import Descriptors
 from ._host import Host
 from ._transports import Transports
 
@@ -39,7 +39,7 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
         self._ended = False
-        self._descriptors = _Descriptors(self)
+        self._descriptors = Descriptors(self)
         # Not by super(): that is the scheduler, which wants nothing more.
         Transports.__init__(self, self._descriptors)
 
@@ -223,61 +223,3 @@ def _runner(debug: bool | None) -> Generator[tuple[asyncio.Runner, EventLoop]]:
         forked = loop.engine.left_behind
         with contextlib.suppress(RuntimeError) if forked else contextlib.nullcontext():
             runner.close()
-
-
-# Private, but what each of Python's own selectors is made of.
-class _Descriptors(selectors._BaseSelectorImpl):  # pyright: ignore[reportPrivateUsage]
-    """The descriptors that asyncio's own code watches, registered with their handles.
-
-    Nobody selects here: the scheduler's turn finds them ready and calls the handles.
-    """
-
-    _fd_to_key: dict[int, selectors.SelectorKey]
-    _fileobj_lookup: Callable[[FileDescriptorLike], int]
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        super().__init__()
-        self._scheduler = scheduler
-
-    def select(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - selectors' name
-        raise RuntimeError("the descriptors of this loop are waited for by the loop itself")
-
-    def register(
-        self, fileobj: FileDescriptorLike, events: int, data: Any = None
-    ) -> selectors.SelectorKey:
-        key = super().register(fileobj, events, data)
-        try:
-            self._scheduler._watch(key.fd, events, data)
-        except BaseException:
-            super().unregister(fileobj)
-            raise
-        return key
-
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        key = super().unregister(fileobj)
-        self._scheduler._unwatch(key.fd)
-        return key
-
-    def modify(
-        self, fileobj: FileDescriptorLike, events: int, data: Any = None
-    ) -> selectors.SelectorKey:
-        key = self.get_key(fileobj)
-        try:
-            self._scheduler._watch(key.fd, events, data)
-        except BaseException:
-            super().unregister(fileobj)
-            raise
-        key = key._replace(events=events, data=data)
-        self._fd_to_key[key.fd] = key
-        return key
-
-    def forget_stale(self, fileobj: FileDescriptorLike) -> None:
-        """Forgets a descriptor that was closed meanwhile, and is one of our sockets' now."""
-        with contextlib.suppress(ValueError):
-            fd = self._fileobj_lookup(fileobj)
-            if self._scheduler._forget_stale(fd):
-                self._fd_to_key.pop(fd, None)
-
-    def close(self) -> None:
-        super().close()
-        del self._scheduler

@@ -82,7 +82,7 @@ class Source:
             hint = ""
             if not self.option.endswith("_file") and b"-----BEGIN" not in self.text:
                 hint = f" (a file is named by a path-like object or by '{self.option}_file')"
-            raise ValueError(f"{self._name()}: {error}{hint}") from None
+            raise ValueError(f"{self._name()} {error}{hint}") from None
 
     def _name(self) -> str:
         return f"option {self.option!r}" + (f" ({self.place})" if self.place else "")

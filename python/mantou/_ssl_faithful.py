@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from . import _pem
 from ._certificates import decode
 from ._core import TlsConfig, key_algorithm
 from ._rustls import ALWAYS_SO
 from ._ssl_twin import JUDGING, NotAlike, Step, load_identity, load_trust, read, twin
-
-if TYPE_CHECKING:
-    from ._ssl_context import SSLContext
 
 Side = Literal["client", "server"]
 Identity = tuple[list[bytes], bytes]
@@ -124,7 +121,7 @@ class Setup:
         self.reason = self.reason or reason
 
 
-def snapshot(context: SSLContext, setup: Setup) -> object:
+def snapshot(context: ssl.SSLContext, setup: Setup) -> object:
     """Equal as long as a plan made before is still right."""
     return (
         setup.revision,
@@ -152,7 +149,7 @@ class Plan:
     """Who judges the peer's certificates; None for the context itself."""
 
 
-def plan(context: SSLContext, setup: Setup, side: Side) -> Plan | Reason:
+def plan(context: ssl.SSLContext, setup: Setup, side: Side) -> Plan | Reason:
     """How rustls can stand in, or the first reason for which it cannot."""
     try:
         versions = _versions(context)
@@ -170,7 +167,7 @@ class _NotFaithful(Exception):
     pass
 
 
-def _config(context: SSLContext, setup: Setup, side: Side, versions: set[int]) -> TlsConfig:
+def _config(context: ssl.SSLContext, setup: Setup, side: Side, versions: set[int]) -> TlsConfig:
     if setup.reason is not None:
         raise _NotFaithful(setup.reason)
     _check_attributes(context, side)
@@ -194,7 +191,7 @@ def _config(context: SSLContext, setup: Setup, side: Side, versions: set[int]) -
         raise _NotFaithful(str(error)) from error
 
 
-def _check_attributes(context: SSLContext, side: Side) -> None:
+def _check_attributes(context: ssl.SSLContext, side: Side) -> None:
     protocols = (ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
     if context.protocol not in protocols:
         raise _NotFaithful(f"protocol is {context.protocol.name}")
@@ -219,7 +216,7 @@ def _check_attributes(context: SSLContext, side: Side) -> None:
         raise _NotFaithful(f"options has bits that rustls cannot honour: {unknown:#x}")
 
 
-def _versions(context: SSLContext) -> set[int]:
+def _versions(context: ssl.SSLContext) -> set[int]:
     lowest, highest = int(context.minimum_version), int(context.maximum_version)
     if highest == ssl.TLSVersion.MAXIMUM_SUPPORTED:
         highest = _TLS13
@@ -241,7 +238,7 @@ def _versions(context: SSLContext) -> set[int]:
 
 
 def _ciphers(
-    context: SSLContext, setup: Setup, side: Side, versions: set[int]
+    context: ssl.SSLContext, setup: Setup, side: Side, versions: set[int]
 ) -> tuple[list[str], set[int]]:
     """The suites that rustls has, in OpenSSL's order, and the versions for which it has some."""
     enabled: list[str] = [cipher["name"] for cipher in context.get_ciphers()]
@@ -261,7 +258,7 @@ def _ciphers(
     return known, possible
 
 
-def _identities(context: SSLContext, setup: Setup) -> list[Identity]:
+def _identities(context: ssl.SSLContext, setup: Setup) -> list[Identity]:
     kinds = sorted(setup.identities, key=_PREFERENCE.index)
     identities = [setup.identities[kind] for kind in kinds]
     names = {str(decode(chain[0]).get("subjectAltName")) for chain, _ in identities}
@@ -270,7 +267,7 @@ def _identities(context: SSLContext, setup: Setup) -> list[Identity]:
     return [(_completed(context, chain), key) for chain, key in identities]
 
 
-def _completed(context: SSLContext, chain: list[bytes]) -> list[bytes]:
+def _completed(context: ssl.SSLContext, chain: list[bytes]) -> list[bytes]:
     """The chain as OpenSSL shows it: a lone certificate with those of the trust store above it."""
     if len(chain) > 1:
         return chain

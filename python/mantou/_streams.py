@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import socket as sockets
 import ssl
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from ._option_types import (
     TLSOptions,
     UnixStreamOptions,
 )
-from ._options import parse_connect_stream
+from ._options import ConnectionOptions, parse_connect_stream
 from ._stream_errors import (
     BrokenResourceError,
     BusyResourceError,
@@ -150,21 +151,30 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         settings = parse_tls(cast("object", tls), "server" if server_side else "client")
         if server_name is not None:
             settings = dataclasses.replace(settings, server_name=server_name)
-        return await self._secured(settings, server_side)
+        secure = self._begin_tls(settings, server_side)
+        await secure._handshake()
+        return secure
 
-    async def _secured(self, settings: TlsSettings, server_side: bool) -> Self:
+    def _begin_tls(
+        self, settings: TlsSettings, server_side: bool, options: ConnectionOptions | None = None
+    ) -> Self:
+        """The stream that has taken the connection over, and what is to hold of it from now on."""
         loop = asyncio.get_running_loop()
-        secure = self._secure = type(self)(self._upgrade(settings, server_side), loop)
+        secure = self._secure = type(self)(self._upgrade(settings, server_side, options), loop)
         self._forget_file()
         secure._starter = self._starter
-        opened = secure._opened = loop.create_future()
+        secure._opened = loop.create_future()
         secure._attach()
+        return secure
+
+    async def _handshake(self) -> None:
+        """Returns when it is done; whoever is cancelled here closes the connection."""
+        opened = cast("asyncio.Future[None]", self._opened)
         try:
             await opened
-        except BaseException:
-            secure.abort()
-            raise
-        return secure
+        finally:
+            if opened.cancelled():
+                self.abort()
 
     async def send_file(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Sends a file, or a part of it; returns how many bytes that were.
@@ -233,17 +243,16 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         elif self._starter is not None:
             self._starter(self)
 
-    def _on_connect_error(self, _socket: Socket[Any], error: BaseException) -> None:
-        self._fail_to_open(error)
+    def _on_connect_error(self, socket: Socket[Any], error: BaseException) -> None:
+        self._on_close(socket, error)
 
     def _on_close(self, socket: Socket[Any], error: BaseException | None) -> None:
         self._forget_file()
         super()._on_close(socket, error)
-        self._fail_to_open(error or ConnectionAbortedError("the stream was closed"))
-
-    def _fail_to_open(self, error: BaseException) -> None:
         if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(error)
+            self._opened.set_exception(
+                error or ConnectionAbortedError(errno.ECONNABORTED, "the stream was closed")
+            )
 
     def _forget_file(self) -> None:
         # The descriptor is the engine's to close.

@@ -151,13 +151,7 @@ class SocketTransport(Transport):
         tls = cast("TlsSetup", self._tls)
         # After start_tls() asyncio tells the protocol of what TLS itself found wrong only.
         from_tls = isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError)
-        if isinstance(error, ssl.SSLEOFError):
-            error = ConnectionResetError()
-        elif isinstance(error, TimeoutError) and error.errno is not None:
-            error = ConnectionAbortedError(
-                f"SSL handshake is taking longer than {tls.handshake_timeout} seconds: "
-                "aborting the connection"
-            )
+        error = tls.as_asyncio_tells(error)
         if not isinstance(error, OSError):
             verified = not isinstance(error, ssl.CertificateError)
             what = "" if verified else " on verifying the certificate"

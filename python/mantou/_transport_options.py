@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ._options import ConnectionOptions
 from ._tls_options import TlsSettings
+from .errors import HandshakeTimeoutError
 
 _UNLIMITED = (1 << 63) - 1
 
@@ -37,6 +38,17 @@ class TlsSetup:
         self.server_side = server_side
         self.settings = _tls_settings(context, server_side, server_hostname)
         self.options = connection_options(self.handshake_timeout, self.shutdown_timeout)
+
+    def as_asyncio_tells(self, error: BaseException) -> BaseException:
+        """Why a handshake failed, in asyncio's words."""
+        if isinstance(error, ssl.SSLEOFError):
+            return ConnectionResetError()
+        if isinstance(error, HandshakeTimeoutError):
+            return ConnectionAbortedError(
+                f"SSL handshake is taking longer than {self.handshake_timeout} seconds: "
+                "aborting the connection"
+            )
+        return error
 
 
 def _positive(name: str, given: float | None, default: float) -> float:

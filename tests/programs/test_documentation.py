@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.programs.conftest import Certificates
-from tests.programs.servers import LIMIT, free_port, running
+from tests.programs.servers import free_port, running
+from tests.scripts import printed
 from tools.suites import sources
 
 # How each is run: on asyncio's loop and on mantou's.
@@ -51,19 +52,9 @@ def example(page: str, title: str, **changes: str) -> str:
 
 
 def output(folder: Path, way: list[str], program: str, *arguments: str, **environment: str) -> str:
-    """What the program prints; nothing but that, and it ends by itself."""
-    path = folder / "example.py"
-    path.write_text(program)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *way, path, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    """What the program prints."""
+    (folder / "example.py").write_text(program)
+    return printed(folder, *way, "example.py", *arguments, **environment)
 
 
 @every_way

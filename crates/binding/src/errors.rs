@@ -66,6 +66,7 @@ pub fn from_proxy(py: Python<'_>, error: &ProxyError) -> PyErr {
     let errno = match error {
         ProxyError::Io(error) => return from_io(error),
         ProxyError::Cancelled => return aborted(&error.to_string()),
+        ProxyError::Dead => return timed_out(&error.to_string()),
         ProxyError::Untrusted | ProxyError::TooMany => libc::EACCES,
         ProxyError::Late => libc::ETIMEDOUT,
         ProxyError::Malformed(_) | ProxyError::Missing | ProxyError::CutOff => libc::EPROTO,
@@ -75,9 +76,7 @@ pub fn from_proxy(py: Python<'_>, error: &ProxyError) -> PyErr {
 
 pub fn from_tls(py: Python<'_>, error: &TlsError) -> PyErr {
     match error {
-        TlsError::Config { option, reason } => {
-            PyValueError::new_err(format!("option '{option}': {reason}"))
-        }
+        TlsError::Config { .. } => PyValueError::new_err(error.to_string()),
         TlsError::Verification(error) => from_verification(py, error),
         TlsError::Truncated => make(py, "tls_truncation", ()),
         TlsError::Foreign => tls_failure(py, &error.to_string(), "INTERNAL_ERROR"),

@@ -4,6 +4,9 @@ use std::io;
 
 use crate::tls::TlsError;
 
+/// What is said of a peer that the kernel gave up for `dead_after`.
+pub const DEAD: &str = "the peer answered nothing within dead_after";
+
 /// Why a connection ended.
 #[derive(Debug)]
 pub enum CloseReason {

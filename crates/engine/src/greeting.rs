@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use crate::error::DEAD;
 use crate::proxy::{Header, LONGEST, Malformed, Scan, scan};
 use crate::stream::Settings;
 use crate::sys::net;
@@ -45,6 +46,8 @@ pub enum ProxyError {
     TooMany,
     /// We closed it meanwhile.
     Cancelled,
+    /// The kernel gave its peer up for `dead_after`.
+    Dead,
     Io(io::Error),
 }
 
@@ -99,9 +102,8 @@ impl Greeting {
             let n = match net::peek(self.fd.as_fd(), buffer) {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                // Who may come without a header meets it as any other does.
-                Err(_) if !self.policy.required => return Some(Ok(())),
-                Err(error) => return Some(Err(ProxyError::Io(error))),
+                // Also of who may come without a header: the kernel tells of it only once.
+                Err(error) => return Some(Err(self.broken(error))),
             };
             match scan(&buffer[..n]) {
                 Ok(Scan::Header(header, len)) => {
@@ -138,6 +140,14 @@ impl Greeting {
         }
         self.header = Some(header);
         Ok(())
+    }
+
+    fn broken(&self, error: io::Error) -> ProxyError {
+        if self.settings.is_death(&error) {
+            ProxyError::Dead
+        } else {
+            ProxyError::Io(error)
+        }
     }
 
     fn without_header(&self, signed: bool, error: ProxyError) -> Result<(), ProxyError> {
@@ -215,6 +225,7 @@ impl fmt::Display for ProxyError {
             Self::Cancelled => {
                 f.write_str("the connection was closed before its PROXY header came")
             }
+            Self::Dead => f.write_str(DEAD),
             Self::Io(error) => error.fmt(f),
         }
     }

@@ -67,6 +67,8 @@ def connecting(where: object) -> Generator[None, None, None]:
         raise Failure(Code.UNTRUSTED, f"{where}: {reason(error)}") from error
     except OSError as error:
         raise Failure(Code.UNREACHABLE, f"{where}: {reason(error)}") from error
+    except ImportError as error:
+        raise needs("cryptography", "an encrypted --key") from error
     except (TypeError, ValueError) as error:
         raise Failure(Code.MISUSE, _in_words_of_flags(error)) from error
 
@@ -78,6 +80,8 @@ def listening(where: object) -> Generator[None, None, None]:
         yield
     except OSError as error:
         raise Failure(Code.FAILED, f"{where}: {reason(error)}") from error
+    except ImportError as error:
+        raise needs("cryptography", "an encrypted --key") from error
     except (TypeError, ValueError) as error:
         raise Failure(Code.MISUSE, _in_words_of_flags(error)) from error
 

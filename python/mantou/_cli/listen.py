@@ -212,12 +212,22 @@ class _Command:
     async def end(self) -> None:
         """Has the command end, and all that it started and that still holds its stdout."""
         self._stdin.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if await self._has_ended():
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-        await self._has_ended()
+        ended = False
+        try:
+            ended = await self._has_ended()
+            if not ended:
+                self._tell(signal.SIGTERM)
+                ended = await self._has_ended()
+        finally:
+            # Also where a second Ctrl-C leaves no time to wait.
+            if not ended:
+                self._tell(signal.SIGKILL)
+        if not ended:
+            await self._has_ended()
+
+    def _tell(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     async def _has_ended(self) -> bool:
         """Waits a second for that."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
-from .endings import reason
+from .endings import Code, Failure, reason
 from .starttls import PROTOCOLS
 
 _NEED_TLS = ("ca", "cert", "key", "alpn", "insecure", "sni")
@@ -119,7 +122,34 @@ def _own_certificate(options: argparse.Namespace) -> dict[str, Any]:
         return {}
     if key is None and b"PRIVATE KEY-----" not in cert:
         options.fail("--cert holds no private key: --key must name its file")
-    return {"cert": cert, "key": cert if key is None else key}
+    flag, key = ("--cert", cert) if key is None else ("--key", key)
+    own: dict[str, Any] = {"cert": cert, "key": key}
+    if any(mark in key for mark in _ENCRYPTED):
+        own["passphrase"] = _passphrase(flag)
+    return own
+
+
+# How a key says so: PKCS #8, and what was there before it.
+_ENCRYPTED = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
+
+
+def _passphrase(flag: str) -> str:
+    """Asks for it on the terminal, whatever stdin is."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        text = f"{flag} is encrypted, and there is no terminal to ask for its passphrase on"
+        raise Failure(Code.FAILED, f"{text}: openssl pkey -in FILE decrypts it") from None
+    # Ctrl-C has to turn the terminal's echo on again.
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return getpass.getpass(f"passphrase of {flag}: ")
+    except (KeyboardInterrupt, EOFError):
+        raise Failure(Code.INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def pem(path: str) -> bytes:

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::waiters::Goal;
 use super::{Origin, Phase, Socket};
+use crate::errors;
 use crate::handlers::Handlers;
 use crate::tls::Start;
 use crate::totals::Fact;
@@ -143,10 +144,7 @@ impl Socket {
         let state = |core: &mut core::Engine| (core.can_upgrade(token), core.is_secure(token));
         let (open, secure) = self.engine.get().core.with(state)?;
         if !open || self.phase.get(py) != Phase::Open {
-            return Err(PyConnectionError::new_err((
-                libc::ENOTCONN,
-                "only an open socket can be upgraded to TLS",
-            )));
+            return Err(self.unfit_for_tls(token)?);
         }
         if secure {
             return Err(PyValueError::new_err("the socket speaks TLS already"));
@@ -160,6 +158,16 @@ impl Socket {
         self.token.replace(py, Token::NONE);
         self.phase.replace(py, Phase::Detached);
         Ok(token)
+    }
+
+    fn unfit_for_tls(&self, token: Token) -> PyResult<PyErr> {
+        let state = |core: &mut core::Engine| (core.broken(token), core.has_finished(token));
+        let text = match self.engine.get().core.with(state)? {
+            (Some(error), _) => return Ok(errors::from_io(&error)),
+            (None, true) => "the peer has finished: there is nobody to speak TLS with",
+            (None, false) => "only an open socket can be upgraded to TLS",
+        };
+        Ok(PyConnectionError::new_err((libc::ENOTCONN, text)))
     }
 
     /// The TLS socket for the connection that `begin_upgrade` let go of.

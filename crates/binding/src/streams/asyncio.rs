@@ -83,6 +83,22 @@ impl Stream {
         self.mark(py)
     }
 
+    /// Whether what comes is received.
+    #[getter]
+    fn _is_reading(&self, py: Python<'_>) -> bool {
+        let is_open = self.end.with(py, |end| matches!(end, End::Open));
+        is_open && self.reader.with(py, |reader| !reader.is_stopped())
+    }
+
+    /// Receives nothing more, or goes on.
+    fn _hold(&self, py: Python<'_>, held: bool) -> PyResult<()> {
+        let stopped = self.reader.with(py, |reader| {
+            reader.held = held;
+            reader.is_stopped()
+        });
+        self.set_paused(py, stopped)
+    }
+
     /// Who drives TLS, if it is not the engine.
     #[getter]
     fn _driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {

@@ -35,12 +35,14 @@ impl Stream {
         Ok(())
     }
 
-    /// Begins TLS with these `TlsSettings`; returns the socket of the stream that takes the
-    /// connection over. Bytes that nobody has asked for yet are its.
+    /// Begins TLS with these `TlsSettings`, and other `ConnectionOptions` if they are given; returns
+    /// the socket of the stream that takes the connection over. Bytes that nobody has asked for yet
+    /// are its.
     fn _upgrade<'py>(
         this: &Bound<'py, Self>,
         settings: &Bound<'py, PyAny>,
         server_side: bool,
+        options: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Socket>> {
         let py = this.py();
         let stream = this.get();
@@ -50,13 +52,15 @@ impl Stream {
         let socket = stream.socket.bind(py);
         let mut start = Start::new(settings, server_side, socket.get().hostname())?;
         start.initial = stream.reader.with(py, |reader| reader.bytes().to_vec());
-        let paused = stream.reader.with(py, Reader::resume);
-        if paused {
-            socket
-                .get()
-                .with(py, |core, token| core.set_paused(token, false))?;
-        }
+        let options = options.map(|options| socket.get().engine().get().settings.of(options));
+        let options = options.transpose()?;
         let secure = Socket::upgrade_with(socket, start, None, py.None())?;
+        secure.get().with(py, |core, token| {
+            core.set_paused(token, false);
+            if let Some(options) = options {
+                core.set_settings(token, options);
+            }
+        })?;
         stream.reader.with(py, Reader::discard);
         stream.finish(py, End::Closed);
         socket.get().forget_handlers(py);

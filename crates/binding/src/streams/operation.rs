@@ -216,6 +216,22 @@ impl Operation {
 
 #[pymethods]
 impl Operation {
+    /// For the texts of tasks: asyncio names coroutines by it.
+    #[getter]
+    fn __name__(&self, py: Python<'_>) -> &'static str {
+        self.0.with(py, |phase| match phase {
+            Phase::New(_, Act::Read(..) | Act::Fill(..)) | Phase::Reading(..) => "receive",
+            Phase::New(_, Act::Send(_) | Act::SendAll(_)) | Phase::Writing(..) => "send",
+            Phase::New(_, Act::Drain) | Phase::Draining(_) => "drain",
+            Phase::Over => "operation",
+        })
+    }
+
+    #[getter]
+    fn __qualname__(&self, py: Python<'_>) -> String {
+        format!("Stream.{}", self.__name__(py))
+    }
+
     fn __await__(this: Bound<'_, Self>) -> Bound<'_, Self> {
         this
     }

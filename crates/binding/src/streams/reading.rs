@@ -28,7 +28,10 @@ pub struct Reader {
     pub handed: Option<Handed>,
     /// The peer sends no more.
     pub ended: bool,
+    /// Enough is there for now.
     pub paused: bool,
+    /// A program wants nothing more to come: asyncio's `pause_reading()`.
+    pub held: bool,
     pub waiter: Option<Py<Waiter>>,
 }
 
@@ -58,9 +61,13 @@ impl Reader {
         self.backlog = Backlog::default();
     }
 
-    /// Reading goes on; whether it was paused.
+    /// There is room again; whether reading goes on for that.
     pub fn resume(&mut self) -> bool {
-        std::mem::take(&mut self.paused)
+        std::mem::take(&mut self.paused) && !self.held
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.paused || self.held
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

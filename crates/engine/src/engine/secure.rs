@@ -136,6 +136,12 @@ impl Engine {
             })
     }
 
+    /// Whether nothing more comes from the peer of a connection that is open otherwise.
+    pub fn has_finished(&self, token: Token) -> bool {
+        let waits = |stream: &Stream| stream.state.accepts_writes() && stream.state.read_ended();
+        self.stream(token).is_some_and(waits)
+    }
+
     pub fn is_secure(&self, token: Token) -> bool {
         self.stream(token).is_some_and(Stream::is_secure)
     }

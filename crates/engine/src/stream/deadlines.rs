@@ -1,11 +1,10 @@
 //! What a connection wants to hear of, and until when.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Stream;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, DEAD};
 use crate::poller::Interest;
 use crate::timers::{Millis, millis};
 
@@ -40,28 +39,10 @@ impl Stream {
         }
     }
 
-    /// Why it ends, in our own words where the kernel gave it up for `dead_after`. The kernel names
-    /// what the network said last, if it said anything: no such error ends a connection by itself.
+    /// Why it ends, in our own words where the kernel gave it up for `dead_after`.
     pub fn reason_of_death(&self, reason: CloseReason) -> CloseReason {
-        let is_of_network = |error: &io::Error| {
-            matches!(
-                error.raw_os_error(),
-                Some(
-                    libc::ETIMEDOUT
-                        | libc::EHOSTUNREACH
-                        | libc::ENETUNREACH
-                        | libc::EHOSTDOWN
-                        | libc::ENETDOWN
-                        | libc::ENONET
-                )
-            )
-        };
         match reason {
-            CloseReason::Io(error)
-                if self.settings.dead_after.is_some() && is_of_network(&error) =>
-            {
-                CloseReason::TimedOut("the peer answered nothing within dead_after")
-            }
+            CloseReason::Io(error) if self.settings.is_death(&error) => CloseReason::TimedOut(DEAD),
             other => other,
         }
     }

@@ -23,6 +23,7 @@ mod deadlines;
 mod options;
 mod packets;
 mod secure;
+mod sending;
 mod splicing;
 mod writing;
 

@@ -55,6 +55,25 @@ fn set_dead_after(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(time.saturating_sub(Duration::from_millis(20))))
 }
 
+impl Settings {
+    /// Whether it is for `dead_after` that the kernel says so. It names what the network said last,
+    /// if that said anything: no such error ends a connection by itself.
+    pub fn is_death(&self, error: &io::Error) -> bool {
+        let is_of_network = matches!(
+            error.raw_os_error(),
+            Some(
+                libc::ETIMEDOUT
+                    | libc::EHOSTUNREACH
+                    | libc::ENETUNREACH
+                    | libc::EHOSTDOWN
+                    | libc::ENETDOWN
+                    | libc::ENONET
+            )
+        );
+        self.dead_after.is_some() && is_of_network
+    }
+}
+
 /// Keep-alive with this idle time before the first probe; zero leaves the system's.
 pub fn set_keep_alive(socket: &SockRef<'_>, enable: bool, delay: Duration) -> io::Result<()> {
     if enable && !delay.is_zero() {

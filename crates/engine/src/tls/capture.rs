@@ -66,9 +66,8 @@ impl Log {
                 .open(path)
         };
         let file = path.map(open).transpose();
-        let file = file.map_err(|error| TlsError::Config {
-            option: "key_log_file",
-            reason: error.to_string(),
+        let file = file.map_err(|error| {
+            TlsError::config("key_log_file", format!("cannot be opened: {error}"))
         })?;
         Ok(Self {
             file: file.map(Mutex::new),

@@ -4,19 +4,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use aws_lc_rs::digest;
-use rustls::client::{ResolvesClientCert, Resumption, verify_server_name};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
-    WebPkiClientVerifier,
-};
-use rustls::sign::{CertifiedKey, SigningKey};
-use rustls::{ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
+use rustls_pki_types::CertificateRevocationListDer;
 
 use super::capture::{self, Log};
-use super::der;
 use super::error::TlsError;
+use super::identities::{Identities, Identity};
 use super::names;
 use super::trust::{Anchors, Trust};
 use super::verify::{ClientVerifier, ServerVerifier};
@@ -32,33 +28,15 @@ impl Version {
         match name {
             "TLSv1.2" => Ok(Self::Tls12),
             "TLSv1.3" => Ok(Self::Tls13),
-            "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1" => Err(config(
+            "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1" => Err(TlsError::config(
                 option,
-                format!("{name} is not supported; pass an ssl.SSLContext to use it"),
+                format!("got {name}, which the engine cannot do: pass an ssl.SSLContext to use it"),
             )),
-            _ => Err(config(
+            _ => Err(TlsError::config(
                 option,
-                format!("\"TLSv1.2\" or \"TLSv1.3\" expected, not {name:?}"),
+                format!("must be \"TLSv1.2\" or \"TLSv1.3\", got {name:?}"),
             )),
         }
-    }
-}
-
-/// A certificate, the chain behind it, and its key.
-#[derive(Debug)]
-pub struct Identity {
-    pub chain: Vec<CertificateDer<'static>>,
-    pub key: PrivateKeyDer<'static>,
-}
-
-impl Identity {
-    /// Certificates, and a key as PKCS#8, PKCS#1 or SEC1.
-    pub fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, TlsError> {
-        let unusable = |reason| config("key", format!("not usable: {reason}"));
-        Ok(Self {
-            chain: chain.into_iter().map(CertificateDer::from).collect(),
-            key: PrivateKeyDer::try_from(key).map_err(unusable)?,
-        })
     }
 }
 
@@ -160,7 +138,7 @@ impl TlsConfig {
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions(common.min_version, common.max_version)?)
-            .map_err(|error| config("ciphers", error.to_string()))?
+            .map_err(|error| TlsError::config("ciphers", format!("is not usable: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_client_cert_resolver(credentials);
@@ -183,9 +161,9 @@ impl TlsConfig {
         } = spec;
         let provider = crypto(common.ciphers.as_deref())?;
         if common.identities.is_empty() {
-            return Err(config(
+            return Err(TlsError::config(
                 "cert",
-                "a server needs a certificate and its key".into(),
+                "is missing: a server needs a certificate and its key",
             ));
         }
         // What was given is checked, whether it will be used or not.
@@ -203,7 +181,7 @@ impl TlsConfig {
         let identities = Identities::new(common.identities, &provider)?;
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions(common.min_version, common.max_version)?)
-            .map_err(|error| config("ciphers", error.to_string()))?;
+            .map_err(|error| TlsError::config("ciphers", format!("is not usable: {error}")))?;
         let builder = match &verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
             None => builder.with_client_cert_verifier(WebPkiClientVerifier::no_client_auth()),
@@ -241,10 +219,6 @@ impl TlsConfig {
     }
 }
 
-fn config(option: &'static str, reason: String) -> TlsError {
-    TlsError::Config { option, reason }
-}
-
 fn crypto(ciphers: Option<&str>) -> Result<Arc<CryptoProvider>, TlsError> {
     let all = capture::suites();
     let cipher_suites = match ciphers {
@@ -265,7 +239,7 @@ fn versions(
     max: Version,
 ) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
     if min > max {
-        return Err(config("min_version", "is above max_version".into()));
+        return Err(TlsError::config("min_version", "is above max_version"));
     }
     let all = [
         (Version::Tls13, &version::TLS13),
@@ -285,108 +259,16 @@ fn checked_alpn(protocols: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, TlsError> {
         .iter()
         .any(|name| name.is_empty() || name.len() > 255)
     {
-        let reason = "a protocol name has 1 to 255 bytes".into();
-        return Err(config("alpn_protocols", reason));
+        let reason = "must be names of 1 to 255 bytes";
+        return Err(TlsError::config("alpn_protocols", reason));
     }
     // They are part of the extensions, and the length of all these has 16 bits.
     let len: usize = protocols.iter().map(|name| name.len() + 1).sum();
     if len > LONGEST_ALPN {
-        let reason = format!("the names take {len} bytes, more than {LONGEST_ALPN}");
-        return Err(config("alpn_protocols", reason));
+        let reason = format!("takes {len} bytes, more than {LONGEST_ALPN}");
+        return Err(TlsError::config("alpn_protocols", reason));
     }
     Ok(protocols)
-}
-
-/// Whether a chain can be sent, and the key belongs to it.
-fn check_own(chain: &[CertificateDer<'_>], key: &dyn SigningKey) -> Result<(), TlsError> {
-    /// The list's length has 24 bits; each certificate comes with its own, and with extensions.
-    const LONGEST_CHAIN: usize = (1 << 24) - 1;
-    let refused = |option, reason: &str| Err(config(option, reason.to_owned()));
-    let Some(leaf) = chain.first() else {
-        return refused("cert", "no certificate found");
-    };
-    let Some(shown) = der::public_key(leaf) else {
-        return refused("cert", "not usable: it has no public key");
-    };
-    if key.public_key().is_some_and(|key| key.as_ref() != shown) {
-        return refused("key", "does not belong to the certificate");
-    }
-    if der::is_version_3(leaf) != Some(true) {
-        return refused(
-            "cert",
-            "is of X.509 version 1 or 2, which many peers refuse: make one of version 3 (openssl \
-             x509 with -extfile, or openssl req -x509), or pass an ssl.SSLContext to use it",
-        );
-    }
-    let len: usize = chain.iter().map(|certificate| certificate.len() + 5).sum();
-    if len > LONGEST_CHAIN {
-        return refused("cert", "the chain takes more than 16 MiB");
-    }
-    Ok(())
-}
-
-/// Certificates to choose from, for either side.
-#[derive(Debug)]
-struct Identities(Vec<Arc<CertifiedKey>>);
-
-impl Identities {
-    fn new(identities: Vec<Identity>, provider: &CryptoProvider) -> Result<Self, TlsError> {
-        let load = |identity: Identity| {
-            let key = provider
-                .key_provider
-                .load_private_key(identity.key)
-                .map_err(|error| {
-                    let reason = format!(
-                        "not usable: {error}; the engine has RSA from 2048 bits on, ECDSA with \
-                         P-256, P-384 and P-521, and Ed25519: pass an ssl.SSLContext for others"
-                    );
-                    config("key", reason)
-                })?;
-            check_own(&identity.chain, &*key)?;
-            Ok(Arc::new(CertifiedKey::new(identity.chain, key)))
-        };
-        let loaded: Result<_, _> = identities.into_iter().map(load).collect();
-        Ok(Self(loaded?))
-    }
-
-    /// The first that the peer can check; of several, one that is made for the name it asks for.
-    fn choose(&self, schemes: &[SignatureScheme], name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        let mut chosen = self.0.iter().find(usable);
-        if let (true, Some(Ok(name))) = (self.0.len() > 1, name.map(ServerName::try_from)) {
-            let named = |key: &&Arc<CertifiedKey>| {
-                let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
-                parsed.is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
-            };
-            chosen = self.0.iter().filter(usable).find(named).or(chosen);
-        }
-        let chosen = chosen.cloned();
-        let identity = chosen.clone();
-        capture::put(|captured| captured.identity = identity);
-        chosen
-    }
-}
-
-impl ResolvesServerCert for Identities {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name();
-        capture::put(|captured| captured.server_name = name.map(Box::from));
-        self.choose(hello.signature_schemes(), name)
-    }
-}
-
-impl ResolvesClientCert for Identities {
-    fn resolve(
-        &self,
-        _root_hint_subjects: &[&[u8]],
-        sigschemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
-        self.choose(sigschemes, None)
-    }
-
-    fn has_certs(&self) -> bool {
-        !self.0.is_empty()
-    }
 }
 
 // A session is resumed only under the verifier and the credentials it was made with. Equal

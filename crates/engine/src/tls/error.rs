@@ -31,6 +31,13 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    pub fn config(option: &'static str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Config { option, reason }
+    }
+}
+
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -40,7 +47,7 @@ impl fmt::Display for TlsError {
             Self::Truncated => f.write_str("EOF occurred in violation of protocol"),
             Self::NoApplicationProtocol => f.write_str("no application protocol"),
             Self::Foreign => f.write_str("the TLS driver failed"),
-            Self::Config { option, reason } => write!(f, "{option}: {reason}"),
+            Self::Config { option, reason } => write!(f, "option '{option}' {reason}"),
         }
     }
 }

@@ -178,17 +178,17 @@ pub fn cipher_suites(text: &str) -> Result<Vec<CipherSuite>, TlsError> {
                 }
             }
         } else {
-            return Err(refused(format!("unknown cipher {token:?}")));
+            return Err(refused(format!("has an unknown cipher, {token:?}")));
         }
     }
     chosen.retain(|suite| !killed.contains(suite));
     if chosen.is_empty() {
         return Err(refused(match legacy {
             Some(name) => format!(
-                "{name:?} is not supported: use ECDHE with AES-GCM or ChaCha20-Poly1305, or pass \
+                "got {name:?}, which the engine cannot do: use ECDHE with AES-GCM or ChaCha20-Poly1305, or pass \
                  an ssl.SSLContext"
             ),
-            None => format!("no cipher left in {text:?}"),
+            None => format!("leaves no cipher, got {text:?}"),
         }));
     }
     let is_tls13 = |suite: &usize| *suite < TLS13_SUITES;
@@ -278,10 +278,7 @@ fn select_one(name: &str) -> Option<Vec<usize>> {
 }
 
 fn refused(reason: String) -> TlsError {
-    TlsError::Config {
-        option: "ciphers",
-        reason,
-    }
+    TlsError::config("ciphers", reason)
 }
 
 #[cfg(test)]
@@ -343,19 +340,19 @@ mod tests {
         for (text, named) in [
             (
                 "AES128-SHA:DHE-RSA-AES256-SHA",
-                "\"AES128-SHA\" is not supported",
+                "got \"AES128-SHA\", which the engine cannot do",
             ),
-            ("RC4-MD5", "\"RC4-MD5\" is not supported"),
+            ("RC4-MD5", "got \"RC4-MD5\", which the engine cannot do"),
             (
                 "ECDHE-RSA-AES128-GCM-SHA25",
-                "unknown cipher \"ECDHE-RSA-AES128-GCM-SHA25\"",
+                "has an unknown cipher, \"ECDHE-RSA-AES128-GCM-SHA25\"",
             ),
-            ("HIGH:!HIGH", "no cipher left"),
-            ("", "no cipher left"),
+            ("HIGH:!HIGH", "leaves no cipher"),
+            ("", "leaves no cipher"),
         ] {
             let error = cipher_suites(text).unwrap_err().to_string();
             assert!(
-                error.starts_with("ciphers: ") && error.contains(named),
+                error.starts_with("option 'ciphers' ") && error.contains(named),
                 "{error}"
             );
         }

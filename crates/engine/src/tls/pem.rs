@@ -212,7 +212,7 @@ impl Block {
 
     fn fault(&self, what: &str) -> PemError {
         PemError(format!(
-            "block {} ({}, line {}) {what}",
+            "is not usable: block {} ({}, line {}) {what}",
             self.number, self.label, self.line
         ))
     }
@@ -333,7 +333,9 @@ mod tests {
         let line = one.lines().count() + 1;
         assert_eq!(
             reason(certificates(cut.as_bytes())),
-            format!("block 2 (CERTIFICATE, line {line}) has no END line: the PEM is cut off")
+            format!(
+                "is not usable: block 2 (CERTIFICATE, line {line}) has no END line: the PEM is cut off"
+            )
         );
         let missing = format!("{}{other}", one.replace("-----END CERTIFICATE-----\n", ""));
         assert!(

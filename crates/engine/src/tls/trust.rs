@@ -56,12 +56,10 @@ impl Anchors {
                 let mut roots = RootCertStore::empty();
                 for (index, certificate) in certificates.iter().enumerate() {
                     let added = roots.add(certificate.clone());
-                    added.map_err(|error| TlsError::Config {
-                        option: "ca",
-                        reason: format!(
-                            "certificate {} is not usable as a trusted one: {error}",
-                            index + 1
-                        ),
+                    added.map_err(|error| {
+                        let number = index + 1;
+                        let why = format!("certificate {number} cannot be trusted: {error}");
+                        TlsError::config("ca", format!("is not usable: {why}"))
                     })?;
                 }
                 let count = certificates.len();

@@ -19,10 +19,7 @@ use super::trust::Anchors;
 type Crls = Vec<CertificateRevocationListDer<'static>>;
 
 fn crl_error(error: &impl std::fmt::Display) -> TlsError {
-    TlsError::Config {
-        option: "crl",
-        reason: error.to_string(),
-    }
+    TlsError::config("crl", format!("is not usable: {error}"))
 }
 
 /// Verifies servers.

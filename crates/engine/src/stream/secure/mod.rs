@@ -2,13 +2,14 @@
 
 use std::io::IoSlice;
 
-use super::{CORK_SIZE, Received};
-use crate::buffer::{Piece, SendQueue};
+use super::CORK_SIZE;
 use crate::engine::Facts;
 use crate::timers::Millis;
-use crate::tls::{Authorization, Fed, Plaintext, Session, TlsError};
+use crate::tls::{Authorization, Session, TlsError};
 
 mod files;
+mod opening;
+mod sealing;
 mod traffic;
 
 use files::Files;
@@ -74,27 +75,6 @@ pub struct Outgoing {
 enum Ending {
     CloseNotify,
     Broken(TlsError),
-}
-
-/// Plaintext as it is opened: what is due straight into the reader's buffer.
-struct Opened<'a> {
-    due: &'a mut [u8],
-    /// So much of that is filled.
-    n: usize,
-    /// What has no room there.
-    later: &'a mut Vec<u8>,
-}
-
-impl Plaintext for Opened<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        let room = &mut self.due[self.n..];
-        let (due, later) = bytes.split_at(bytes.len().min(room.len()));
-        room[..due.len()].copy_from_slice(due);
-        self.n += due.len();
-        if !later.is_empty() {
-            self.later.extend_from_slice(later);
-        }
-    }
 }
 
 #[allow(clippy::struct_excessive_bools)]
@@ -214,25 +194,6 @@ impl Secure {
         due
     }
 
-    pub fn take_outgoing(&mut self) -> Outgoing {
-        self.asked = false;
-        // Without that somebody only read: what is gathered, under a cork perhaps, is not due yet.
-        let due = std::mem::take(&mut self.wants_pump);
-        if !self.established || !due {
-            return Outgoing::default();
-        }
-        let plaintext = std::mem::take(&mut self.gathered);
-        self.sealed += plaintext.len() as u64;
-        let finish = std::mem::take(&mut self.wants_notify);
-        self.notified |= finish;
-        Outgoing { plaintext, finish }
-    }
-
-    /// Whether plaintext that has just come of a read may be delivered right away.
-    fn delivers_at_once(&self) -> bool {
-        self.established && !self.has_unread()
-    }
-
     fn pumped(&mut self, pumped: &Pumped<'_>, keeps_plaintext: bool) {
         if keeps_plaintext {
             self.unread.extend_from_slice(pumped.plaintext);
@@ -261,26 +222,6 @@ impl Secure {
         self.dead
     }
 
-    pub fn gathered(&self) -> usize {
-        self.gathered.len() + self.waiting_in_files()
-    }
-
-    /// No more is gathered until a file was sent, or a foreign driver has sealed what there is.
-    pub fn waits_for_turn(&self) -> bool {
-        let is_full = self.gathered.len() >= CORK_SIZE;
-        (matches!(self.driver, Driver::Foreign) && is_full) || self.files.is_some()
-    }
-
-    pub fn forget_gathered(&mut self) {
-        self.gathered = Vec::new();
-        self.files = None;
-    }
-
-    pub fn wants_flush(&self) -> bool {
-        let due = self.established && !self.dead && !self.gathered.is_empty();
-        due && !self.asked && !self.stalled
-    }
-
     /// Whether nothing but data passes, and none of it waits to be sealed.
     pub fn is_settled(&self) -> bool {
         let begins = !self.established || self.news;
@@ -288,25 +229,6 @@ impl Secure {
             self.wants_pump || self.stalled || !self.gathered.is_empty() || self.files.is_some();
         let ends = self.dead || self.wants_notify || self.notified || self.peer_closed;
         !begins && !waits && !ends && self.ending.is_none()
-    }
-
-    /// Whether so many bytes more are still little, and can be sealed.
-    pub fn takes(&self, len: usize) -> bool {
-        let is_next = self.established && !self.stalled && self.files.is_none();
-        is_next && self.gathered.len() + len < CORK_SIZE
-    }
-
-    /// Whether what is accepted now can be sealed right away: nothing is before it.
-    fn is_next(&self) -> bool {
-        self.established && !self.dead && self.gathered.is_empty() && self.files.is_none()
-    }
-
-    /// Gathers what is to be sealed later, by a foreign driver if there is one.
-    pub fn gather(&mut self, pieces: &[Piece<'_>]) {
-        for piece in pieces {
-            self.gathered.extend_from_slice(piece.bytes);
-        }
-        self.wants_pump |= self.is_foreign();
     }
 
     pub fn start_clock(&mut self, deadline: Millis) {
@@ -336,140 +258,7 @@ impl Secure {
         !self.established || self.news
     }
 
-    /// Plaintext that was opened and could not be delivered at once after all.
-    pub fn put_back(&mut self, plaintext: &[u8]) {
-        self.unread.extend_from_slice(plaintext);
-    }
-
     pub fn is_foreign(&self) -> bool {
         matches!(self.driver, Driver::Foreign)
-    }
-
-    /// Whether there is something to deliver that the kernel does not know of.
-    pub fn has_unread(&self) -> bool {
-        self.news || !self.unread.is_empty() || self.ending.is_some()
-    }
-
-    /// What was opened earlier and is due next.
-    fn next(&mut self, buffer: &mut [u8]) -> Option<Received> {
-        if std::mem::take(&mut self.news) {
-            return Some(Received::Established);
-        }
-        if !self.unread.is_empty() {
-            let n = self.unread.len().min(buffer.len());
-            buffer[..n].copy_from_slice(&self.unread[..n]);
-            self.unread.drain(..n);
-            if self.unread.is_empty() {
-                self.unread = Vec::new();
-            }
-            let more = self.has_unread();
-            return Some(Received::Data { n, more });
-        }
-        match self.ending.take()? {
-            Ending::CloseNotify => Some(Received::Fin),
-            Ending::Broken(error) => Some(Received::Broken(error)),
-        }
-    }
-
-    /// Opens ciphertext, and hands over what is due in `buffer`; the rest stays for `next`.
-    fn open(&mut self, ciphertext: &mut [u8], buffer: &mut [u8]) -> Received {
-        // Nothing else waits, or that would be read first.
-        let room = if self.opens_first() { 0 } else { buffer.len() };
-        let Driver::Native(session) = &mut self.driver else {
-            return Received::Nothing;
-        };
-        let mut opened = Opened {
-            due: &mut buffer[..room],
-            n: 0,
-            later: &mut self.unread,
-        };
-        let fed = session.feed(ciphertext, &mut opened);
-        let n = opened.n;
-        self.note_fed(fed);
-        if n == 0 {
-            return self.next(buffer).unwrap_or(Received::Nothing);
-        }
-        let more = self.has_unread();
-        Received::Data { n, more }
-    }
-
-    /// Opens ciphertext that somebody else has read; it is all for `next`.
-    fn open_early(&mut self, mut ciphertext: Vec<u8>) {
-        if let Driver::Native(session) = &mut self.driver {
-            let fed = session.feed(&mut ciphertext, &mut self.unread);
-            self.note_fed(fed);
-        }
-    }
-
-    fn note_fed(&mut self, fed: Result<Fed, TlsError>) {
-        match fed {
-            Ok(fed) => {
-                self.established |= fed.established;
-                self.news |= fed.established;
-                if fed.peer_closed {
-                    self.peer_closed = true;
-                    self.ending = Some(Ending::CloseNotify);
-                }
-            }
-            Err(error) => self.break_off(error),
-        }
-    }
-
-    /// Puts what the session has to say by itself into the queue.
-    fn speak(&mut self, queue: &mut SendQueue) {
-        if let (true, Driver::Native(session)) = (self.started, &mut self.driver) {
-            queue.append(|out| session.take_output(out));
-        }
-    }
-
-    /// The same, and what was gathered.
-    fn seal(&mut self, queue: &mut SendQueue) {
-        if !self.started {
-            return;
-        }
-        self.speak(queue);
-        if !self.established || self.dead || self.gathered.is_empty() {
-            return;
-        }
-        if let Driver::Foreign = self.driver {
-            self.wants_pump |= !self.stalled;
-            return;
-        }
-        let gathered = std::mem::take(&mut self.gathered);
-        self.seal_now(&gathered, queue);
-    }
-
-    fn seal_now(&mut self, data: &[u8], queue: &mut SendQueue) {
-        let Driver::Native(session) = &mut self.driver else {
-            return self.gathered.extend_from_slice(data);
-        };
-        self.sealed += data.len() as u64;
-        if let Err(error) = queue.append(|out| session.seal(data, out)) {
-            self.break_off(error);
-        }
-    }
-
-    /// Says goodbye, once, behind everything that was accepted. False while it cannot yet.
-    fn notify(&mut self, queue: &mut SendQueue) -> bool {
-        if self.dead {
-            return true;
-        }
-        if !self.established {
-            return false;
-        }
-        if self.notified {
-            return !self.stalled;
-        }
-        match &mut self.driver {
-            Driver::Native(session) => {
-                queue.append(|out| session.close_notify(out));
-                self.notified = true;
-            }
-            Driver::Foreign => {
-                self.wants_notify = true;
-                self.wants_pump = true;
-            }
-        }
-        self.notified
     }
 }
