@@ -117,6 +117,8 @@ class Conversation:
     connects: bool = False
     """We connect to the peer, and not the peer to us."""
     proxies: bool = False
+    peeks: bool = False
+    """It looks before it reads."""
     preface: bytes = b""
     loops: tuple[str, ...] = ("mantou",)
 
@@ -172,7 +174,12 @@ class Clear(Echo):
     def data(self, socket: mantou.Socket[None], data: bytes) -> object:
         assert data.startswith(STARTTLS)
         socket.write_all(GO_AHEAD)
-        socket.upgrade_tls(tls=SERVER_OPTIONS, socket=Echo(self.told), initial=data[len(STARTTLS) :])
+        try:
+            socket.upgrade_tls(
+                tls=SERVER_OPTIONS, socket=Echo(self.told), initial=data[len(STARTTLS) :]
+            )
+        except ConnectionError:
+            pass  # `close` says why
         return None
 
 
@@ -298,7 +305,7 @@ async def protocols_serve(stage: Stage) -> None:
     protocols: list[EchoProtocol] = []
 
     def made() -> EchoProtocol:
-        protocols.append(EchoProtocol(stage.told))
+        protocols.append(EchoProtocol(stage))
         return protocols[-1]
 
     if stage.link == "unix":
@@ -315,7 +322,7 @@ async def protocols_connect(stage: Stage) -> None:
     """An asyncio protocol that connects."""
     loop = asyncio.get_running_loop()
     playing = asyncio.ensure_future(stage.play())
-    protocol = EchoProtocol(stage.told)
+    protocol = EchoProtocol(stage)
     place = stage.there()
     try:
         if stage.link == "unix":
@@ -339,6 +346,7 @@ async def readers_serve(stage: Stage) -> None:
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ended.append(asyncio.get_running_loop().create_future())
+        _give_up(writer.transport, stage.options.get("dead_after"))
         stage.told.note_open(writer)
         error: BaseException | None = None
         try:
@@ -368,13 +376,15 @@ class EchoProtocol(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, told: Told) -> None:
-        self.told = told
+    def __init__(self, stage: Stage) -> None:
+        self.told = stage.told
+        self.dead_after = stage.options.get("dead_after")
         self.is_lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        _give_up(transport, self.dead_after)
         self.told.note_open(self)
 
     def data_received(self, data: bytes) -> None:
@@ -391,6 +401,13 @@ class EchoProtocol(asyncio.Protocol):
         self.told.note_close(self, exc)
         if not self.is_lost.done():
             self.is_lost.set_result(None)
+
+
+def _give_up(transport: asyncio.BaseTransport, dead_after: float | None) -> None:
+    """What an asyncio program does to find out that its peer is gone, while it sends."""
+    if dead_after is not None:
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_USER_TIMEOUT, int(dead_after * 1000))
 
 
 async def _serve(stage: Stage, handler: Echo, **options: Any) -> None:
@@ -423,7 +440,7 @@ CONVERSATIONS = [
     Conversation(handlers_connect, connects=True, loops=BOTH),
     Conversation(half_open),
     Conversation(starttls, links=("tls",), preface=STARTTLS),
-    Conversation(proxy_header, links=("tcp", "tls"), preface=PROXY_HEADER),
+    Conversation(proxy_header, links=("tcp", "tls"), preface=PROXY_HEADER, peeks=True),
     Conversation(pipe, links=("tcp", "tls", "unix"), proxies=True),
     Conversation(send_file, links=("tcp", "tls", "unix")),
     Conversation(streams_serve, loops=BOTH),

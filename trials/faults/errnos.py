@@ -63,15 +63,13 @@ _TABLE: dict[str, tuple[str, str]] = {
 }
 _TABLE["sendmsg"] = _TABLE["send"]
 
+TABLE = {call: [name for part in both for name in part.split()] for call, both in _TABLE.items()}
+"""Each call and all of its errnos, the passing ones first."""
+
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 """What passes by itself, but not at once."""
 
 
-def errnos_of(call: str) -> list[int]:
-    """All of them, the passing ones first."""
-    return [getattr(errno, name) for part in _TABLE.get(call, ()) for name in part.split()]
-
-
 def is_passing(call: str, error: int) -> bool:
     """Whether nobody is to notice."""
-    return errno.errorcode[error] in _TABLE[call][0].split()
+    return error in {getattr(errno, name) for name in _TABLE[call][0].split()}

@@ -34,6 +34,7 @@ static __thread struct {
     long lasting;        /* or for so many nanoseconds from then on, */
     int error;           /* with this; */
     uint64_t random;     /* or any fails or is cut short, as chance will have it */
+    int peeked;          /* the socket that was looked into: what was seen in it is there */
     long until, hits;
     long seen[CALLS];
 } plan;
@@ -180,11 +181,11 @@ int accept4(int fd, struct sockaddr *from, socklen_t *size, int flags) {
 
 int connect(int fd, const struct sockaddr *to, socklen_t size) {
     NEXT(connect);
-    if (fails(CONNECT, CALLER)) return -1;
-    if (interrupted(CONNECT, CALLER)) {
-        /* It goes on all the same. */
-        next(fd, to, size);
-        errno = EINTR;
+    if (fails(CONNECT, CALLER) || interrupted(CONNECT, CALLER)) {
+        int error = errno;
+        /* After these it goes on all the same. */
+        if (error == EINTR || error == EINPROGRESS || error == EALREADY) next(fd, to, size);
+        errno = error;
         return -1;
     }
     return next(fd, to, size);
@@ -192,7 +193,11 @@ int connect(int fd, const struct sockaddr *to, socklen_t size) {
 
 ssize_t recv(int fd, void *buffer, size_t size, int flags) {
     NEXT(recv);
-    WAITS(RECV);
+    if (fails(RECV, CALLER) || interrupted(RECV, CALLER)) return -1;
+    int certain = (flags & MSG_PEEK) || plan.peeked == fd;
+    plan.peeked = (flags & MSG_PEEK) ? fd : -1;
+    if (certain) return next(fd, buffer, size, flags);
+    if (unready(RECV, CALLER)) return -1;
     return next(fd, buffer, less(RECV, CALLER, size), flags);
 }
 

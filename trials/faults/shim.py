@@ -17,6 +17,9 @@ CALLS = (
     "timerfd_settime pipe2 read write fcntl ioctl poll dup3 pread"
 ).split()
 
+# Of the two that Linux has for one number, the manual pages use the other.
+_NAMES = errno.errorcode | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
@@ -38,7 +41,7 @@ class Fault:
         if not self.call:
             return "nothing"
         often = f"for {self.lasting} s" if self.lasting else f"{self.times} times"
-        return f"{self.call} #{self.first} {errno.errorcode[self.error]} {often}"
+        return f"{self.call} #{self.first} {_NAMES[self.error]} {often}"
 
 
 def compile_into(directory: Path) -> Path:

@@ -297,8 +297,8 @@ impl Stream {
             return Received::Nothing;
         };
         match net::recv(fd.as_fd(), buffer) {
-            Ok(0) => match self.broken.take() {
-                Some(errno) => Received::Failed(io::Error::from_raw_os_error(errno)),
+            Ok(0) => match take_cause(&mut self.broken) {
+                Some(error) => Received::Failed(error),
                 None => Received::Fin,
             },
             Ok(n) => {
@@ -308,7 +308,7 @@ impl Stream {
                 Received::Data { n, more }
             }
             Err(error) if would_block(&error) => Received::Nothing,
-            Err(error) => Received::Failed(error),
+            Err(error) => Received::Failed(take_cause(&mut self.broken).unwrap_or(error)),
         }
     }
 
@@ -392,6 +392,11 @@ impl Stream {
     pub fn is_doomed(&self) -> bool {
         self.lost && !self.state.paused
     }
+}
+
+/// What a send found, which is why reading finds nothing more.
+fn take_cause(broken: &mut Option<i32>) -> Option<io::Error> {
+    broken.take().map(io::Error::from_raw_os_error)
 }
 
 /// Not now: no room, or the kernel is short of memory for a moment.

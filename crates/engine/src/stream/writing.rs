@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 
-use super::{CORK_SIZE, FILE_BUDGET, Secure, Stream, Written, would_block};
+use super::{CORK_SIZE, FILE_BUDGET, Secure, Stream, Written, take_cause, would_block};
 use crate::buffer::{Piece, VECTORS};
 use crate::error::WriteAllError;
 use crate::file::{FilePart, FileProgress};
@@ -412,7 +412,14 @@ impl Stream {
     /// A send failed for good. What the peer had sent before is still to be read, so the
     /// connection ends on the reading side, where this error takes the place of the FIN.
     pub(super) fn break_off(&mut self, error: &io::Error) {
-        self.broken = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
+        // What fails after the first is a consequence.
+        let errno = error.raw_os_error().unwrap_or(libc::EPIPE);
+        self.broken.get_or_insert(errno);
+        // The kernel may think better of the connection than we do: nothing is to go out behind
+        // what is missing, and the peer is not to wait for it.
+        if let Some(fd) = &self.fd {
+            net::finish(fd.as_fd());
+        }
         self.lost_bytes |= match &self.secure {
             Some(secure) => secure.gathered() > 0 || self.sent < secure.sealed_until,
             None => true,
@@ -449,13 +456,12 @@ impl Stream {
     pub fn take_broken(&mut self) -> Option<io::Error> {
         let unread = self.state.read_ended() || self.settings.transport;
         if unread && !self.state.is_closed() {
-            return self.broken.take().map(io::Error::from_raw_os_error);
+            return take_cause(&mut self.broken);
         }
         None
     }
 
     fn send_fin(&mut self) {
-        // An error here means that the connection broke meanwhile; the reading side meets it.
         if let Some(fd) = &self.fd {
             let socket = SockRef::from(fd);
             if self.settings.exclusive && !self.state.read_ended() {
@@ -463,7 +469,11 @@ impl Stream {
                 // this option, and without it would stop the next bind, ours included.
                 let _ = socket.set_reuse_address(true);
             }
-            let _ = socket.shutdown(std::net::Shutdown::Write);
+            match socket.shutdown(std::net::Shutdown::Write) {
+                // The connection broke meanwhile; the reading side meets it.
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => self.break_off(&error),
+                _ => {}
+            }
         }
         self.state.apply(Input::FinSent);
     }
