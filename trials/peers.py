@@ -129,9 +129,10 @@ class Peer(threading.Thread):
         progress = time.monotonic()
         while not finished:
             sends = self.sent < self.size
-            readable, writable, _ = select.select(
-                [self._sock], [self._sock] if sends else [], [], self._patience
-            )
+            waiting = select.poll()
+            waiting.register(self._sock, select.POLLIN | (select.POLLOUT if sends else 0))
+            events = dict(waiting.poll(self._patience * 1000)).get(self._sock.fileno(), 0)
+            readable, writable = events & ~select.POLLOUT, events & select.POLLOUT
             before = (self.sent, self.came.received)
             if writable:
                 self._send()

@@ -36,7 +36,9 @@ SIZE = 200_000
 LIMIT = 10.0
 # Seconds of the processor that a conversation may take. It needs a hundredth.
 CPU_LIMIT = 0.15
+# How long a shortage lasts, and how often the loop may look meanwhile whether it is over.
 SHORTAGE = 0.3
+LOOKS = 100
 # A conversation that has gone on for so long when a case is over is stuck.
 STUCK = 30.0
 
@@ -91,6 +93,8 @@ class Case:
         found = self._judge(fault, stage, named, raised)
         if cpu > CPU_LIMIT:
             found.append(f"{cpu:.2f} s of the processor")
+        if fault.lasting and (looks := self.seen.get("epoll_wait", 0)) > LOOKS:
+            found.append(f"it looked {looks} times whether it is over")
         # What is still held, also by an error's traceback, is no leak.
         del stage, main, report
         named.clear()

@@ -292,7 +292,7 @@ impl Stream {
                     self.sent += sent as u64;
                     self.active = true;
                 }
-                Err(error) if would_block(&error) => break,
+                Err(error) if would_block(&error, &mut self.short) => break,
                 Err(error) => self.break_off(&error),
             }
         }
@@ -326,7 +326,7 @@ impl Stream {
                 self.active = true;
                 *budget -= n;
             }
-            Err(error) if would_block(&error) => return false,
+            Err(error) if would_block(&error, &mut self.short) => return false,
             Err(error) => self.break_off(&error),
         }
         true
@@ -401,7 +401,7 @@ impl Stream {
                 n
             }
             Err(error) => {
-                if !would_block(&error) {
+                if !would_block(&error, &mut self.short) {
                     self.break_off(&error);
                 }
                 0

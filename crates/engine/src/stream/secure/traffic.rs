@@ -193,7 +193,7 @@ impl Stream {
                 return Received::Broken(TlsError::Truncated);
             }
             Ok(n) => n,
-            Err(error) if would_block(&error) => return Received::Nothing,
+            Err(error) if would_block(&error, &mut self.short) => return Received::Nothing,
             Err(error) => return Received::Failed(take_cause(&mut self.broken).unwrap_or(error)),
         };
         // Whoever only waits for the peer's goodbye does not wait longer for other input.
