@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance faults network lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
@@ -66,6 +66,12 @@ anyio-suite: programs ## Run anyio's tests of streams on mantou's
 
 conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table (ARGS="'*end()*'" shows some)
 	@$(BIN)/python -m conformance $(ARGS)
+
+faults: $(BUILT) ## Have the kernel's calls fail under every conversation (10 minutes; ARGS="pipe '*'" picks some)
+	@$(BIN)/python -m trials.faults $(ARGS)
+
+network: $(BUILT) ## Have all conversations over bad ways between two networks (3 minutes; as root)
+	@$(BIN)/python -m trials.network $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
@@ -144,7 +150,7 @@ format: $(INSTALLED) ## Format Python and Rust
 clean: ## Remove everything that was built
 	cargo clean
 	rm -rf .venv* build dist python/mantou/_core*.so
-	find python tests examples benchmarks conformance -name __pycache__ -prune -exec rm -rf {} +
+	find python tests examples benchmarks conformance trials -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements/dev.txt
 	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }

@@ -12,10 +12,10 @@ from trials.network.__main__ import play
 from trials.network.conditions import TRIALS
 
 
-@pytest.mark.parametrize("title", ["handlers_serve tls mantou", "protocols_connect tcp mantou"])
+@pytest.mark.parametrize("title", ["handlers_serve tls mantou", "protocols_serve tls mantou"])
 def test_calls_that_fail(title: str, tmp_path: Path) -> None:
     total = Sum()
-    play_all(title, compile_into(tmp_path), "5", True, total)
+    play_all(title, compile_into(tmp_path), 5, True, total)
     assert total.findings == []
     assert total.cases > 100
     # Each of them failed as it was told to.

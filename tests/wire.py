@@ -74,7 +74,7 @@ class Namespace:
 
 
 class Wire:
-    """A network of its own at the other end of a cable: `local` is our address, `remote` the other."""
+    """A network of its own at the other end of a cable: `local` is our address, `remote` its."""
 
     def __init__(self) -> None:
         self.local, self.remote, self._device = new_network("wire")

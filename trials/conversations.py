@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -54,8 +55,11 @@ class Stage:
             sock.listen(1)
         self.peer_address: Any = sock.getsockname()
         self.peer = Peer(sock, link, size=size, preface=conversation.preface, patience=patience)
-        self.echo_port, self.dismiss_echo = echo_in_thread() if conversation.proxies else (0, None)
-        self.file = tempfile.TemporaryFile()
+        self.echo_port = 0
+        self.dismiss_echo: Callable[[], None] = lambda: None
+        if conversation.proxies:
+            self.echo_port, self.dismiss_echo = echo_in_thread()
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - `leave()` closes it
         self.file.write(PATTERN * (size // len(PATTERN) + 1))
         self.file.flush()
 
@@ -106,8 +110,7 @@ class Stage:
         self.peer.dismiss()
         if self.peer.is_alive():
             self.peer.join()
-        if self.dismiss_echo is not None:
-            self.dismiss_echo()
+        self.dismiss_echo()
         self.file.close()
 
 
@@ -177,12 +180,10 @@ class Clear(Echo):
     def data(self, socket: mantou.Socket[None], data: bytes) -> object:
         assert data.startswith(STARTTLS)
         socket.write_all(GO_AHEAD)
-        try:
+        with contextlib.suppress(ConnectionError):  # `close` says why
             socket.upgrade_tls(
                 tls=SERVER_OPTIONS, socket=Echo(self.told), initial=data[len(STARTTLS) :]
             )
-        except ConnectionError:
-            pass  # `close` says why
         return None
 
 
@@ -276,7 +277,6 @@ async def handlers_connect(stage: Stage) -> None:
 
 async def streams_serve(stage: Stage) -> None:
     """An echo server of streams."""
-
     ended: list[asyncio.Future[None]] = []
 
     async def echo(stream: mantou.Stream) -> None:

@@ -9,6 +9,7 @@ import socket as kernel
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.tls_support import context
@@ -49,8 +50,8 @@ class Following:
 class Peer(threading.Thread):
     """Sends so many bytes of the pattern and expects as many; then both say goodbye.
 
-    It connects to its `address`; without one it is connected to. In the clear it finishes as soon as it has sent everything. Over TLS it waits for the answer:
-    nobody may send behind Python's `unwrap()`.
+    It connects to its `address`; without one it is connected to. In the clear it finishes as soon
+    as it has sent everything. Over TLS it waits for the answer: nobody may send behind `unwrap()`.
     """
 
     def __init__(
@@ -151,10 +152,8 @@ class Peer(threading.Thread):
                 )
 
     def _send(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             self.sent += self._sock.send(pattern(self.sent, min(PIECE, self.size - self.sent)))
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
 
     def _receive(self) -> bool:
         """Takes what has come; True for the end."""
@@ -180,7 +179,7 @@ class Peer(threading.Thread):
             raise ConnectionError("bytes behind close_notify")
 
 
-def echo_in_thread(patience: float = 10.0) -> tuple[int, Any]:
+def echo_in_thread(patience: float = 10.0) -> tuple[int, Callable[[], None]]:
     """A server of one connection, for a proxy: its port, and what ends it."""
     listener = kernel.create_server(("127.0.0.1", 0))
     listener.settimeout(patience)

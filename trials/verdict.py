@@ -46,7 +46,9 @@ def complaints(told: Told, peer: Peer) -> list[str]:
     """Every rule that was broken; none if all is well."""
     found = []
     if told.opened != told.closed:
-        found.append(f"opened {sorted(told.opened.values())}, closed {sorted(told.closed.values())}")
+        found.append(
+            f"opened {sorted(told.opened.values())}, closed {sorted(told.closed.values())}"
+        )
     if any(count != 1 for count in told.closed.values()):
         found.append("not one close for each open")
     if told.came.wrong_at is not None:

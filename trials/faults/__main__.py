@@ -52,7 +52,9 @@ class Sum:
 
     def untried(self) -> list[str]:
         """What the table has, and no conversation came to."""
-        return sorted({f"{call} {name}" for call, names in TABLE.items() for name in names} - {*self.pairs})
+        return sorted(
+            {f"{call} {name}" for call, names in TABLE.items() for name in names} - {*self.pairs}
+        )
 
 
 def main() -> int:
@@ -76,19 +78,18 @@ def main() -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         library = compile_into(Path(directory))
-        options = [str(arguments.seeds), arguments.briefly]
 
         def play(title: str) -> None:
             before = total.cases
-            play_all(title, library, *options, total)
+            play_all(title, library, arguments.seeds, arguments.briefly, total)
             print(f"   {title}: {total.cases - before} cases", flush=True)
 
         # They mostly wait for their peers.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(play, titles))
     print(
-        f"{len(titles)} conversations, {total.cases} cases, {total.failed_calls} calls that failed or "
-        f"were cut short, {len(total.pairs)} pairs of call and errno; "
+        f"{len(titles)} conversations, {total.cases} cases, {total.failed_calls} calls that "
+        f"failed or were cut short, {len(total.pairs)} pairs of call and errno; "
         f"{(time.monotonic() - start) / 60:.1f} minutes; {len(total.findings)} findings"
     )
     if untried := total.untried():
@@ -96,13 +97,19 @@ def main() -> int:
     return 1 if total.findings else 0
 
 
-def play_all(title: str, library: Path, seeds: str, briefly: bool, total: Sum) -> None:
-    """One conversation, in as many processes as it takes: a stuck one is begun again behind that."""
+def play_all(title: str, library: Path, seeds: int, briefly: bool, total: Sum) -> None:
+    """One conversation, in as many processes as it takes: behind a stuck case there is another."""
     done = 0
     while True:
-        command = [sys.executable, "-m", "trials.faults.play", *title.split(), seeds, str(done)]
-        if briefly:
-            command.append("briefly")
+        command = [
+            sys.executable,
+            "-m",
+            "trials.faults.play",
+            *title.split(),
+            str(seeds),
+            str(done),
+        ]
+        command += ["briefly"] if briefly else []
         child = subprocess.Popen(
             command,
             env=environment(library),

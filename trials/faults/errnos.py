@@ -1,7 +1,7 @@
 """With what each call may fail, as the manual pages have it, and what is to become of it.
 
-What is *passing* must not be seen at all: the conversation is whole. Anything else ends the connection,
-the listener or the loop, with this error and no other, or makes no difference to anybody.
+What is *passing* must not be seen at all: the conversation is whole. Anything else ends the
+connection, the listener or the loop, with this error and no other, or makes no difference.
 """
 
 from __future__ import annotations

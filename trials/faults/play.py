@@ -63,6 +63,16 @@ class Case:
         """What is wrong with how it went."""
         gc.collect()
         before = _descriptors()
+        found = self._play(fault)
+        # What is still held, also by an error's traceback, is no leak.
+        gc.collect()
+        if left := _descriptors() - before:
+            found.append(f"left open: {sorted(left)}")
+        found += self.unraisable
+        self.unraisable.clear()
+        return found
+
+    def _play(self, fault: Fault) -> list[str]:
         # A peer that reads little at a time has our side wait for it.
         stage = Stage(self._conversation, self._link, size=SIZE, slow=fault.seed % 2 == 1)
         named: list[BaseException] = []
@@ -87,27 +97,18 @@ class Case:
             raised.append(error)
         finally:
             self.hits = self._shim.disarm()
-        self.seen = self._shim.seen()
         cpu = time.thread_time() - cpu
+        self.seen = self._shim.seen()
         stage.leave()
         found = self._judge(fault, stage, named, raised)
         if cpu > CPU_LIMIT:
             found.append(f"{cpu:.2f} s of the processor")
         if fault.lasting and (looks := self.seen.get("epoll_wait", 0)) > LOOKS:
             found.append(f"it looked {looks} times whether it is over")
-        # What is still held, also by an error's traceback, is no leak.
-        del stage, main, report
-        named.clear()
-        raised.clear()
-        gc.collect()
-        if left := _descriptors() - before:
-            found.append(f"left open: {sorted(left)}")
-        found += self.unraisable
-        self.unraisable.clear()
         return found
 
     def is_passing(self, fault: Fault) -> bool:
-        """Whether nobody is to notice. Who waits for what arrives next hears of no second chance."""
+        """Whether nobody is to notice. Who waits for arrivals gets no second chance."""
         if self._conversation.peeks and fault.call == "recv" and fault.error != errno.EINTR:
             return False
         return is_passing(fault.call, fault.error)

@@ -1,4 +1,4 @@
-"""Compiles the shim, and tells it what is to fail. It is there only in a process that was begun with it."""
+"""Compiles the shim, and tells it what is to fail, in a process that was begun with it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,40 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 # The order is that of `enum call` in shim.c.
-CALLS = (
-    "accept4 socket bind listen connect recv send sendmsg sendfile splice shutdown close getsockopt "
-    "setsockopt getsockname getpeername epoll_create1 epoll_ctl epoll_wait eventfd timerfd_create "
-    "timerfd_settime pipe2 read write fcntl ioctl poll dup3 pread"
-).split()
-
+CALLS = [
+    "accept4",
+    "socket",
+    "bind",
+    "listen",
+    "connect",
+    "recv",
+    "send",
+    "sendmsg",
+    "sendfile",
+    "splice",
+    "shutdown",
+    "close",
+    "getsockopt",
+    "setsockopt",
+    "getsockname",
+    "getpeername",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "eventfd",
+    "timerfd_create",
+    "timerfd_settime",
+    "pipe2",
+    "read",
+    "write",
+    "fcntl",
+    "ioctl",
+    "poll",
+    "dup3",
+    "pread",
+]
 # Of the two that Linux has for one number, the manual pages use the other.
-_NAMES = errno.errorcode | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
+_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +75,8 @@ def compile_into(directory: Path) -> Path:
     library = directory / "shim.so"
     subprocess.run(
         # Without tail calls, so that each call has its caller's address.
-        ["cc", "-O1", "-shared", "-fPIC", "-fno-optimize-sibling-calls", "-Wall", "-Wextra"]
-        + ["-o", str(library), str(SOURCE), "-ldl"],
+        ["cc", "-O1", "-shared", "-fPIC", "-fno-optimize-sibling-calls"]  # noqa: RUF005
+        + ["-Wall", "-Wextra", "-o", str(library), str(SOURCE), "-ldl"],
         check=True,
     )
     return library

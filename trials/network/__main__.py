@@ -55,18 +55,18 @@ def play(trial: Trial, size: int = SIZE) -> tuple[int, list[str], float]:
             for link in conversation.links
             if link != "unix"
         ]
-        with ThreadPoolExecutor(len(stages)) as waiting:
-            with asyncio.Runner(loop_factory=mantou.new_event_loop) as runner:
-                runner.get_loop().set_default_executor(waiting)
-                found = runner.run(play_all(way, trial, stages))
-                for stage in stages:
-                    stage.leave()
+        with (
+            ThreadPoolExecutor(len(stages)) as waiting,
+            asyncio.Runner(loop_factory=mantou.new_event_loop) as runner,
+        ):
+            runner.get_loop().set_default_executor(waiting)
+            found = runner.run(play_all(way, trial, stages))
+            for stage in stages:
+                stage.leave()
     return len(stages), found, time.monotonic() - start
 
 
-def make_stage(
-    way: Way, trial: Trial, conversation: Conversation, link: str, size: int
-) -> Stage:
+def make_stage(way: Way, trial: Trial, conversation: Conversation, link: str, size: int) -> Stage:
     """Our half at this end, and the peer at the other."""
     stage = Stage(
         conversation,

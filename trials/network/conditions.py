@@ -61,7 +61,7 @@ async def vanish(way: Way, stages: list[Stage]) -> None:
 
 
 async def swallow(way: Way, stages: list[Stage]) -> None:
-    """Packets of the usual size vanish for a while; small ones, acknowledgements among them, do not."""
+    """Large packets vanish for a while; small ones, acknowledgements among them, do not."""
     way.become(dataclasses.replace(_SLOW, largest=400))
     await asyncio.sleep(5)
     way.become(_SLOW)

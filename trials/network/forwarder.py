@@ -8,6 +8,7 @@ what the kernel's netem does, which not every kernel has.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import heapq
 import json
@@ -83,10 +84,9 @@ class Direction:
         """Sends on what is due."""
         while self._waiting and self._waiting[0][0] <= now:
             packet = heapq.heappop(self._waiting)[2]
-            try:
+            # What is corrupt may be no packet any more, and a device may be down.
+            with contextlib.suppress(OSError):
                 os.write(self._target, packet)
-            except OSError:
-                pass  # what is corrupt may be no packet any more, and a device may be down
 
 
 def main(one: str, other: str, seed: str) -> None:

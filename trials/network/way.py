@@ -1,4 +1,4 @@
-"""Lays a way between this network and one of its own: two tunnels, and the forwarder between them."""
+"""Lays a way from this network to one of its own: two tunnels, and a forwarder between them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from trials.network.forwarder import Conditions
 
 T = TypeVar("T")
 
-# linux/if_tun.h. Packets are IP's, and nothing goes before them: what comes out of such a tunnel has
-# all its checksums, and they are looked at where it goes in.
+# linux/if_tun.h. Packets are IP's, and nothing goes before them: what comes out of such a tunnel
+# has all its checksums, and they are looked at where it goes in.
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 
 
 class Way:
-    """`local` is our address, `remote` the other's. It takes the right to make networks and tunnels."""
+    """`local` is our address, `remote` the other's. It takes the right to make both networks."""
 
     def __init__(self, seed: int = 1) -> None:
         self.local, self.remote, self._near = new_network("way")
@@ -44,7 +44,7 @@ class Way:
             bring_up(self._near, self.local)
             self.inside(lambda: bring_up(self._far, self.remote))
             self._forwarder = subprocess.Popen(
-                [sys.executable, "-m", "trials.network.forwarder"]
+                [sys.executable, "-m", "trials.network.forwarder"]  # noqa: RUF005
                 + [str(near), str(far), str(self._seed)],
                 stdin=subprocess.PIPE,
                 pass_fds=(near, far),
