@@ -46,7 +46,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
 	nightly lint types certificates interop rust-test build debug-test bench bench-suite bench-programs \
 	bench-builds bench-proxies docs docstrings man dist dist-check dist-check-arm free-threading audit \
-	advisories msrv release format clean sanitize races miri leaks unsafe-page
+	advisories msrv release format clean sanitize races miri leaks unsafe-page faults network
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,12 @@ certificates: $(BUILT) ## Ask mantou, OpenSSL and cryptography about 10,000 chai
 
 interop: $(BUILT) ## Talk TLS with OpenSSL, GnuTLS, NSS, Mbed TLS, Go and curl, and write the table (2 min)
 	@$(BIN)/python -m tests.interop $(ARGS)
+
+faults: $(BUILT) ## Have the kernel's calls fail under every conversation (10 minutes; ARGS="pipe '*'" picks some)
+	@$(BIN)/python -m trials.faults $(ARGS)
+
+network: $(BUILT) ## Have all conversations over bad ways between two networks (3 minutes; as root)
+	@$(BIN)/python -m trials.network $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
@@ -201,6 +207,8 @@ clean: ## Remove everything that was built
 	cargo clean
 	rm -rf .venv* build dist python/mantou/_core*.so
 	find python tests examples benchmarks conformance soak -name __pycache__ -prune -exec rm -rf {} +
+
+	find python tests examples benchmarks conformance trials -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements/dev.txt
 	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }

@@ -25,20 +25,16 @@ _NETWORK = "198.18.{}.{}"
 _numbers = itertools.count(os.getpid() % 250)
 
 
-class Wire:
-    """A network of its own at the other end of a cable: `local` is our address, `remote` the other.
+class Namespace:
+    """A network of its own, with nothing in it.
 
     It takes the right to make network namespaces, which root has, also in most containers.
     """
 
     def __init__(self) -> None:
-        number = next(_numbers) % 250 + 1
-        self.local = _NETWORK.format(number, 1)
-        self.remote = _NETWORK.format(number, 2)
-        self._device = f"wire{number}"
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Namespace:
         with self._stack:
             # Somebody has to be in a namespace, or it is gone.
             holder = subprocess.Popen(
@@ -50,20 +46,10 @@ class Wire:
             self._stack.push(holder)
             self._stack.callback(holder.stdin.close)  # type: ignore[union-attr]
             if not holder.stdout.readline():  # type: ignore[union-attr]
-                _cannot(f"no network namespace: {holder.stderr.read().decode()}")  # type: ignore[union-attr]
+                cannot(f"no network namespace: {holder.stderr.read().decode()}")  # type: ignore[union-attr]
+            self.pid = holder.pid
             self._namespace = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             self._stack.callback(os.close, self._namespace)
-            far = f"{self._device}far"
-            _ip(
-                *("link", "add", self._device, "type", "veth"),
-                *("peer", "name", far, "netns", str(holder.pid)),
-            )
-            self._stack.callback(_ip, "link", "delete", self._device)
-            _ip("address", "add", f"{self.local}/24", "dev", self._device)
-            _ip("link", "set", self._device, "up")
-            self.inside(lambda: _ip("address", "add", f"{self.remote}/24", "dev", far))
-            self.inside(lambda: _ip("link", "set", far, "up"))
-            self._far = far
             self._stack = self._stack.pop_all()
         return self
 
@@ -86,21 +72,64 @@ class Wire:
         thread.join()
         return results[0]
 
+
+class Wire:
+    """A network of its own at the other end of a cable: `local` is our address, `remote` its."""
+
+    def __init__(self) -> None:
+        self.local, self.remote, self._device = new_network("wire")
+        self._far = f"{self._device}far"
+        self._namespace = Namespace()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Wire:
+        with self._stack:
+            self._stack.enter_context(self._namespace)
+            ip(
+                *("link", "add", self._device, "type", "veth"),
+                *("peer", "name", self._far, "netns", str(self._namespace.pid)),
+            )
+            self._stack.callback(ip, "link", "delete", self._device)
+            bring_up(self._device, self.local)
+            self.inside(lambda: bring_up(self._far, self.remote))
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def inside(self, act: Callable[[], T]) -> T:
+        """Does something in the other network. Sockets stay where they were made."""
+        return self._namespace.inside(act)
+
     def pull(self) -> None:
         """From now on nothing arrives at the other end, and nothing comes back."""
-        self.inside(lambda: _ip("link", "set", self._far, "down"))
+        self.inside(lambda: ip("link", "set", self._far, "down"))
 
 
-def _ip(*arguments: str) -> None:
+def new_network(name: str) -> tuple[str, str, str]:
+    """Two addresses of a network that nobody has yet, and the name of a device for it."""
+    number = next(_numbers) % 250 + 1
+    return _NETWORK.format(number, 1), _NETWORK.format(number, 2), f"{name}{number}"
+
+
+def bring_up(device: str, address: str) -> None:
+    """Gives a device its address."""
+    ip("address", "add", f"{address}/24", "dev", device)
+    ip("link", "set", device, "up")
+
+
+def ip(*arguments: str) -> None:
+    """Runs the command of this name, which makes networks."""
     try:
         subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        _cannot("the command 'ip' is missing; Debian has it in iproute2")
+        cannot("the command 'ip' is missing; Debian has it in iproute2")
     except subprocess.CalledProcessError as error:
-        _cannot(f"ip {' '.join(arguments)}: {error.stderr}")
+        cannot(f"ip {' '.join(arguments)}: {error.stderr}")
 
 
-def _cannot(why: str) -> NoReturn:
+def cannot(why: str) -> NoReturn:
     """Here is no network to be made: that is a failure, unless it was said to be known."""
     if os.environ.get("ALLOW_MISSING") == "1":
         pytest.skip(why)

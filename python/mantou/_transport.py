@@ -10,6 +10,8 @@ transport of events by calling its `_on_...()` methods.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket as sockets
 import ssl
 import warnings
@@ -238,7 +240,7 @@ class SocketTransport(Transport):
             self._part()
             warnings.warn(message, ResourceWarning, 1, self)
             return
-        if self._secure and isinstance(error, TimeoutError):
+        if self._secure and _took_too_long_to_part(error):
             error = TimeoutError("SSL shutdown timed out")
         self._end(error)
 
@@ -405,6 +407,11 @@ class SocketTransport(Transport):
 
 
 SocketTransport._own_calls()
+
+
+def _took_too_long_to_part(error: BaseException | None) -> bool:
+    """Whether it is our patience that ended, and not the kernel's."""
+    return isinstance(error, TimeoutError) and error.strerror != os.strerror(errno.ETIMEDOUT)
 
 
 def when_data_comes(protocol: Any) -> Callable[[bytes], object]:

@@ -85,7 +85,8 @@ fn ask(socket: &Socket, to: &SockAddr) -> io::Result<bool> {
     match socket.connect(to) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EINPROGRESS | libc::EALREADY) => Ok(false),
+            // Interrupted, it goes on all the same.
+            Some(libc::EINPROGRESS | libc::EALREADY | libc::EINTR) => Ok(false),
             _ => Err(error),
         },
     }

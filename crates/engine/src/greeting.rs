@@ -102,6 +102,7 @@ impl Greeting {
             let n = match net::peek(self.fd.as_fd(), buffer) {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // Also of who may come without a header: the kernel tells of it only once.
                 Err(error) => return Some(Err(self.broken(error))),
             };
@@ -133,10 +134,18 @@ impl Greeting {
         if !self.policy.trusts(self.remote) {
             return Err(ProxyError::Untrusted);
         }
-        let taken = net::recv(self.fd.as_fd(), place).map_err(ProxyError::Io)?;
-        if taken < place.len() {
-            // Somebody else reads from the same socket.
-            return Err(ProxyError::CutOff);
+        let mut taken = 0;
+        while taken < place.len() {
+            match net::recv(self.fd.as_fd(), &mut place[taken..]) {
+                Ok(n @ 1..) => taken += n,
+                // Somebody else reads from the same socket.
+                Ok(_) => return Err(ProxyError::CutOff),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ProxyError::CutOff);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ProxyError::Io(error)),
+            }
         }
         self.header = Some(header);
         Ok(())

@@ -122,13 +122,17 @@ impl Listener {
                         | libc::EHOSTDOWN
                         | libc::ENONET
                         | libc::EHOSTUNREACH
-                        | libc::ENETUNREACH,
+                        | libc::ENETUNREACH
+                        | libc::ETIMEDOUT,
                     ) => {}
                     Some(libc::EAGAIN) => {
                         self.starved = false;
                         return Err(Accepted::Empty);
                     }
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    // What forbids it (EPERM: a firewall, a security module) may change its mind.
+                    Some(
+                        libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EPERM,
+                    ) => {
                         return Err(Accepted::Starved(error, !self.starved));
                     }
                     _ => return Err(Accepted::Failed(error)),

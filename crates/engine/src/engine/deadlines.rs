@@ -70,6 +70,7 @@ impl Engine {
             return;
         };
         stream.look_at_peer(now);
+        stream.ask_again();
         stream.deadline(now);
         if stream.close_deadline().is_some_and(|at| at < now) {
             if stream.state.is_lingering() {

@@ -124,7 +124,12 @@ impl Engine {
 
     pub(super) fn on_received(&mut self, token: Token, received: Received) -> Read {
         match received {
-            Received::Data { .. } | Received::Nothing => Read::Nothing,
+            Received::Data { .. } => Read::Nothing,
+            Received::Nothing => {
+                // A handshake may have had something to say that the kernel would not take.
+                self.update(token);
+                Read::Nothing
+            }
             Received::Fin => self.on_fin(token),
             Received::Failed(error) => {
                 self.close(token, false, CloseReason::Io(error));

@@ -8,6 +8,9 @@ use crate::error::{CloseReason, DEAD};
 use crate::poller::Interest;
 use crate::timers::{Millis, millis};
 
+/// How long a connection waits before it asks a kernel again that was short of memory.
+const SHORTAGE_RETRY: Millis = 100;
+
 impl Stream {
     /// Whether what happened last concerns nobody else, as by far the most reads and writes: the
     /// connection goes on, without a deadline, nothing waits, and the kernel watches for input only.
@@ -25,7 +28,7 @@ impl Stream {
 
     #[inline]
     pub fn wanted(&self) -> Interest {
-        if self.fd.is_none() {
+        if self.fd.is_none() || self.short {
             return Interest::NONE;
         }
         // A cork holds nothing back once the kernel has refused some of it, or our FIN is owed.
@@ -67,7 +70,12 @@ impl Stream {
     }
 
     pub fn is_timed(&self) -> bool {
-        self.idle > 0 || self.state.must_end_soon() || self.is_handshaking()
+        self.idle > 0 || self.short || self.state.must_end_soon() || self.is_handshaking()
+    }
+
+    /// Whatever the kernel was short of may be there by now.
+    pub fn ask_again(&mut self) {
+        self.short = false;
     }
 
     /// Dates what happened since the last call.
@@ -104,6 +112,7 @@ impl Stream {
             self.close_deadline(),
             self.handshake_deadline(),
             self.next_look(),
+            self.short.then(|| now.saturating_add(SHORTAGE_RETRY)),
         ];
         deadlines.into_iter().flatten().min()
     }

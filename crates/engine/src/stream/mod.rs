@@ -137,6 +137,8 @@ pub struct Stream {
     hung: bool,
     /// It broke while the owner was busy, who was told that.
     lost: bool,
+    /// The kernel is short of memory for it: it is asked again later, and meanwhile for nothing.
+    short: bool,
     /// Bytes moved since the engine last looked.
     active: bool,
     /// The close timeout is running.
@@ -189,6 +191,7 @@ impl Stream {
             watch_sends: false,
             hung: false,
             lost: false,
+            short: false,
             active: true,
             ending: false,
             idle: settings.idle_timeout.map_or(0, millis),
@@ -298,8 +301,8 @@ impl Stream {
             return Received::Nothing;
         };
         match net::recv(fd.as_fd(), buffer) {
-            Ok(0) => match self.broken.take() {
-                Some(errno) => Received::Failed(io::Error::from_raw_os_error(errno)),
+            Ok(0) => match take_cause(&mut self.broken) {
+                Some(error) => Received::Failed(error),
                 None => Received::Fin,
             },
             Ok(n) => {
@@ -308,8 +311,8 @@ impl Stream {
                 let more = n == buffer.len();
                 Received::Data { n, more }
             }
-            Err(error) if would_block(&error) => Received::Nothing,
-            Err(error) => Received::Failed(error),
+            Err(error) if would_block(&error, &mut self.short) => Received::Nothing,
+            Err(error) => Received::Failed(take_cause(&mut self.broken).unwrap_or(error)),
         }
     }
 
@@ -395,10 +398,20 @@ impl Stream {
     }
 }
 
-/// Not now: no room, or the kernel is short of memory for a moment.
-fn would_block(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)
-    )
+/// What a send found, which is why reading finds nothing more.
+fn take_cause(broken: &mut Option<i32>) -> Option<io::Error> {
+    broken.take().map(io::Error::from_raw_os_error)
+}
+
+/// Not now: there is nothing or no room, or the kernel is short of memory for a moment.
+fn would_block(error: &io::Error, short: &mut bool) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => true,
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            // All the while it says that the socket is ready.
+            *short = true;
+            true
+        }
+        _ => false,
+    }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
 
-use super::{FILE_BUDGET, Stream, would_block};
+use super::{FILE_BUDGET, Stream, take_cause, would_block};
 use crate::state::Input;
 use crate::sys::net;
 
@@ -38,7 +38,7 @@ impl Stream {
                     self.sent += sent as u64;
                     self.active = true;
                 }
-                Err(error) if would_block(&error) => break,
+                Err(error) if would_block(&error, &mut self.short) => break,
                 Err(error) => self.break_off(&error),
             }
         }
@@ -72,7 +72,7 @@ impl Stream {
                 self.active = true;
                 *budget -= n;
             }
-            Err(error) if would_block(&error) => return false,
+            Err(error) if would_block(&error, &mut self.short) => return false,
             Err(error) => self.break_off(&error),
         }
         true
@@ -102,7 +102,7 @@ impl Stream {
                 n
             }
             Err(error) => {
-                if !would_block(&error) {
+                if !would_block(&error, &mut self.short) {
                     self.break_off(&error);
                 }
                 0
@@ -113,7 +113,14 @@ impl Stream {
     /// A send failed for good. What the peer had sent before is still to be read, so the
     /// connection ends on the reading side, where this error takes the place of the FIN.
     pub(super) fn break_off(&mut self, error: &io::Error) {
-        self.broken = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
+        // What fails after the first is a consequence.
+        let errno = error.raw_os_error().unwrap_or(libc::EPIPE);
+        self.broken.get_or_insert(errno);
+        // The kernel may think better of the connection than we do: nothing is to go out behind
+        // what is missing, and the peer is not to wait for it.
+        if let Some(fd) = &self.fd {
+            net::finish(fd.as_fd());
+        }
         self.lost_bytes |= match &self.secure {
             Some(secure) => secure.gathered() > 0 || self.sent < secure.sealed_until,
             None => true,
@@ -145,13 +152,12 @@ impl Stream {
     pub fn take_broken(&mut self) -> Option<io::Error> {
         let unread = self.state.read_ended() || self.settings.transport;
         if unread && !self.state.is_closed() {
-            return self.broken.take().map(io::Error::from_raw_os_error);
+            return take_cause(&mut self.broken);
         }
         None
     }
 
     fn send_fin(&mut self) {
-        // An error here means that the connection broke meanwhile; the reading side meets it.
         if let Some(fd) = &self.fd {
             let socket = SockRef::from(fd);
             if self.settings.exclusive && !self.state.read_ended() {
@@ -159,7 +165,11 @@ impl Stream {
                 // this option, and without it would stop the next bind, ours included.
                 let _ = socket.set_reuse_address(true);
             }
-            let _ = socket.shutdown(std::net::Shutdown::Write);
+            match socket.shutdown(std::net::Shutdown::Write) {
+                // The connection broke meanwhile; the reading side meets it.
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => self.break_off(&error),
+                _ => {}
+            }
         }
         self.state.apply(Input::FinSent);
     }

@@ -1,10 +1,10 @@
 //! A stream over TLS: its handshake, and what it reads and writes through the session.
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 
 use super::{Driver, FOREIGN_SIZE, Pumped, Scratch, Secure};
-use crate::stream::{CORK_SIZE, LOAD, Received, Stream, Written, would_block};
+use crate::stream::{CORK_SIZE, LOAD, Received, Stream, Written, take_cause, would_block};
 use crate::sys::{net, prefetch};
 use crate::tls::{Session, TlsError};
 
@@ -186,15 +186,15 @@ impl Stream {
         };
         let n = match net::recv(fd.as_fd(), target) {
             Ok(0) => {
-                if let Some(errno) = self.broken.take() {
-                    return Received::Failed(io::Error::from_raw_os_error(errno));
+                if let Some(error) = take_cause(&mut self.broken) {
+                    return Received::Failed(error);
                 }
                 secure.dead = true;
                 return Received::Broken(TlsError::Truncated);
             }
             Ok(n) => n,
-            Err(error) if would_block(&error) => return Received::Nothing,
-            Err(error) => return Received::Failed(error),
+            Err(error) if would_block(&error, &mut self.short) => return Received::Nothing,
+            Err(error) => return Received::Failed(take_cause(&mut self.broken).unwrap_or(error)),
         };
         // Whoever only waits for the peer's goodbye does not wait longer for other input.
         self.active |= self.state.delivers() || !self.state.must_end_soon();
