@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance hostile lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
@@ -66,6 +66,9 @@ anyio-suite: programs ## Run anyio's tests of streams on mantou's
 
 conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table (ARGS="'*end()*'" shows some)
 	@$(BIN)/python -m conformance $(ARGS)
+
+hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 40 minutes (ARGS="--kinds '*hello*' --few")
+	@$(BIN)/python -m tests.hostile $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
