@@ -46,7 +46,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
 	nightly lint types certificates interop rust-test build debug-test bench bench-suite bench-programs \
 	bench-builds bench-proxies docs docstrings man dist dist-check dist-check-arm free-threading audit \
-	advisories msrv release format clean sanitize races miri leaks unsafe-page faults network
+	advisories msrv release format clean sanitize races miri leaks unsafe-page faults network hostile
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ faults: $(BUILT) ## Have the kernel's calls fail under every conversation (10 mi
 
 network: $(BUILT) ## Have all conversations over bad ways between two networks (3 minutes; as root)
 	@$(BIN)/python -m trials.network $(ARGS)
+
+hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 40 minutes (ARGS="--kinds '*hello*' --few")
+	@$(BIN)/python -m tests.hostile $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .

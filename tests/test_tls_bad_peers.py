@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 import mantou
 from tests.peers import Peer, RawListener
-from tests.support import Recorder, linked, others_had_their_turn
+from tests.support import Recorder, accepted, every_engine, linked, others_had_their_turn
 from tests.tls_support import (
     ALERT,
     APPLICATION_DATA,
@@ -315,6 +315,22 @@ async def test_a_tampered_record(version: str, what: str) -> None:
     assert client.names == ["open", "data", "error", "close"]
     assert client.of("error") == [("error", error)]
     assert written == [-1]
+
+
+@every_engine
+async def test_what_is_answered_before_a_bad_record(link: str) -> None:
+    """The two come at once: the handler cannot know, and it is not its fault."""
+    server = Recorder(data=lambda socket, data: socket.write_all(data))
+    async with accepted(server, link) as (_, peer):
+        assert isinstance(peer, TlsPeer)
+        good, bad = peer.seal(b"good"), bytearray(peer.seal(b"bad"))
+        bad[-1] ^= 1
+        await Peer.send(peer, good + bad)
+        _, error = await server.until("close")
+    assert isinstance(error, ssl.SSLError)
+    assert server.received == b"good"
+    assert server.names == ["open", "data", "error", "close"]
+    assert server.of("error") == [("error", error)]
 
 
 @both_versions

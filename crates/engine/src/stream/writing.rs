@@ -176,6 +176,10 @@ impl Stream {
     /// bytes anyway, and the limit is on what comes together behind a peer that does not read.
     fn accept(&mut self, piece: Piece<'_>, limit: usize) -> Result<(), WriteAllError> {
         let data = piece.bytes;
+        if self.is_broken_off() {
+            // As bytes that the kernel took for a peer that is gone: what went wrong is told at once.
+            return Ok(());
+        }
         if !self.can_write() {
             self.note_refused();
             return Err(WriteAllError::Closed);
@@ -298,6 +302,11 @@ impl Stream {
 
     pub(super) fn can_write(&self) -> bool {
         self.state.accepts_writes() && !self.is_lost()
+    }
+
+    /// TLS has broken, and the owner has not heard of it.
+    fn is_broken_off(&self) -> bool {
+        self.state.accepts_writes() && self.secure.as_ref().is_some_and(|it| it.is_dead())
     }
 
     /// Nothing can be sent any more.

@@ -5,6 +5,7 @@
 //! (handshake, alerts, tickets, key updates) waits in [`Session::take_output`].
 
 mod capture;
+mod chain;
 mod config;
 mod connection;
 mod cover;

@@ -11,6 +11,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 
+use super::chain;
 use super::error::{TlsError, VerifyError, VerifyKind};
 use super::foreign;
 use super::judge::Judge;
@@ -95,7 +96,10 @@ impl ServerVerifier {
             };
         }
         let checked = match &self.inner {
-            Some(inner) => inner.verify_server_cert(leaf, chain, name, ocsp, now),
+            Some(inner) => {
+                let chain = chain::plausible(leaf, chain);
+                inner.verify_server_cert(leaf, &chain, name, ocsp, now)
+            }
             None => Err(Judge::unknown_issuer()),
         };
         match checked {
@@ -212,7 +216,7 @@ impl ClientVerifier {
             return foreign::ask(&**judge, leaf, chain, self.trust());
         }
         let checked = match &self.inner {
-            Some(inner) => inner.verify_client_cert(leaf, chain, now),
+            Some(inner) => inner.verify_client_cert(leaf, &chain::plausible(leaf, chain), now),
             None => Err(Judge::unknown_issuer()),
         };
         match checked {

@@ -1,8 +1,9 @@
 //! Peers that speak no TLS, or bad TLS.
 
-use mantou_engine::tls::{TlsConfig, TlsError};
+use mantou_engine::tls::{TlsConfig, TlsError, VerifyKind};
+use rcgen::{CertifiedIssuer, KeyPair};
 
-use crate::parties::{Pair, Setup};
+use crate::parties::{Pair, Setup, authority, authority_params, issue, params, trust};
 
 #[test]
 fn what_is_not_tls_is_refused_with_an_alert() {
@@ -52,6 +53,47 @@ fn a_message_that_never_ends_is_not_held_for_ever() {
     assert!(matches!(result, Err(TlsError::Protocol(_))), "{result:?}");
     // Sessions may go to another thread.
     movable(&server);
+}
+
+#[test]
+fn a_crowd_of_certificates_is_not_tried_in_every_order() {
+    let crowd: Vec<_> = (0..12).map(|_| authority("one of many")).collect();
+    let mut setup = Setup::new();
+    let mut identity = issue(&params(&["a.test"]), &crowd[0]);
+    let chain = crowd.iter().map(|issuer| issuer.der().clone());
+    identity.chain.extend(chain);
+    setup.server.common.identities = vec![identity];
+    let Err(TlsError::Verification(failure)) = setup.pair().carry(usize::MAX).0 else {
+        panic!("it was trusted");
+    };
+    // And not that webpki has given up, after 200,000 steps.
+    assert_eq!(failure.kind, VerifyKind::SelfSignedInChain, "{failure}");
+}
+
+#[test]
+fn a_chain_is_found_among_what_does_not_belong_to_it() {
+    let root = authority("root");
+    let between = |name, issuer| {
+        let key = KeyPair::generate().unwrap();
+        CertifiedIssuer::signed_by(authority_params(name), key, issuer).unwrap()
+    };
+    let upper = between("upper", &root);
+    let lower = between("lower", &upper);
+    let mut identity = issue(&params(&["a.test"]), &lower);
+    let strangers = (0..30).map(|number| authority(&format!("stranger {number}")));
+    identity.chain.extend(strangers.map(|it| it.der().clone()));
+    // Two more of a name, of which the key is another's.
+    identity.chain.extend([
+        authority("lower").der().clone(),
+        authority("upper").der().clone(),
+    ]);
+    identity
+        .chain
+        .extend([upper.der().clone(), lower.der().clone()]);
+    let mut setup = Setup::new();
+    setup.client.common.trust = trust(&root);
+    setup.server.common.identities = vec![identity];
+    setup.pair().connect().check_echo();
 }
 
 #[test]

@@ -13,11 +13,15 @@ use rcgen::{
 pub type Issuer = CertifiedIssuer<'static, KeyPair>;
 
 pub fn authority(name: &str) -> Issuer {
+    CertifiedIssuer::self_signed(authority_params(name), KeyPair::generate().unwrap()).unwrap()
+}
+
+pub fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new([]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    params
 }
 
 pub fn params(names: &[&str]) -> CertificateParams {

@@ -40,6 +40,11 @@ impl Scratch {
     }
 }
 
+/// What OpenSSL may have said by itself, and the peer has not taken. It answers each KeyUpdate with one,
+/// and each wish to renegotiate with an alert, without end; nobody in good faith wants more than a
+/// handshake's certificates.
+const MOST_UNASKED: u32 = 128 * 1024;
+
 /// Who opens and seals.
 pub enum Driver {
     /// The engine, with a session of its own.
@@ -108,6 +113,8 @@ pub struct Secure {
     ending: Option<Ending>,
     /// The peer has said goodbye.
     pub peer_closed: bool,
+    /// Bytes in the queue that a foreign driver said by itself since it was established.
+    unasked: u32,
     /// Until when the handshake must be done, once the clock was asked.
     deadline: Option<Millis>,
     /// Bytes of the application that were sealed.
@@ -136,6 +143,7 @@ impl Secure {
             unread: Vec::new(),
             ending: None,
             peer_closed: false,
+            unasked: 0,
             deadline: None,
             sealed: 0,
             queued: 0,
@@ -209,6 +217,21 @@ impl Secure {
         } else if pumped.peer_closed {
             self.peer_closed = true;
             self.ending = Some(Ending::CloseNotify);
+        }
+    }
+
+    /// Counts what a foreign driver said where nothing was to be sealed, as long as that waits behind
+    /// what the peer has not taken. Too much of it ends the session.
+    fn note_unasked(&mut self, len: usize, waits: bool) {
+        let counts = waits && self.established && self.queued == self.sealed;
+        self.unasked = match u32::try_from(len) {
+            Ok(len) if counts => self.unasked.saturating_add(len),
+            _ if waits => self.unasked,
+            _ => 0,
+        };
+        if self.unasked > MOST_UNASKED && !self.dead {
+            let reason = "the peer has TLS answer without end, and reads nothing of it";
+            self.break_off(TlsError::Protocol(reason.into()));
         }
     }
 

@@ -89,6 +89,7 @@ impl Stream {
         secure.pumped(pumped, !at_once);
         let output = pumped.output;
         let len: usize = output.iter().map(|piece| piece.len()).sum();
+        secure.note_unasked(len, !self.queue.is_empty());
         secure.note_queued(self.sent + (self.queue.len() + len) as u64);
         let mut sent = if self.queue.is_empty() && len > 0 {
             self.send_pieces(output)
