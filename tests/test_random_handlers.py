@@ -93,7 +93,7 @@ class Life(Recorder):
         # What the peer did.
         self.sent = 0
         self.peer_finished = self.peer_gone = False
-        self.timer = False
+        self.timer = self.timed_out = False
 
     # What comes.
 
@@ -105,7 +105,10 @@ class Life(Recorder):
     def unsure(self) -> bool:
         """Somebody may have ended our side, or is about to."""
         return bool(
-            self.peer_gone or self.raised or (self.peer_finished and not self.half_open) or self.timer
+            self.peer_gone
+            or self.raised
+            or self.timed_out
+            or (self.peer_finished and not self.half_open)
         )
 
     def check(self, condition: object, what: str) -> None:
@@ -179,6 +182,7 @@ class Life(Recorder):
             self.check(arguments[0] in self.raised, f"error {arguments[0]!r}")
         elif name == "timeout":
             self.check(self.timer, "a timeout that was not set")
+            self.timed_out |= not self.kept_alive
         elif name == "connect_error":
             self.check(False, "connect_error")
 
@@ -331,7 +335,7 @@ class Play:
     def lost(self) -> None:
         """What we send is cut off, which takes a reason."""
         life = self.life
-        reason = life.terminated or life.raised or life.timer
+        reason = life.terminated or life.raised or life.timed_out
         life.check(reason or life.closed, "the connection broke for the peer")
         life.check(reason or life.errors != [None], "a clean end that lost bytes")
         self.broken = True
@@ -356,7 +360,7 @@ class Play:
         life = self.life
         life.kept_alive = life.forgives
         life.call_timeout(0.002)
-        if not (life.is_over or life.unsure and not life.timer):
+        if not (life.is_over or life.unsure):
             count = len(life.of("timeout"))
             await life.until_true(lambda: len(life.of("timeout")) > count or life.closed)
         if life.kept_alive and not life.closed:
@@ -376,7 +380,7 @@ class Play:
         after = Life([], life.half_open, life.forgives)
         after.wrong = life.wrong
         tls: Any = CLIENT_OPTIONS | {"server_name": "localhost"}
-        _, self.socket = life.socket.upgrade_tls(tls=tls, socket=after)
+        _, self.socket = life.socket.upgrade_tls(tls=tls, socket=after, server_side=False)
         life.upgraded = True
         after.sent = after.accepted = self.read = 0
         self.before, self.life = life, after
@@ -419,9 +423,9 @@ class Play:
     def judge(self) -> None:
         life = self.life
         error = life.errors[-1]
-        ours = life.terminated or life.raised or life.timer
+        ours = life.terminated or life.raised or life.timed_out
         if isinstance(error, TimeoutError):
-            life.check(life.timer, f"closed by {error!r}")
+            life.check(life.timed_out, f"closed by {error!r}")
         elif isinstance(error, Raised):
             life.check(error in life.raised, f"closed by {error!r}")
         elif error is not None:
@@ -445,12 +449,12 @@ async def carried_out(
     link: str, script: list[Step], opening: list[Step], half_open: bool, forgives: bool, ours: bool
 ) -> None:
     life = Life(opening, half_open, forgives)
-    place = linked if ours or link == "unix" else accepted
     options: dict[str, Any] = {"allow_half_open": half_open, "write_limit": 1 << 30}
-    async with place(link, life, **options) if place is linked else place(life, link, **options) as (  # type: ignore[operator]
-        socket,
-        peer,
-    ):
+    if ours or link == "unix":
+        connection = linked(link, life, **options)
+    else:
+        connection = accepted(life, link, **options)
+    async with connection as (socket, peer):
         play = Play(life, socket, peer)
         try:
             await play.carry_out(script)
