@@ -179,12 +179,17 @@ class Life(Recorder):
             self.check(self.socket.buffered == 0, "a drain while bytes wait")
             self.owed = self.perhaps = False
         elif name == "error":
-            self.check(arguments[0] in self.raised, f"error {arguments[0]!r}")
+            known = arguments[0] in self.raised or self.cut_off(arguments[0])
+            self.check(known, f"error {arguments[0]!r}")
         elif name == "timeout":
             self.check(self.timer, "a timeout that was not set")
             self.timed_out |= not self.kept_alive
         elif name == "connect_error":
             self.check(False, "connect_error")
+
+    def cut_off(self, error: BaseException) -> bool:
+        """What is told of a peer that is gone. Only TCP has a RST."""
+        return self.peer_gone and isinstance(error, (ConnectionError, ssl.SSLEOFError))
 
     # What is called.
 
@@ -429,7 +434,7 @@ class Play:
         elif isinstance(error, Raised):
             life.check(error in life.raised, f"closed by {error!r}")
         elif error is not None:
-            life.check(life.peer_gone and isinstance(error, ConnectionError), f"closed by {error!r}")
+            life.check(life.cut_off(error), f"closed by {error!r}")
         if error is None and not (ours or life.peer_gone or self.broken):
             life.check(self.read == life.accepted, f"{self.read} of {life.accepted} bytes came")
         if not (ours or life.silent or life.deaf or life.peer_gone and not self.arrived):
