@@ -160,7 +160,10 @@ class TlsPeer(Peer):
         try:
             return self._read(most)
         except ssl.SSLWantReadError:
-            self._incoming.write(self.sock.recv(65536))
+            if ciphertext := self.sock.recv(65536):
+                self._incoming.write(ciphertext)
+            else:
+                self._incoming.write_eof()
             return self.receive_now(most)
 
     def notify(self) -> None:
