@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Passed on: make test ARGS="-k half_open", make demo ARGS="--size 64", make bench ARGS="--rounds 3"
 ARGS ?=
+# How long what has no end of its own goes on: make random MINUTES=5
+MINUTES ?= 30
 # Another Python, with an environment and a build of its own: make test PYTHON_VERSION=3.13
 PYTHON_VERSION ?=
 ifneq ($(PYTHON_VERSION),)
@@ -34,7 +36,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance lint types \
+.PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance random fuzz lint types \
 	rust-test build debug-test bench bench-suite bench-programs bench-builds bench-proxies \
 	docs docstrings man dist dist-check free-threading release format clean
 
@@ -66,6 +68,9 @@ anyio-suite: programs ## Run anyio's tests of streams on mantou's
 
 conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table (ARGS="'*end()*'" shows some)
 	@$(BIN)/python -m conformance $(ARGS)
+
+random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each of 6 files, two at once: 90 minutes)
+	@$(BIN)/python -m tools.random_tests --minutes $(MINUTES) $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
