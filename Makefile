@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # Passed on: make test ARGS="-k half_open", make demo ARGS="--size 64", make bench ARGS="--rounds 3"
 ARGS ?=
+# How long what has no end of its own goes on: make random MINUTES=5, make fuzz SECONDS=600
+MINUTES ?= 30
+SECONDS ?= 60
 # Another Python, with an environment and a build of its own: make test PYTHON_VERSION=3.13
 PYTHON_VERSION ?=
 ifneq ($(PYTHON_VERSION),)
@@ -46,7 +49,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
 	nightly lint types certificates interop rust-test build debug-test bench bench-suite bench-programs \
 	bench-builds bench-proxies docs docstrings man dist dist-check dist-check-arm free-threading audit \
-	advisories msrv release format clean sanitize races miri leaks unsafe-page faults network hostile
+	advisories msrv release format clean sanitize races miri leaks unsafe-page faults network hostile \
+	random fuzz
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +103,12 @@ network: $(BUILT) ## Have all conversations over bad ways between two networks (
 hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 40 minutes (ARGS="--kinds '*hello*' --few")
 	@$(BIN)/python -m tests.hostile $(ARGS)
 
+random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each of 6 files, two at once: 90 minutes)
+	@$(BIN)/python -m tools.random_tests --minutes $(MINUTES) $(ARGS)
+
+fuzz: ## Run the 8 fuzz targets under libFuzzer, SECONDS=60 each; takes a C++ compiler (ARGS="tls_bytes" picks some)
+	@tools/fuzz $(SECONDS) $(ARGS)
+
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -113,8 +123,8 @@ types: $(BUILT) ## Check types, docstrings, the native module's stub and the pub
 	PYTHONPATH=python:$$(echo $(VENV)/lib/python*/site-packages) $(BIN)/pyright --project pyproject.toml \
 		--pythonpath $(BIN)/python --verifytypes mantou --ignoreexternal
 
-rust-test: ## Run the engine's own tests (the binding is tested from Python)
-	cargo test -p mantou-engine --locked
+rust-test: ## Run the engine's own tests, and what fuzzing has kept (the binding is tested from Python)
+	cargo test -p mantou-engine -p mantou-fuzz --locked
 
 build: $(BUILT) ## Build the native core in release mode and install the package in place
 

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import socket as kernel
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mantou
+from tests.chance import KERNEL_BUFFER, KIB, examples, stretch
 from tests.conftest import LOOPS, LoopErrors, run_on
 from tests.support import Peer, Recorder, linked, others_had_their_turn
-
-KIB = 1024
-# A prime length: a piece that is missing or moved shows.
-PATTERN = hashlib.shake_256(b"dough").digest(65_521)
-# A few writes fill them. Smaller ones would have TCP wait for its timers.
-KERNEL_BUFFER = 128 * KIB
 
 Action = tuple[Any, ...]
 
@@ -67,8 +61,7 @@ class Model:
         return self.seen or self.short
 
     def next(self, size: int) -> bytes:
-        start = self.accepted % len(PATTERN)
-        return (PATTERN * ((start + size) // len(PATTERN) + 1))[start : start + size]
+        return stretch(self.accepted, size)
 
     def on_drain(self, socket: mantou.Socket[Any]) -> None:
         if not (self.owed or self.perhaps):
@@ -217,9 +210,7 @@ def make_small(socket: mantou.Socket[Any], peer: Peer) -> None:
 
 @pytest.mark.parametrize("loop_kind", LOOPS)
 @pytest.mark.parametrize("link", ["tcp", "unix", "tls", "context"])
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(50)
 @given(program=programs, half_closed=half_closed)
 def test_every_promise_is_kept_once(
     link: str, loop_kind: str, program: list[Any], half_closed: str, loop_errors: LoopErrors

@@ -11,10 +11,11 @@ import functools
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mantou
+from tests.chance import examples
 from tests.conftest import LOOPS, LoopErrors, run_on
 from tests.support import Recorder, linked
 
@@ -144,9 +145,7 @@ async def carried_out(
 
 @pytest.mark.parametrize("loop_kind", LOOPS)
 @pytest.mark.parametrize("link", ["tcp", "unix", "tls", "context"])
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(60)
 @given(
     kind=kinds,
     segments=segments,

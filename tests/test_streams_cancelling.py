@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mantou
+from tests.chance import KERNEL_BUFFER, KIB, examples, stretch
 from tests.conftest import LOOPS, LoopErrors, run_on
 from tests.streams import make_small, streaming
 from tests.support import Peer, every_path
 
-KIB = 1024
-# A prime length, with line feeds at odd places: a piece that is missing or moved shows.
-PATTERN = hashlib.shake_256(b"dough").digest(65_521)
-# Small enough that a send has to wait; smaller ones would have TCP wait for its timers.
-KERNEL_BUFFER = 128 * KIB
 # Less than what a stream keeps and a unix socket holds.
 OUTSTANDING = 140 * KIB
 
@@ -57,12 +52,6 @@ sendings = st.lists(
     min_size=1,
     max_size=6,
 )
-
-
-def stretch(start: int, size: int) -> bytes:
-    """So many bytes of the pattern, which is endless."""
-    first = start % len(PATTERN)
-    return (PATTERN * ((first + size) // len(PATTERN) + 1))[first : first + size]
 
 
 async def turns(count: int) -> None:
@@ -185,14 +174,9 @@ async def receive_all(link: str, program: list[Any]) -> None:
         await reading.finish()
 
 
-examples = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
 @pytest.mark.parametrize("loop_kind", LOOPS)
 @every_path
-@examples
+@examples(25)
 @given(program=receivings)
 def test_what_is_cancelled_while_receiving_loses_no_byte(
     link: str, loop_kind: str, program: list[Any], loop_errors: LoopErrors
@@ -233,7 +217,7 @@ async def send_all(link: str, program: list[Any]) -> None:
 
 @pytest.mark.parametrize("loop_kind", LOOPS)
 @every_path
-@examples
+@examples(25)
 @given(program=sendings)
 def test_what_is_cancelled_while_sending_tells_what_was_sent(
     link: str, loop_kind: str, program: list[Any], loop_errors: LoopErrors

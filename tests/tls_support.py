@@ -72,6 +72,7 @@ class TlsPeer(Peer):
             self._incoming, self.outgoing, server_side, **options
         )
         self._flushing = asyncio.Lock()
+        self._kept = bytearray()
 
     async def handshake(self) -> TlsPeer:
         while True:
@@ -122,7 +123,7 @@ class TlsPeer(Peer):
         """What comes next: nothing is a `close_notify`, a FIN without one raises SSLEOFError."""
         while True:
             try:
-                return self.ssl.read(most)
+                return self._read(most)
             except ssl.SSLWantReadError:
                 await self._fill()
             except ssl.SSLZeroReturnError:
@@ -148,15 +149,29 @@ class TlsPeer(Peer):
                 received += piece
         return bytes(received)
 
+    def _read(self, most: int) -> bytes:
+        if not self._kept:
+            return self.ssl.read(most)
+        data = bytes(self._kept[:most])
+        del self._kept[:most]
+        return data
+
     def receive_now(self, most: int) -> bytes:
         try:
-            return self.ssl.read(most)
+            return self._read(most)
         except ssl.SSLWantReadError:
-            self._incoming.write(self.sock.recv(65536))
+            if ciphertext := self.sock.recv(65536):
+                self._incoming.write(ciphertext)
+            else:
+                self._incoming.write_eof()
             return self.receive_now(most)
 
     def notify(self) -> None:
         """Sends `close_notify`, and no FIN."""
+        # What has come and was not read, unwrap() would throw away.
+        with contextlib.suppress(ssl.SSLError):
+            while data := self.ssl.read(1 << 16):
+                self._kept += data
         with contextlib.suppress(ssl.SSLWantReadError):
             self.ssl.unwrap()
         ready = self.outgoing.read()

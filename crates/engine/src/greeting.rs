@@ -207,7 +207,8 @@ impl Network {
         }
     }
 
-    fn has(self, ip: IpAddr) -> bool {
+    /// Whether the address, no IPv4-mapped one, is of it.
+    pub fn has(self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(own), IpAddr::V4(ip)) => {
                 let differing = own.to_bits() ^ ip.to_bits();

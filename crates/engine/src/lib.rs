@@ -11,6 +11,8 @@ mod file;
 mod gate;
 mod greeting;
 mod listener;
+#[cfg(test)]
+mod models;
 mod packet;
 mod poller;
 pub mod proxy;
@@ -30,7 +32,7 @@ pub use file::{FilePart, FileProgress};
 pub use gate::{Limit, Limits};
 pub use greeting::{Network, ProxyError, ProxyPolicy};
 pub use listener::{Accepted, Acceptor};
-pub use packet::{Framing, Width};
+pub use packet::{Cut, Framing, Width};
 pub use poller::{Interest, Poller, Ready, Target};
 pub use state::ReadyState;
 pub use stream::{Driver, Endpoints, NextPacket, Outgoing, Pumped, Settings, Waiting, Written};

@@ -79,6 +79,9 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -93,5 +96,41 @@ mod tests {
         assert_eq!(timers.pop_due(), None);
         assert_eq!(timers.next_due(), Some(21));
         assert!(timers.until(21) <= Duration::from_millis(21));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_entered_comes_up_once_when_it_is_due(
+            steps in vec((0u8..4, 0u64..200), 0..200),
+        ) {
+            let mut timers = Timers::new();
+            let mut model: Vec<(Millis, Token)> = Vec::new();
+            for (number, (step, value)) in (1u32..).zip(steps) {
+                let token = Token { index: number, generation: 1 };
+                match step {
+                    0 | 1 => {
+                        let at = timers.now + value;
+                        timers.push(at, token);
+                        model.push((at, token));
+                    }
+                    2 => {
+                        timers.now += value;
+                        model.sort_unstable();
+                        let due = model.iter().take_while(|(at, _)| *at < timers.now).count();
+                        let came: Vec<_> = std::iter::from_fn(|| timers.pop_due()).collect();
+                        prop_assert_eq!(came, model.drain(..due).collect::<Vec<_>>());
+                    }
+                    _ => {
+                        timers.retain(|at, _| at % 3 != value % 3);
+                        model.retain(|(at, _)| at % 3 != value % 3);
+                    }
+                }
+                prop_assert_eq!(timers.len(), model.len());
+                let next = model.iter().map(|(at, _)| at + 1).min();
+                prop_assert_eq!(timers.next_due(), next);
+            }
+        }
     }
 }

@@ -1,0 +1,57 @@
+//! Fuzz targets: each takes any bytes, and panics where the engine breaks a promise.
+//!
+//! `make fuzz` runs one after the other under libFuzzer, whose `main.rs` chooses by name; the tests
+//! repeat what is kept in `corpus/`, and changes of it.
+// What a target finds is told by a panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+
+mod targets {
+    pub mod engine;
+    pub mod framing;
+    pub mod names;
+    pub mod pem;
+    pub mod proxy;
+    pub mod records;
+    pub mod tls;
+}
+
+use targets::{engine, framing, names, pem, proxy, records, tls};
+
+/// What is fuzzed, and by which name.
+pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+    ("engine", engine::operations),
+    ("framing", framing::packets),
+    ("names", names::names),
+    ("pem", pem::texts),
+    ("proxy", proxy::headers),
+    ("records", records::records),
+    ("tls_bytes", tls::bytes),
+    ("tls_handshakes", tls::handshakes),
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    let named = TARGETS.iter().find(|(known, _)| *known == name);
+    named.map(|(_, run)| *run)
+}
+
+/// Takes numbers from the front of the input: what a script of operations is made of.
+struct Script<'d>(&'d [u8]);
+
+impl Script<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        *first
+    }
+
+    fn number(&mut self) -> usize {
+        usize::from(self.byte()) << 8 | usize::from(self.byte())
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+}
