@@ -64,7 +64,7 @@ program-suites: programs ## That, and the tests that programs bring with them (S
 anyio-suite: programs ## Run anyio's tests of streams on mantou's
 	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m tools.suites.programs anyio-streams
 
-conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table (ARGS="'*end()*'" shows some)
+conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table: a minute (ARGS="'*end()*'" shows some)
 	@$(BIN)/python -m conformance $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
