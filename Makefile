@@ -78,7 +78,7 @@ program-suites: programs ## That, and the tests that programs bring with them (S
 anyio-suite: programs ## Run anyio's tests of streams on mantou's
 	@PYTHONPATH=$(CURDIR)/python $(PROGRAMS)/bin/python -m tools.suites.programs anyio-streams
 
-conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table (ARGS="'*end()*'" shows some)
+conformance: $(BUILT) ## Run Bun's behaviours on Bun and on mantou, and write the table: a minute (ARGS="'*end()*'" shows some)
 	@$(BIN)/python -m conformance $(ARGS)
 
 soak: $(BUILT) ## Thousands of connections of every kind, each byte checked (ARGS="--seconds 1800", else 180)

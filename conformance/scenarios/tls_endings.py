@@ -143,12 +143,15 @@ def _others() -> Iterator[Scenario]:
             *(act("S", ("resume",)), wait("close"), receive_fin()),
         ),
     )
-    for event in ("open", "data"):
+    for event, raises in (
+        ("open", (wait("error"),)),
+        ("data", (send("hi"), wait("error"))),
+    ):
         yield Scenario(
             f"`{event}` raises over TLS",
             (server({event: [("throw", "boom")]}, tls=SERVER),),
             (
-                *(connect(), secure(), send("hi"), wait("error"), settle()),
+                *(connect(), secure(), *raises, settle()),
                 act("S", ("write", "x"), ("terminate",)),
             ),
             because=("a handler that throws leaves",)

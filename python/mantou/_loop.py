@@ -80,7 +80,7 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
                 signal.set_wakeup_fd(current, warn_on_full_buffer=False)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """As asyncio's."""
+        """As asyncio's: returns whether there was one."""
         removed = super().remove_signal_handler(sig)
         # With its last handler, asyncio stops hearing signals altogether.
         if self.is_running():
