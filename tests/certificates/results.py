@@ -32,6 +32,7 @@ case. So did a `mantou.SSLContext`, which has OpenSSL judge and rustls do the ha
 The chains are usual ones (a root that is trusted, an intermediate, an end entity for `mantou.test`)
 with one thing changed, which is the case's name. They are shown by a peer that sends any bytes.
 What counts is what a program says on the wire (it goes on, or sends an alert) and in its error.
+Where both a server and a client are judged alike, the words are those about the server.
 """
 
 
@@ -80,7 +81,7 @@ def cell(verdict: Verdict) -> str:
     words = re.sub(r"AlgorithmIdentifier \{.*|ParseError \{ kind: (\w+).*", r"\1", words)
     words = words.partition(", or that is of a kind")[0]
     # Nothing that markdown would read, and nothing invisible.
-    return "refused: " + re.sub(r"[|*_<>\\\0]", ".", words)
+    return "refused: " + re.sub(r"[|*<>\\\0]", ".", words)
 
 
 def cells(row: Row) -> list[str]:

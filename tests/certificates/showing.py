@@ -118,7 +118,7 @@ def client_hello() -> bytes:
     extensions = b"".join(
         kind.to_bytes(2, "big") + sized(content, 2)
         for kind, content in (
-            (10, sized(_X25519 + b"\x00\x17", 2)),
+            (10, sized(_X25519 + b"\x00\x17\x00\x18\x00\x19", 2)),
             (11, b"\x01\x00"),
             (13, sized(schemes, 2)),
         )

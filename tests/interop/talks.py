@@ -6,7 +6,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,7 @@ def for_peer(scenario: Scenario, peer: Peer) -> Scenario:
     """With TLS 1.2 where a peer has nothing newer, and the version does not matter."""
     if "TLSv1.3" not in peer.cannot or "TLSv1.3" in scenario.name:
         return scenario
-    ask = scenario.ask
-    older = Ask("TLSv1.2", ask.group, ask.client_certificate, ask.resume, ask.update)
-    return Scenario(scenario.name, older, scenario.talk)
+    return replace(scenario, ask=replace(scenario.ask, version="TLSv1.2"))
 
 
 @dataclass(frozen=True)
@@ -228,13 +226,8 @@ async def with_client(peer: Peer, engine: Engine, scenario: Scenario) -> None:
             async with running(command) as process:
                 await _talk_to_client(peer, process, server, scenario)
         if ask.resume:
-            last = server.sockets[-1]
-            assert len(server.sockets) > 1
-            assert server.reused[-1], "the session was not resumed"
-            assert not server.reused[0]
-            assert last is not server.sockets[0]
-        for version in server.versions:
-            assert version == ask.version
+            assert server.reused == [False, True], "the session was not resumed"
+        assert set(server.versions) == {ask.version}
         if ask.group is not None and engine is RUSTLS:
             assert set(server.groups) == {_GROUPS.get(ask.group, ask.group)}
         if ask.client_certificate:
