@@ -93,7 +93,8 @@ async def play_all(way: Way, trial: Trial, stages: list[Stage]) -> list[str]:
     try:
         async with asyncio.timeout(trial.limit):
             if trial.midway is not None:
-                await further(stages, 0.2)
+                await asyncio.gather(*(stage.told.began() for stage in stages))
+                await further(stages)
                 happened = now()
                 await trial.midway(way, stages)
             if trial.dies:
