@@ -101,15 +101,22 @@ async def play_all(way: Way, trial: Trial, stages: list[Stage]) -> list[str]:
                 await asyncio.gather(*(stage.told.ended() for stage in stages))
                 for stage in stages:
                     stage.peer.dismiss()
-            await asyncio.gather(*playing)
+            await asyncio.wait(playing)
     except TimeoutError:
-        stuck = [title(it) for it, task in zip(stages, playing, strict=True) if not task.done()]
-        found.append(f"not over after {trial.limit} s: {', '.join(stuck)}")
+        for stage, task in zip(stages, playing, strict=True):
+            if not task.done():
+                found.append(
+                    f"{title(stage)}: not over after {trial.limit} s, the peer has sent "
+                    f"{stage.peer.sent}, we received {stage.told.came.received}"
+                )
         for task in playing:
             task.cancel()
         for stage in stages:
             stage.peer.dismiss()
         await asyncio.wait(playing)
+    for task in playing:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            found.append(f"it raised {error!r}")
     for stage in stages:
         if trial.dies:
             wrong = judge_death(stage, happened)
