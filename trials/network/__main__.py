@@ -117,18 +117,22 @@ async def play_all(way: Way, trial: Trial, stages: list[Stage]) -> list[str]:
     for task in playing:
         if not task.cancelled() and (error := task.exception()) is not None:
             found.append(f"it raised {error!r}")
+    found += [f"the loop was told {context}" for context in reported]
     for stage in stages:
-        if trial.dies:
-            wrong = judge_death(stage, happened)
-        else:
-            wrong = complaints(stage.told, stage.peer)
-            if not is_whole(stage.told, stage.peer):
-                wrong.append(
-                    f"not whole: {stage.peer.came.received} of {stage.size}, told "
-                    f"{stage.told.errors}, the peer {stage.peer.error!r}"
-                )
+        wrong = judge_death(stage, happened) if trial.dies else judge(stage)
         found += [f"{title(stage)}: {what}" for what in wrong]
-    return found + [f"the loop was told {context}" for context in reported]
+    return found
+
+
+def judge(stage: Stage) -> list[str]:
+    """Whether both sides have every byte."""
+    wrong = complaints(stage.told, stage.peer)
+    if not is_whole(stage.told, stage.peer):
+        wrong.append(
+            f"not whole: {stage.peer.came.received} of {stage.size}, told {stage.told.errors}, "
+            f"the peer {stage.peer.error!r}"
+        )
+    return wrong
 
 
 def title(stage: Stage) -> str:
