@@ -91,7 +91,8 @@ class Stage:
         if self.link not in ("tls", "context"):
             return {}
         kind = mantou.SSLContext if self.link == "tls" else type(context(False))
-        made = {"ssl": context(server_side, kind=kind)}
+        made: dict[str, Any] = {"ssl": context(server_side, kind=kind)}
+        made |= {f"ssl_{what}_timeout": self._patience for what in ("handshake", "shutdown")}
         return made if server_side else made | {"server_hostname": "localhost"}
 
     async def play(self, port: int | None = None) -> None:

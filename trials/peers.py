@@ -141,7 +141,7 @@ class Peer(threading.Thread):
                     self._sock.shutdown(kernel.SHUT_WR)
             if readable:
                 finished = self._receive()
-            if is_secure and self.came.received == self.size:
+            if is_secure and self.came.received == self.sent == self.size:
                 finished = True
             now = time.monotonic()
             if before != (self.sent, self.came.received):

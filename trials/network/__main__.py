@@ -93,34 +93,46 @@ async def play_all(way: Way, trial: Trial, stages: list[Stage]) -> list[str]:
     try:
         async with asyncio.timeout(trial.limit):
             if trial.midway is not None:
-                await further(stages, 0.2)
+                await asyncio.gather(*(stage.told.began() for stage in stages))
+                await further(stages)
                 happened = now()
                 await trial.midway(way, stages)
             if trial.dies:
                 await asyncio.gather(*(stage.told.ended() for stage in stages))
                 for stage in stages:
                     stage.peer.dismiss()
-            await asyncio.gather(*playing)
+            await asyncio.wait(playing)
     except TimeoutError:
-        stuck = [title(it) for it, task in zip(stages, playing, strict=True) if not task.done()]
-        found.append(f"not over after {trial.limit} s: {', '.join(stuck)}")
+        for stage, task in zip(stages, playing, strict=True):
+            if not task.done():
+                found.append(
+                    f"{title(stage)}: not over after {trial.limit} s, the peer has sent "
+                    f"{stage.peer.sent}, we received {stage.told.came.received}"
+                )
         for task in playing:
             task.cancel()
         for stage in stages:
             stage.peer.dismiss()
         await asyncio.wait(playing)
+    for task in playing:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            found.append(f"it raised {error!r}")
+    found += [f"the loop was told {context}" for context in reported]
     for stage in stages:
-        if trial.dies:
-            wrong = judge_death(stage, happened)
-        else:
-            wrong = complaints(stage.told, stage.peer)
-            if not is_whole(stage.told, stage.peer):
-                wrong.append(
-                    f"not whole: {stage.peer.came.received} of {stage.size}, told "
-                    f"{stage.told.errors}, the peer {stage.peer.error!r}"
-                )
+        wrong = judge_death(stage, happened) if trial.dies else judge(stage)
         found += [f"{title(stage)}: {what}" for what in wrong]
-    return found + [f"the loop was told {context}" for context in reported]
+    return found
+
+
+def judge(stage: Stage) -> list[str]:
+    """Whether both sides have every byte."""
+    wrong = complaints(stage.told, stage.peer)
+    if not is_whole(stage.told, stage.peer):
+        wrong.append(
+            f"not whole: {stage.peer.came.received} of {stage.size}, told {stage.told.errors}, "
+            f"the peer {stage.peer.error!r}"
+        )
+    return wrong
 
 
 def title(stage: Stage) -> str:
