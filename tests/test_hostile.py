@@ -21,9 +21,9 @@ from tests.hostile.victim import Live, Victim, victim
 from tests.support import Recorder, listen
 from tests.tls_support import context
 
-# One victim each is enough for those that need no options of their own. That leaves out streams and
-# protocols, which differ in what they do with plaintext only, and those of OpenSSL that take long.
+# One victim each is enough for those that need no options of their own.
 SHARED = [("handlers", "tcp"), ("handlers", "tls"), ("asyncio", "context")]
+# For `make hostile` only.
 LONG = {"the same, with ffdhe8192", "the same, of 64 KiB", "wants new keys, again and again"}
 
 
@@ -40,13 +40,13 @@ def named(kind: Kind) -> str:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.options], ids=named)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if not kind.options and kind.name not in LONG], ids=named
+)
 def test_what_a_peer_can_claim_is_bounded(kind: Kind, attacked: tuple[Victim, Live]) -> None:
     made, live = attacked
     if (made.program, made.link) not in kind.victims():
         pytest.skip("it has no such peers")
-    if made.link == "context" and kind.name in LONG:
-        pytest.skip("it takes long: make hostile")
     measure(kind, made, live, 1)
     cost = measure(kind, made, live, kind.few)
     assert not excess(kind, made.link, cost, kind.few), cost
@@ -64,6 +64,7 @@ def test_security_md_states_the_bounds() -> None:
     assert table() in Path("SECURITY.md").read_text()
 
 
+@pytest.mark.loops("mantou")
 async def test_who_has_openssl_answer_without_end_is_cut_off() -> None:
     """It answers each KeyUpdate, also where nobody reads that."""
 
@@ -76,13 +77,13 @@ async def test_who_has_openssl_answer_without_end_is_cut_off() -> None:
         sock.settimeout(10)
         sock.connect(("127.0.0.1", listener.port))
         forger = Forger(sock, context(server_side=False, version="TLSv1.3"))
-        for _ in range(400):
+        for _ in range(200):
             wire = key_updates_in_a_row(forger)
             if send_all(sock, wire) < len(wire):
                 break
 
     recorder = Recorder(open=narrow)
-    with listen(recorder, "context") as listener, kernel.socket() as sock:
+    with listen(recorder, "context", close_timeout=0.2) as listener, kernel.socket() as sock:
         await asyncio.to_thread(attack, sock)
         _, error = await recorder.until("close")
     assert isinstance(error, ssl.SSLError)

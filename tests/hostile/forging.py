@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 ALERT, HANDSHAKE, APPLICATION_DATA = 21, 22, 23
 
@@ -89,7 +87,7 @@ class Sealer13:
     """TLS 1.3, AES-256-GCM or AES-128-GCM: the secret's length tells which."""
 
     def __init__(self, secret: bytes) -> None:
-        self._hash: HashAlgorithm = SHA384() if len(secret) == 48 else SHA256()
+        self._hash = "sha384" if len(secret) == 48 else "sha256"
         self._use(secret)
 
     def _use(self, secret: bytes) -> None:
@@ -102,7 +100,8 @@ class Sealer13:
     def _expand(self, label: bytes, length: int) -> bytes:
         label = b"tls13 " + label
         info = length.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
-        return HKDFExpand(self._hash, length, info).derive(self._secret)
+        # One block of HKDF-Expand is enough for all of them.
+        return hmac.digest(self._secret, info + b"\1", self._hash)[:length]
 
     def seal(self, kind: int, content: bytes) -> bytes:
         inner = content + bytes([kind])

@@ -36,9 +36,9 @@ class Kind:
     programs: tuple[str, ...] = EVERY_PROGRAM
     options: Mapping[str, Any] = field(default_factory=dict)
     # Peers, in the tests and by `make hostile`.
-    few: int = 100
+    few: int = 30
     many: int = 2000
-    # Seconds: the median echo of somebody else meanwhile.
+    # Seconds that the median echo of somebody else takes meanwhile, beyond what it takes anyway.
     pulse: float = 0.05
 
     def victims(self) -> list[tuple[str, str]]:
@@ -56,8 +56,8 @@ def _says(words: Any) -> Attack:
     return attacks.says(words=words)
 
 
-def _floods(batch: Any, mib: int, **choices: Any) -> Attack:
-    return attacks.floods(batch=batch, most=mib * MIB, **choices)
+def _floods(batch: Any, most: int, **choices: Any) -> Attack:
+    return attacks.floods(batch=batch, most=most, **choices)
 
 
 HANDSHAKE = "`handshake_timeout`, `max_handshakes`"
@@ -119,11 +119,11 @@ KINDS = [
         HANDSHAKE,
         with_openssl=Bound(96, 10_000),
     ),
-    # In one piece each, which is why somebody else waits.
+    # OpenSSL takes these in large pieces, so that somebody else waits.
     Kind(
         "the same, with ffdhe8192",
         _says(attacks.hello_with(hello.FFDHE8192)),
-        Bound(16, 500),
+        Bound(16, 2000),
         "rustls has no such group; of OpenSSL `accept_rate`, `set_ecdh_curve()`",
         with_openssl=Bound(96, 400_000),
         few=3,
@@ -139,7 +139,7 @@ KINDS = [
         with_openssl=Bound(512, 1),
         few=5,
         many=50,
-        pulse=1.0,
+        pulse=5.0,
     ),
     Kind(
         "the same, of 64 KiB",
@@ -150,7 +150,7 @@ KINDS = [
         with_openssl=Bound(384, 1),
         few=5,
         many=50,
-        pulse=1.0,
+        pulse=5.0,
     ),
     Kind(
         "shows 230 certificates, nine of one name",
@@ -185,7 +185,7 @@ KINDS = [
     ),
     Kind(
         "wants new keys, a byte between",
-        _floods(attacks.key_updates, 1),
+        _floods(attacks.key_updates, MIB // 4),
         Bound(64, 0.5),
         "nothing is read for who takes nothing",
         per="byte",
@@ -195,7 +195,7 @@ KINDS = [
     ),
     Kind(
         "wants new keys, again and again",
-        _floods(attacks.key_updates_in_a_row, 4),
+        _floods(attacks.key_updates_in_a_row, 4 * MIB),
         Bound(16, 0.5),
         "32 in a row, or 128 KiB of answers: an error",
         per="byte",
@@ -205,7 +205,7 @@ KINDS = [
     ),
     Kind(
         "sends warnings",
-        _floods(attacks.warnings, 1),
+        _floods(attacks.warnings, MIB // 4),
         Bound(64, 0.5),
         "four or five of them: an error",
         per="byte",
@@ -215,7 +215,7 @@ KINDS = [
     ),
     Kind(
         "sends warnings of TLS 1.2",
-        _floods(attacks.warnings, 1, context=attacks.tls12),
+        _floods(attacks.warnings, MIB // 4, context=attacks.tls12),
         Bound(64, 0.5),
         "the same",
         per="byte",
@@ -225,7 +225,7 @@ KINDS = [
     ),
     Kind(
         "wants to renegotiate",
-        _floods(attacks.renegotiations, 16, context=attacks.tls12),
+        _floods(attacks.renegotiations, 2 * MIB, context=attacks.tls12),
         Bound(16, 0.5),
         "there is none: once, or 128 KiB of answers, then an error",
         per="byte",
@@ -235,7 +235,7 @@ KINDS = [
     ),
     Kind(
         "sends records of one byte",
-        _floods(attacks.single_bytes, 1),
+        _floods(attacks.single_bytes, MIB // 4),
         Bound(64, 0.5),
         "nothing is read for who takes nothing",
         per="byte",
@@ -245,7 +245,7 @@ KINDS = [
     ),
     Kind(
         "a server that sends tickets of 64 KiB",
-        attacks.floods_clients(batch=attacks.tickets, most=8 * MIB),
+        attacks.floods_clients(batch=attacks.tickets, most=2 * MIB),
         Bound(512, 0.1),
         "four tickets are kept",
         per="byte",
@@ -255,7 +255,7 @@ KINDS = [
     ),
     Kind(
         "a server that sends small tickets",
-        attacks.floods_clients(batch=attacks.small_tickets, most=1 * MIB),
+        attacks.floods_clients(batch=attacks.small_tickets, most=MIB // 4),
         Bound(64, 0.5),
         "the same",
         per="byte",
@@ -270,7 +270,7 @@ KINDS = [
         "`pause()`, what streams and protocols wait for; `write_limit`",
         with_openssl=Bound(1024, 40_000),
         links=EVERY_LINK,
-        few=3,
+        few=1,
         many=20,
     ),
     Kind(
@@ -344,7 +344,7 @@ KINDS = [
         Bound(4, 500),
         "`accept_rate`",
         links=("tcp", "tls"),
-        few=200,
+        few=100,
         many=5000,
     ),
     Kind(
@@ -354,7 +354,7 @@ KINDS = [
         "it waits, or its SYN is dropped, in the kernel",
         links=("tcp", "tls"),
         options={"max_connections": 2, "backlog": 16},
-        few=200,
+        few=100,
         many=5000,
     ),
     Kind(
@@ -364,7 +364,7 @@ KINDS = [
         "a RST",
         links=("tcp", "tls"),
         options={"max_connections_per_host": 1},
-        few=200,
+        few=100,
         many=5000,
     ),
 ]

@@ -40,8 +40,8 @@ impl Scratch {
     }
 }
 
-/// What OpenSSL may have said by itself, and the peer has not taken. It answers each KeyUpdate with one,
-/// and each wish to renegotiate with an alert, without end; nobody in good faith wants more than a
+/// What OpenSSL may have said by itself, and the peer has not taken. It answers each `KeyUpdate`, and
+/// each wish to renegotiate with an alert, without end; nobody in good faith wants more than a
 /// handshake's certificates.
 const MOST_UNASKED: u32 = 128 * 1024;
 
