@@ -323,7 +323,7 @@ async def acted(
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("kind", KINDS)
-@examples(40)
+@examples(25)
 @given(script=scripts, keeps_open=st.booleans())
 def test_a_protocol_is_told_what_asyncio_tells_it(
     link: str, kind: str, keeps_open: bool, script: list[Step], loop_errors: LoopErrors
