@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chance import KERNEL_BUFFER, KIB, Step, examples, step, stretch
+from tests.chance import KERNEL_BUFFER, KIB, LIMIT, Step, examples, step, stretch
 from tests.conftest import LoopErrors, run_on
 from tests.peers import Peer
 from tests.protocols import raw_pair
@@ -339,7 +339,7 @@ def test_a_protocol_is_told_what_asyncio_tells_it(
             "script": script,
             "told": told,
         }
-        run_on(loop_kind, acted, reported, arguments, 10.0)
+        run_on(loop_kind, acted, reported, arguments, LIMIT)
         told["reported"] = [type(context.get("exception")) for context in reported]
         stories.append(told)
     theirs, ours = stories

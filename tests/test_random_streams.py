@@ -18,12 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mantou
-from tests.chance import KERNEL_BUFFER, KIB, Step, examples, step, stretch
+from tests.chance import KERNEL_BUFFER, KIB, LIMIT, Step, examples, step, stretch
 from tests.conftest import LOOPS, LoopErrors, run_on
 from tests.stage import LINKS
 from tests.streams import make_small, streaming
 from tests.support import Peer, others_had_their_turn
-from tests.test_streams_cancelling import OUTSTANDING, Reading, begin, reads, turns, ways, ways_to_tell
+from tests.test_streams_cancelling import (
+    OUTSTANDING,
+    Reading,
+    begin,
+    reads,
+    turns,
+    ways,
+    ways_to_tell,
+)
 from tests.wire import unacknowledged
 
 sizes = st.one_of(
@@ -264,4 +272,4 @@ async def carried_out(link: str, script: list[Step]) -> None:
 def test_whatever_is_awaited_no_byte_is_lost(
     link: str, loop_kind: str, script: list[Step], loop_errors: LoopErrors
 ) -> None:
-    run_on(loop_kind, functools.partial(carried_out, link, script), loop_errors, {}, 5.0)
+    run_on(loop_kind, functools.partial(carried_out, link, script), loop_errors, {}, LIMIT)
