@@ -437,7 +437,7 @@ class Play:
             life.check(life.cut_off(error), f"closed by {error!r}")
         if error is None and not (ours or life.peer_gone or self.broken):
             life.check(self.read == life.accepted, f"{self.read} of {life.accepted} bytes came")
-        if not (ours or life.silent or life.deaf or life.peer_gone and not self.arrived):
+        if not (ours or life.silent or life.deaf or (life.peer_gone and not self.arrived)):
             life.check(
                 len(life.received) == life.sent, f"{len(life.received)} of {life.sent} bytes"
             )

@@ -101,7 +101,7 @@ class Story:
         if name == "pause_reading" and ("eof",) in self.told:
             # asyncio would tell of the same FIN again when reading is resumed.
             return
-        if self.over_tls and (self.is_lost or name == "close" and self.transport.is_closing()):
+        if self.over_tls and (self.is_lost or (name == "close" and self.transport.is_closing())):
             # asyncio's TLS has taken itself apart by then, or would: an AttributeError.
             return
         call = getattr(self, name, None) or getattr(self.transport, name)

@@ -118,12 +118,9 @@ class Play(Reading):
         await turns(1)
         if other.done():
             return
-        try:
+        with pytest.raises((mantou.BusyResourceError, mantou.ClosedResourceError)) as caught:
             await operation()
-        except (mantou.BusyResourceError, mantou.ClosedResourceError) as error:
-            assert self.closed or isinstance(error, mantou.BusyResourceError)
-        else:
-            raise AssertionError("two at a time")
+        assert self.closed or isinstance(caught.value, mantou.BusyResourceError), "two at a time"
 
     async def do_cancel(self, who: str) -> None:
         task = self.reader if who == "reader" else self.writer
@@ -216,7 +213,8 @@ class Play(Reading):
             assert self.closed or (writing and self.finished), repr(error)
         else:
             # Only TCP has a RST: over a unix socket, TLS is cut off.
-            assert self.peer_gone and isinstance(error, (ConnectionError, ssl.SSLEOFError))
+            assert self.peer_gone
+            assert isinstance(error, (ConnectionError, ssl.SSLEOFError))
 
     async def conclude(self) -> None:
         """Both sides finish, and everything has come."""
