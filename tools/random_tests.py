@@ -69,17 +69,8 @@ def gone_on(name: str, seconds: float) -> Outcome:
     began = time.monotonic()
     while outcome.failure is None and outcome.seconds < seconds:
         seed = random.randrange(1 << 32)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            f"tests/{name}",
-            "-n0",
-            "-q",
-            "-o",
-            "timeout=900",
-        ]
-        options = [f"--hypothesis-seed={seed}", "--hypothesis-show-statistics"]
+        command = [sys.executable, "-m", "pytest", f"tests/{name}", "-n0", "-q", "--timeout=900"]
+        command += [f"--hypothesis-seed={seed}", "--hypothesis-show-statistics"]
         done = subprocess.run(
             command,
             env=os.environ | {"EXAMPLES_TIMES": str(TIMES)},
