@@ -41,6 +41,9 @@ PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name
 # One process of pytest for each core, and one more: tests mostly wait. ARGS="-n 0" has none of that.
 SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
+# A debug build, which stops where an assertion fails or a number overflows, but of ours a fast one.
+FUZZED := $(foreach crate,engine fuzz,--config profile.dev.package.mantou-$(crate).opt-level=3)
+
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -106,8 +109,8 @@ hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 40 minutes
 random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each of 6 files, two at once: 90 minutes)
 	@$(BIN)/python -m tools.random_tests --minutes $(MINUTES) $(ARGS)
 
-fuzz: ## Run the 8 fuzz targets under libFuzzer, SECONDS=60 each; takes a C++ compiler (ARGS="tls_bytes" picks some)
-	@tools/fuzz $(SECONDS) $(ARGS)
+fuzz: ## Run the 8 fuzz targets for SECONDS=60 each, with other inputs each time (ARGS="tls_bytes" picks some)
+	@cargo run --quiet --locked --package mantou-fuzz $(FUZZED) -- $(SECONDS) $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .

@@ -21,6 +21,9 @@ KERNEL_BUFFER = 128 * KIB
 # What is generated takes long by itself, and the fixtures are the same for each example.
 _NO_FAULT = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
+# Seconds that a script may take: far more than any does, for one that hangs.
+LIMIT = 30.0
+
 Step = tuple[Any, ...]
 
 

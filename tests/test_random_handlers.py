@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mantou
-from tests.chance import KERNEL_BUFFER, KIB, Step, examples, step, stretch
+from tests.chance import KERNEL_BUFFER, KIB, LIMIT, Step, examples, step, stretch
 from tests.conftest import LOOPS, LoopErrors, run_on
 from tests.stage import LINKS
 from tests.support import Peer, Recorder, accepted, linked, others_had_their_turn
@@ -437,8 +437,10 @@ class Play:
             life.check(life.cut_off(error), f"closed by {error!r}")
         if error is None and not (ours or life.peer_gone or self.broken):
             life.check(self.read == life.accepted, f"{self.read} of {life.accepted} bytes came")
-        if not (ours or life.silent or life.deaf or life.peer_gone and not self.arrived):
-            life.check(len(life.received) == life.sent, f"{len(life.received)} of {life.sent} bytes")
+        if not (ours or life.silent or life.deaf or (life.peer_gone and not self.arrived)):
+            life.check(
+                len(life.received) == life.sent, f"{len(life.received)} of {life.sent} bytes"
+            )
             life.check(self.socket.bytes_read == life.sent, "bytes_read")
         assert life.wrong == []
 
@@ -482,4 +484,4 @@ async def carried_out(
 def test_whatever_is_done_the_contract_holds(
     link: str, loop_kind: str, loop_errors: LoopErrors, **drawn: Any
 ) -> None:
-    run_on(loop_kind, functools.partial(carried_out, link, **drawn), loop_errors, {}, 5.0)
+    run_on(loop_kind, functools.partial(carried_out, link, **drawn), loop_errors, {}, LIMIT)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chance import KERNEL_BUFFER, KIB, Step, examples, step, stretch
+from tests.chance import KERNEL_BUFFER, KIB, LIMIT, Step, examples, step, stretch
 from tests.conftest import LoopErrors, run_on
 from tests.peers import Peer
 from tests.protocols import raw_pair
@@ -101,7 +101,7 @@ class Story:
         if name == "pause_reading" and ("eof",) in self.told:
             # asyncio would tell of the same FIN again when reading is resumed.
             return
-        if self.over_tls and (self.is_lost or name == "close" and self.transport.is_closing()):
+        if self.over_tls and (self.is_lost or (name == "close" and self.transport.is_closing())):
             # asyncio's TLS has taken itself apart by then, or would: an AttributeError.
             return
         call = getattr(self, name, None) or getattr(self.transport, name)
@@ -323,7 +323,7 @@ async def acted(
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("kind", KINDS)
-@examples(40)
+@examples(25)
 @given(script=scripts, keeps_open=st.booleans())
 def test_a_protocol_is_told_what_asyncio_tells_it(
     link: str, kind: str, keeps_open: bool, script: list[Step], loop_errors: LoopErrors
@@ -339,7 +339,7 @@ def test_a_protocol_is_told_what_asyncio_tells_it(
             "script": script,
             "told": told,
         }
-        run_on(loop_kind, acted, reported, arguments, 10.0)
+        run_on(loop_kind, acted, reported, arguments, LIMIT)
         told["reported"] = [type(context.get("exception")) for context in reported]
         stories.append(told)
     theirs, ours = stories

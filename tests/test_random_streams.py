@@ -18,12 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mantou
-from tests.chance import KERNEL_BUFFER, KIB, Step, examples, step, stretch
+from tests.chance import KERNEL_BUFFER, KIB, LIMIT, Step, examples, step, stretch
 from tests.conftest import LOOPS, LoopErrors, run_on
 from tests.stage import LINKS
 from tests.streams import make_small, streaming
 from tests.support import Peer, others_had_their_turn
-from tests.test_streams_cancelling import OUTSTANDING, Reading, begin, reads, turns, ways, ways_to_tell
+from tests.test_streams_cancelling import (
+    OUTSTANDING,
+    Reading,
+    begin,
+    reads,
+    turns,
+    ways,
+    ways_to_tell,
+)
 from tests.wire import unacknowledged
 
 sizes = st.one_of(
@@ -110,12 +118,9 @@ class Play(Reading):
         await turns(1)
         if other.done():
             return
-        try:
+        with pytest.raises((mantou.BusyResourceError, mantou.ClosedResourceError)) as caught:
             await operation()
-        except (mantou.BusyResourceError, mantou.ClosedResourceError) as error:
-            assert self.closed or isinstance(error, mantou.BusyResourceError)
-        else:
-            raise AssertionError("two at a time")
+        assert self.closed or isinstance(caught.value, mantou.BusyResourceError), "two at a time"
 
     async def do_cancel(self, who: str) -> None:
         task = self.reader if who == "reader" else self.writer
@@ -208,7 +213,8 @@ class Play(Reading):
             assert self.closed or (writing and self.finished), repr(error)
         else:
             # Only TCP has a RST: over a unix socket, TLS is cut off.
-            assert self.peer_gone and isinstance(error, (ConnectionError, ssl.SSLEOFError))
+            assert self.peer_gone
+            assert isinstance(error, (ConnectionError, ssl.SSLEOFError))
 
     async def conclude(self) -> None:
         """Both sides finish, and everything has come."""
@@ -264,4 +270,4 @@ async def carried_out(link: str, script: list[Step]) -> None:
 def test_whatever_is_awaited_no_byte_is_lost(
     link: str, loop_kind: str, script: list[Step], loop_errors: LoopErrors
 ) -> None:
-    run_on(loop_kind, functools.partial(carried_out, link, script), loop_errors, {}, 5.0)
+    run_on(loop_kind, functools.partial(carried_out, link, script), loop_errors, {}, LIMIT)

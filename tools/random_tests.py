@@ -41,7 +41,8 @@ class Outcome:
     failure: Path | None = None
 
     def __str__(self) -> str:
-        told = f"{self.name}: {self.examples:,} examples, {self.runs} runs, {self.seconds / 60:.1f} min"
+        minutes = f"{self.seconds / 60:.1f} min"
+        told = f"{self.name}: {self.examples:,} examples, {self.runs} runs, {minutes}"
         return told if self.failure is None else f"{told}\n    FAILED: {self.failure}"
 
 
@@ -68,10 +69,10 @@ def gone_on(name: str, seconds: float) -> Outcome:
     began = time.monotonic()
     while outcome.failure is None and outcome.seconds < seconds:
         seed = random.randrange(1 << 32)
-        command = [sys.executable, "-m", "pytest", f"tests/{name}", "-n0", "-q", "-o", "timeout=900"]
-        options = [f"--hypothesis-seed={seed}", "--hypothesis-show-statistics"]
+        command = [sys.executable, "-m", "pytest", f"tests/{name}", "-n0", "-q", "--timeout=900"]
+        command += [f"--hypothesis-seed={seed}", "--hypothesis-show-statistics"]
         done = subprocess.run(
-            [*command, *options],
+            command,
             env=os.environ | {"EXAMPLES_TIMES": str(TIMES)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -83,7 +84,7 @@ def gone_on(name: str, seconds: float) -> Outcome:
         outcome.seconds = time.monotonic() - began
         if done.returncode:
             outcome.failure = KEPT / f"{Path(name).stem}-{seed}.txt"
-            outcome.failure.write_text(f"{' '.join(command + options)}\n{done.stdout}")
+            outcome.failure.write_text(f"{' '.join(command)}\n{done.stdout}")
     return outcome
 
 

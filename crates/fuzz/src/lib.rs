@@ -1,10 +1,14 @@
 //! Fuzz targets: each takes any bytes, and panics where the engine breaks a promise.
 //!
-//! `make fuzz` runs one after the other under libFuzzer, whose `main.rs` chooses by name; the tests
-//! repeat what is kept in `corpus/`, and changes of it.
+//! `make fuzz` runs one after the other with inputs that a [`Mutator`] makes of what is kept in
+//! `corpus/`; the tests do so for a moment. A target is libFuzzer's kind of function, too.
 // What a target finds is told by a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+use std::path::Path;
+use std::{fs, io};
+
+mod mutator;
 mod targets {
     pub mod engine;
     pub mod framing;
@@ -15,6 +19,7 @@ mod targets {
     pub mod tls;
 }
 
+pub use mutator::Mutator;
 use targets::{engine, framing, names, pem, proxy, records, tls};
 
 /// What is fuzzed, and by which name.
@@ -33,6 +38,17 @@ pub const TARGETS: [(&str, fn(&[u8])); 8] = [
 pub fn target(name: &str) -> Option<fn(&[u8])> {
     let named = TARGETS.iter().find(|(known, _)| *known == name);
     named.map(|(_, run)| *run)
+}
+
+/// The inputs that are kept for the target, and none at all.
+pub fn kept(name: &str) -> io::Result<Vec<Vec<u8>>> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut inputs = vec![Vec::new()];
+    for entry in fs::read_dir(corpus.join(name))? {
+        inputs.push(fs::read(entry?.path())?);
+    }
+    inputs.sort();
+    Ok(inputs)
 }
 
 /// Takes numbers from the front of the input: what a script of operations is made of.
