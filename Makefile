@@ -18,6 +18,7 @@ MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # A Rust with `rust-src` and `miri`, for `make races` and `make miri` only.
 NIGHTLY ?= nightly
+
 # The Pythons that are supported: what pyproject.toml says.
 VERSIONS := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
@@ -31,7 +32,6 @@ RELEASE := .venv-release
 AUDIT := .venv-audit
 DEBUG := build/debug$(PYTHON_VERSION:%=-%)
 SANITIZED := build/sanitized$(PYTHON_VERSION:%=-%)
-RACES := build/races$(PYTHON_VERSION:%=-%)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -name '*.toml' \)) \
@@ -134,19 +134,11 @@ build: $(BUILT) ## Build the native core in release mode and install the package
 debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
 	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
-sanitize: $(SANITIZED)/.built ## Run the tests under AddressSanitizer, AWS-LC's C included (40 min)
+sanitize: $(SANITIZED)/.built ## Run the tests under AddressSanitizer, AWS-LC's C included (an hour)
 	@SANITIZED=$(SANITIZED) PYTHONPATH=$(CURDIR)/$(SANITIZED)/site \
 		$(BIN)/python -m tools.sanitize $(SPREAD) $(ARGS)
 
-races: $(RACES)/.built ## Run what threads do to each other under ThreadSanitizer (5 min; NIGHTLY=nightly)
-	@SANITIZED=$(RACES) PYTHONPATH=$(CURDIR)/$(RACES)/site \
-		$(BIN)/python -m tools.sanitize --threads $(ARGS)
-
-miri: ## Run the engine's tests that make no system call in Miri (NIGHTLY=nightly)
-	MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=build/miri \
-		cargo +$(NIGHTLY) miri test -p mantou-engine --locked --lib -- $(MIRI)
-
-leaks: $(BUILT) ## Have all that comes and goes come 10^4 to 10^6 times, and see what stays (20 min)
+leaks: $(BUILT) ## Have all that comes and goes come 10^4 to 10^6 times, and see what stays (20 min; ARGS="--divide 10")
 	@$(BIN)/python -m tests.comings_and_goings $(ARGS)
 
 unsafe-page: $(INSTALLED) ## Write the page that lists every `unsafe` of the native code, with its reason
@@ -273,14 +265,4 @@ $(SANITIZED)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
 		$(BIN)/maturin build --profile dev --locked --target $(HOST) \
 		--interpreter $(BIN)/python --out $(SANITIZED)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(SANITIZED)/site $(SANITIZED)/*.whl
-	@touch $@
-
-# What threads share is told to the sanitizer by the standard library, so that is built with it, too.
-$(RACES)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
-	rm -rf $(RACES)/site $(RACES)/*.whl
-	RUSTUP_TOOLCHAIN=$(NIGHTLY) RUSTFLAGS="-Zsanitizer=thread" CARGO_UNSTABLE_BUILD_STD=std \
-		CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_TARGET_DIR=$(RACES)/target \
-		$(BIN)/maturin build --profile dev --locked --target $(HOST) \
-		--interpreter $(BIN)/python --out $(RACES)
-	$(BIN)/python -m pip install --quiet --no-deps --target $(RACES)/site $(RACES)/*.whl
 	@touch $@

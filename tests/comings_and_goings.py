@@ -7,6 +7,7 @@ in many threads.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import gc
@@ -423,17 +424,22 @@ async def loops(count: int) -> None:
         await asyncio.to_thread(mantou.run, main())
 
 
-def main(wanted: list[str]) -> None:
+def main() -> None:
     """Runs all kinds, or those that are named; prints a table, and says what is not flat."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("kinds", nargs="*", choices=[[], *KINDS])
+    parser.add_argument("--divide", type=int, default=1, help="have so many times fewer of each")
+    given = parser.parse_args()
     print("| what | times | seconds | MiB | descriptors | objects |\n|---|--:|--:|--:|--:|--:|")
     grown = []
-    for name in wanted or KINDS:
+    for name in given.kinds or KINDS:
         kind = KINDS[name]
+        count = kind.times // given.divide
         began = time.monotonic()
-        before, after = mantou.run(measured(kind, kind.times))
+        before, after = mantou.run(measured(kind, count))
         mib = [held.memory / (1 << 20) for held in (before, after)]
         print(
-            f"| {name.replace('_', ' ')} | {kind.times:,} | {time.monotonic() - began:.0f} "
+            f"| {name.replace('_', ' ')} | {count:,} | {time.monotonic() - began:.0f} "
             f"| {mib[0]:.1f} → {mib[1]:.1f} | {before.descriptors} → {after.descriptors} "
             f"| {before.objects:,} → {after.objects:,} |",
             flush=True,
@@ -454,4 +460,4 @@ def is_flat(before: Held, after: Held) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
