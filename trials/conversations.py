@@ -127,7 +127,7 @@ class Conversation:
     peeks: bool = False
     """It looks before it reads."""
     quiet: bool = False
-    """Nobody is told of a connection that did not come to be: asyncio's servers only log that."""
+    """Nobody is told of a connection that did not come to be: it is logged at most."""
     preface: bytes = b""
     loops: tuple[str, ...] = ("mantou",)
 
@@ -450,7 +450,7 @@ CONVERSATIONS = [
     Conversation(proxy_header, links=("tcp", "tls"), preface=PROXY_HEADER, peeks=True),
     Conversation(pipe, links=("tcp", "tls", "unix"), proxies=True),
     Conversation(send_file, links=("tcp", "tls", "unix")),
-    Conversation(streams_serve, loops=BOTH),
+    Conversation(streams_serve, loops=BOTH, quiet=True),
     Conversation(streams_connect, connects=True, loops=BOTH),
     Conversation(protocols_serve, quiet=True),
     Conversation(protocols_connect, connects=True),

@@ -140,11 +140,12 @@ class Case:
                 # A loop that failed and is run again stops, where its first run was about to.
                 # asyncio's own does as well.
                 found.append(f"it raised {error!r}")
-        if self._conversation.quiet and not told.came.received and peer.error is not None:
+        is_final = bool(fault.call) and not self.is_passing(fault)
+        if is_final and self._conversation.quiet and not told.opened and peer.error is not None:
             # Who connected knows.
             return found
         found += complaints(told, peer)
-        if fault.call and not self.is_passing(fault):
+        if is_final:
             is_known = fault.error in _errnos([*told.errors, *named])
             if not (is_known or has_carried_all(told, peer)):
                 found.append("the error has another name")
