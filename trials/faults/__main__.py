@@ -1,6 +1,6 @@
 """Plays every conversation with every fault, each conversation in a process of its own.
 
-python -m trials.faults [--briefly] [--seeds N] [PATTERN]
+python -m trials.faults [--briefly] [--seeds N] [--faults PATTERN] [PATTERN]
 
 PATTERN picks some, as "handlers_serve tls mantou" or "pipe *". Ends with 1 if anything was found.
 """
@@ -62,9 +62,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trials.faults")
     parser.add_argument("--briefly", action="store_true", help="the first and the last call only")
     parser.add_argument("--seeds", type=int, default=200, help="rounds of chance (default: 200)")
+    parser.add_argument("--faults", default="*", help="those only, as in 'send #1 *' or 'seed 7'")
     parser.add_argument("pattern", nargs="*", help="conversation, link and loop")
     arguments = parser.parse_args()
     pattern = " ".join(arguments.pattern) or "*"
+    briefly = ["briefly"] if arguments.briefly else []
     titles = [
         title
         for conversation in CONVERSATIONS
@@ -81,7 +83,7 @@ def main() -> int:
 
         def play(title: str) -> None:
             before = total.cases
-            play_all(title, library, arguments.seeds, arguments.briefly, total)
+            play_all(title, library, total, arguments.faults, str(arguments.seeds), *briefly)
             print(f"   {title}: {total.cases - before} cases", flush=True)
 
         # They mostly wait for their peers.
@@ -97,19 +99,16 @@ def main() -> int:
     return 1 if total.findings else 0
 
 
-def play_all(title: str, library: Path, seeds: int, briefly: bool, total: Sum) -> None:
-    """One conversation, in as many processes as it takes: behind a stuck case there is another."""
+def play_all(title: str, library: Path, total: Sum, *options: str) -> None:
+    """One conversation, in as many processes as it takes: behind a stuck case there is another.
+
+    The options are a pattern of faults, the number of seeds and, if so, "briefly".
+    """
     done = 0
+    pattern, seeds, *briefly = options
     while True:
-        command = [
-            sys.executable,
-            "-m",
-            "trials.faults.play",
-            *title.split(),
-            str(seeds),
-            str(done),
-        ]
-        command += ["briefly"] if briefly else []
+        command = [sys.executable, "-m", "trials.faults.play", *title.split()]
+        command += [pattern, seeds, str(done), *briefly]
         child = subprocess.Popen(
             command,
             env=environment(library),

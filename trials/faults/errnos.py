@@ -38,7 +38,8 @@ _TABLE: dict[str, tuple[str, str]] = {
     ),
     "sendfile": ("EAGAIN EINTR ENOMEM", "EBADF EFAULT EINVAL EIO EOVERFLOW ESPIPE"),
     "splice": ("EAGAIN EINTR ENOMEM", "EBADF EINVAL ESPIPE"),
-    "shutdown": ("", "EBADF EINVAL ENOTCONN ENOTSOCK"),
+    # And ENOTCONN, of a connection that broke, which is told by who reads from it.
+    "shutdown": ("", "EBADF EINVAL ENOTSOCK"),
     # It is closed, whatever it says.
     "close": ("EINTR EIO ENOSPC EDQUOT", ""),
     "getsockopt": ("", "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK"),

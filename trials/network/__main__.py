@@ -50,7 +50,8 @@ def play(trial: Trial, size: int = SIZE) -> tuple[int, list[str], float]:
     with Way() as way:
         way.become(trial.conditions)
         stages = [
-            make_stage(way, trial, conversation, link, size)
+            # Nobody may be done before the peer is gone.
+            make_stage(way, trial, conversation, link, size * 8 if trial.dies else size)
             for conversation in CARRIED
             for link in conversation.links
             if link != "unix"

@@ -89,6 +89,7 @@ impl Engine {
                     }
                 }
                 Ok(_) => return self.lose_conduit(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.lose_conduit(error),
             }
         }
