@@ -62,6 +62,9 @@ fn fuzz(name: &str, run: fn(&[u8]), time: Duration) -> io::Result<Option<PathBuf
             count += 1;
         }
     }
-    println!("{name}: {count} inputs in {:.0} s", begin.elapsed().as_secs_f64());
+    println!(
+        "{name}: {count} inputs in {:.0} s",
+        begin.elapsed().as_secs_f64()
+    );
     Ok(None)
 }

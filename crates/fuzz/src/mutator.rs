@@ -5,7 +5,16 @@ pub struct Mutator(u64);
 
 /// What parsers tend to look at.
 const TELLING: [&[u8]; 10] = [
-    b"\0", b"\xff", b"\r\n", b"\n", b" ", b"\0\0", b"\xff\xff", b"-----", b"\x30\x82", b"\x80",
+    b"\0",
+    b"\xff",
+    b"\r\n",
+    b"\n",
+    b" ",
+    b"\0\0",
+    b"\xff\xff",
+    b"-----",
+    b"\x30\x82",
+    b"\x80",
 ];
 /// The longest input.
 const LONGEST: usize = 4096;

@@ -58,12 +58,20 @@ fn next(framing: Framing, sent: &[u8], limit: usize) -> Next<'_> {
             if sent.len() < width {
                 return Next::Nothing;
             }
-            let length = sent[..width].iter().fold(0, |sum, it| sum * 256 + usize::from(*it));
+            let length = sent[..width]
+                .iter()
+                .fold(0, |sum, it| sum * 256 + usize::from(*it));
             (width..width + length, width + length)
         }
         _ => match sent.iter().position(|byte| *byte == b'\n') {
-            Some(end) => (0..end - usize::from(end > 0 && sent[end - 1] == b'\r'), end + 1),
-            None => (0..sent.len() - usize::from(sent.last() == Some(&b'\r')), sent.len() + 1),
+            Some(end) => (
+                0..end - usize::from(end > 0 && sent[end - 1] == b'\r'),
+                end + 1,
+            ),
+            None => (
+                0..sent.len() - usize::from(sent.last() == Some(&b'\r')),
+                sent.len() + 1,
+            ),
         },
     };
     if body.len() > limit {

@@ -23,7 +23,10 @@ fn count(wire: &[u8], piece: usize, limit: usize) -> Option<usize> {
     for mut part in wire.chunks(piece) {
         while !part.is_empty() {
             let passed = framing.advance(part, limit);
-            assert!(passed.len > 0 && passed.len <= part.len(), "stuck, or beyond");
+            assert!(
+                passed.len > 0 && passed.len <= part.len(),
+                "stuck, or beyond"
+            );
             part = &part[passed.len..];
             records += passed.records;
         }
