@@ -35,7 +35,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("kind", "way", "states"),
         cases,
         ids=[
-            f"{kind}-{way}-{'-'.join(states[:-1]) or states[0]}"[:60] for kind, way, states in cases
+            f"{kind}-{way}-{states[0] if len(states) == 1 else 'everything'}"
+            for kind, way, states in cases
         ],
     )
 
