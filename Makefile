@@ -245,24 +245,27 @@ $(AUDIT)/.installed: requirements/audit.txt
 
 # The package is installed in place: only a change of Rust needs a new build.
 $(BUILT): $(INSTALLED) $(RUST)
+	@touch $@.begun
 	$(BIN)/maturin develop --release --locked
-	@touch $@
+	@mv $@.begun $@  # as old as what was built
 
 # A wheel of its own, found before the package in place: the release build stays as it is.
 $(DEBUG)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
 	rm -rf $(DEBUG)
+	@mkdir -p $(DEBUG) && touch $@.begun
 	$(BIN)/maturin build --profile dev --locked --interpreter $(BIN)/python --out $(DEBUG)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(DEBUG)/site $(DEBUG)/*.whl
-	@touch $@
+	@mv $@.begun $@
 
 # The same, with its own C, and each access to memory checked. The sanitizer is an unstable option of
 # a stable compiler; where the host is named as a target, build scripts are left as they are.
 $(SANITIZED)/.built: $(INSTALLED) $(RUST) $(PACKAGE)
 	rm -rf $(SANITIZED)/site $(SANITIZED)/*.whl
+	@mkdir -p $(SANITIZED) && touch $@.begun
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes" \
 		CFLAGS_$(subst -,_,$(HOST))="-fsanitize=address -fno-omit-frame-pointer" \
 		CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_TARGET_DIR=$(SANITIZED)/target \
 		$(BIN)/maturin build --profile dev --locked --target $(HOST) \
 		--interpreter $(BIN)/python --out $(SANITIZED)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(SANITIZED)/site $(SANITIZED)/*.whl
-	@touch $@
+	@mv $@.begun $@
