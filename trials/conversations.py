@@ -411,10 +411,14 @@ class EchoProtocol(asyncio.Protocol):
 
 
 def _give_up(transport: asyncio.BaseTransport, dead_after: float | None) -> None:
-    """What an asyncio program does to find out that its peer is gone, while it sends."""
+    """What an asyncio program does to find out that its peer is gone, sending or not."""
     if dead_after is not None:
         sock = transport.get_extra_info("socket")
         sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_USER_TIMEOUT, int(dead_after * 1000))
+        sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_KEEPALIVE, 1)
+        sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_KEEPIDLE, int(dead_after) - 2)
+        sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_KEEPINTVL, 1)
+        sock.setsockopt(kernel.IPPROTO_TCP, kernel.TCP_KEEPCNT, 2)
 
 
 async def _serve(stage: Stage, handler: Echo, **options: Any) -> None:

@@ -36,11 +36,6 @@ class Told:
         if error is not None:
             self.errors.append(error)
 
-    async def began(self) -> None:
-        """Returns when something has come."""
-        while not self.came.received:
-            await asyncio.sleep(0.01)
-
     async def ended(self) -> None:
         """Returns when all that were opened are closed."""
         while self.opened != self.closed:

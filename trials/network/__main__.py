@@ -17,7 +17,7 @@ from typing import Any
 
 import mantou
 from trials.conversations import CONVERSATIONS, Conversation, Stage
-from trials.network.conditions import DEAD_AFTER, TRIALS, Trial, further, judge_death, now
+from trials.network.conditions import DEAD_AFTER, TRIALS, Trial, judge_death, now, under_way
 from trials.network.way import Way
 from trials.verdict import complaints, is_whole
 
@@ -94,8 +94,7 @@ async def play_all(way: Way, trial: Trial, stages: list[Stage]) -> list[str]:
     try:
         async with asyncio.timeout(trial.limit):
             if trial.midway is not None:
-                await asyncio.gather(*(stage.told.began() for stage in stages))
-                await further(stages)
+                await under_way(stages)
                 happened = now()
                 await trial.midway(way, stages)
             if trial.dies:

@@ -67,13 +67,22 @@ async def swallow(way: Way, stages: list[Stage]) -> None:
     way.become(_SLOW)
 
 
-async def further(stages: list[Stage], share: float = 0.1) -> None:
-    """Returns when so much more has been carried, or all of it."""
-    goal = sum(stage.told.came.received for stage in stages) + share * len(stages) * stages[0].size
-    while sum(stage.told.came.received for stage in stages) < min(
-        goal, sum(stage.size for stage in stages)
-    ):
+async def under_way(stages: list[Stage]) -> None:
+    """Returns when all of them carry bytes, in one direction at least."""
+    while not all(stage.told.came.received or stage.peer.came.received for stage in stages):
         await asyncio.sleep(0.01)
+
+
+async def further(stages: list[Stage]) -> None:
+    """Returns when a tenth more has been carried, or all of it."""
+    whole = sum(stage.size for stage in stages)
+    goal = min(whole, _carried(stages) + whole // 10)
+    while _carried(stages) < goal:
+        await asyncio.sleep(0.01)
+
+
+def _carried(stages: list[Stage]) -> int:
+    return sum(stage.peer.came.received for stage in stages)
 
 
 TRIALS = [
