@@ -422,7 +422,6 @@ async def packets_and_timeouts(count: int) -> None:
 @times(2_000)
 async def loops(count: int) -> None:
     """Whole loops, each in a thread, that end with connections open."""
-
     # The same for all: how to connect to an address is remembered, of 256 addresses.
     place = f"\0mantou-loops-{os.getpid()}"
 
