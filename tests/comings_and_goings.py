@@ -419,7 +419,7 @@ async def packets_and_timeouts(count: int) -> None:
         await repeat(cycle, count)
 
 
-@times(2_000)
+@times(10_000)
 async def loops(count: int) -> None:
     """Whole loops, each in a thread, that end with connections open."""
     # The same for all: how to connect to an address is remembered, of 256 addresses.
