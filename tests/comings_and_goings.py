@@ -83,11 +83,11 @@ def times(count: int) -> Callable[[Callable[[int], Awaitable[None]]], Any]:
 
 
 async def measured(kind: Kind, count: int) -> tuple[Held, Held]:
-    """What the process holds after a tenth of them, and after all."""
-    await kind.run(count // 10)
+    """What the process holds after half of them, and after all. What is kept is kept by then."""
+    await kind.run(count // 2)
     await settled()
     before = Held.now()
-    await kind.run(count - count // 10)
+    await kind.run(count - count // 2)
     await settled()
     return before, Held.now()
 
