@@ -139,8 +139,8 @@ pub fn ends_the_program(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
-/// The exception itself. PyO3 makes one of what is to be raised without the interpreter's lock, which
-/// it cannot have back while the interpreter ends: so it is raised, and caught.
+/// The exception itself. It is raised and caught: `into_value` alone would let go of the interpreter's
+/// lock before it makes one, which it cannot have back while the interpreter ends.
 pub fn value(py: Python<'_>, error: PyErr) -> Py<PyBaseException> {
     error.restore(py);
     PyErr::fetch(py).into_value(py)

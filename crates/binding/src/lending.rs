@@ -211,7 +211,7 @@ impl Lent {
 #[pymethods]
 impl Loan {
     /// # Safety
-    /// Called by CPython, with a view to be filled in.
+    /// Called by Python, with a view to be filled in.
     #[allow(clippy::needless_pass_by_value)]
     unsafe fn __getbuffer__(
         this: Bound<'_, Self>,
@@ -246,7 +246,7 @@ impl Loan {
     }
 
     /// # Safety
-    /// Called by CPython, once for each view that was filled in. The view is not looked at.
+    /// Called by Python, once for each view that was filled in. The view is not looked at.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
         Python::attach(|py| self.0.with(py, |lent| lent.views -= 1));
     }

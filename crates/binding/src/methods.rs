@@ -123,7 +123,7 @@ fn definition(function: Function) -> (ffi::PyMethodDefPointer, c_int) {
 }
 
 /// # Safety
-/// Called by CPython, as it calls a `METH_FASTCALL | METH_KEYWORDS` function of the class.
+/// Called by Python, as it calls a `METH_FASTCALL | METH_KEYWORDS` function of the class.
 unsafe extern "C" fn taking<M: Taking>(
     this: *mut PyObject,
     arguments: *const *mut PyObject,
@@ -139,7 +139,7 @@ unsafe extern "C" fn taking<M: Taking>(
 }
 
 /// # Safety
-/// Called by CPython, as it calls a `METH_NOARGS` function of the class.
+/// Called by Python, as it calls a `METH_NOARGS` function of the class.
 unsafe extern "C" fn taking_nothing<M: TakingNothing>(
     this: *mut PyObject,
     _: *mut PyObject,

@@ -322,14 +322,14 @@ pub fn install(py: Python<'_>) {
 }
 
 /// # Safety
-/// Called by CPython, with an object of the class.
+/// Called by Python, with an object of the class.
 unsafe extern "C" fn itself(this: *mut PyObject) -> *mut PyObject {
     // SAFETY: CPython calls with a live object.
     unsafe { ffi::Py_NewRef(this) }
 }
 
 /// # Safety
-/// Called by CPython, with an object of the class.
+/// Called by Python, with an object of the class.
 unsafe extern "C" fn iternext(this: *mut PyObject) -> *mut PyObject {
     // SAFETY: CPython calls the slot with an object of the class.
     let (py, step) = unsafe { enter(this) };
@@ -351,7 +351,7 @@ unsafe extern "C" fn iternext(this: *mut PyObject) -> *mut PyObject {
 }
 
 /// # Safety
-/// Called by CPython, with an object of the class and a place for the result.
+/// Called by Python, with an object of the class and a place for the result.
 unsafe extern "C" fn send(
     this: *mut PyObject,
     _value: *mut PyObject,
@@ -373,7 +373,7 @@ unsafe extern "C" fn send(
 }
 
 /// # Safety
-/// Called by CPython, with an object of the class.
+/// Called by Python, with an object of the class.
 #[inline]
 unsafe fn enter<'py>(this: *mut PyObject) -> (Python<'py>, PyResult<Step<'py>>) {
     // SAFETY: CPython calls, so the lock is held.

@@ -290,14 +290,14 @@ impl Taking for AddDoneCallback {
 }
 
 /// # Safety
-/// Called by CPython, for an object of the class. What it is given is not looked at.
+/// Called by Python, for an object of the class. What it is given is not looked at.
 unsafe extern "C" fn is_blocking(_this: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     // SAFETY: CPython calls, so the lock is held.
     unsafe { ffi::Py_NewRef(ffi::Py_True()) }
 }
 
 /// # Safety
-/// Called by CPython, for an object of the class. What it is given is not looked at.
+/// Called by Python, for an object of the class. What it is given is not looked at.
 unsafe extern "C" fn set_blocking(
     _this: *mut PyObject,
     _value: *mut PyObject,
