@@ -78,7 +78,7 @@ class Story:
         self.reactions: dict[str, list[Step]] = {}
         self.transport: Any = None
         self.sent = 0
-        self.is_lost = False
+        self.is_lost = self.paused = False
 
     def tell(self, *event: Any) -> None:
         if event == ("data",) and self.told[-1:] == [event]:
@@ -105,6 +105,8 @@ class Story:
         if self.over_tls and (self.is_lost or (name == "close" and self.transport.is_closing())):
             # asyncio's TLS has taken itself apart by then, or would: an AttributeError.
             return
+        if name in ("pause_reading", "resume_reading"):
+            self.paused = name == "pause_reading"
         call = getattr(self, name, None) or getattr(self.transport, name)
         try:
             result = call(*arguments)
@@ -255,6 +257,9 @@ class Play:
                 self.peer.finish()
 
     def peer_resets(self) -> None:
+        if self.story.over_tls and self.story.paused:
+            # asyncio's TLS reads on while it is paused, and hears of it at once.
+            return
         if self.peer_is != "gone":
             self.peer_is = "gone"
             self.peer.reset()

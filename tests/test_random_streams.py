@@ -115,7 +115,8 @@ class Play(Reading):
     async def is_busy(
         self, other: asyncio.Future[Any], operation: Callable[[], Awaitable[Any]]
     ) -> None:
-        await turns(1)
+        # A task within wait_for() takes some to begin, or to end.
+        await turns(5)
         if other.done():
             return
         with pytest.raises((mantou.BusyResourceError, mantou.ClosedResourceError)) as caught:

@@ -32,7 +32,6 @@ impl Table {
             Input::EndHandled | Input::End | Input::Shutdown => self.write = finishing(self.write),
             Input::StopReading => self.read = discarding(self.read),
             Input::Pipe if self.read == "open" => self.read = "piped",
-            Input::Pipe => {}
             Input::Leave => {
                 self.read = discarding(self.read);
                 self.write = finishing(self.write);
@@ -45,7 +44,7 @@ impl Table {
                     "closing"
                 };
             }
-            Input::Close => {}
+            Input::Pipe | Input::Close => {}
             Input::FinSent => {
                 self.write = "ended";
                 if self.life == "closing" {
@@ -114,8 +113,11 @@ fn pattern(start: usize, len: usize) -> Vec<u8> {
     round.repeat(len / 251 + 2)[start % 251..][..len].to_vec()
 }
 
-/// What lies between the places, as one would say it.
-fn cut(framing: Framing, sent: &[u8], limit: usize) -> Option<Option<(Vec<u8>, usize)>> {
+#[derive(PartialEq, Debug)]
+struct TooLarge;
+
+/// The first packet and where it ends, as one would say it.
+fn cut(framing: Framing, sent: &[u8], limit: usize) -> Option<Result<(Vec<u8>, usize), TooLarge>> {
     let (body, end) = if let Framing::Prefixed(width) = framing {
         let width = width as usize;
         let prefix = sent.get(..width)?;
@@ -132,9 +134,9 @@ fn cut(framing: Framing, sent: &[u8], limit: usize) -> Option<Option<(Vec<u8>, u
         (0..body, line + 1)
     };
     if body.len() > limit {
-        return Some(None);
+        return Some(Err(TooLarge));
     }
-    (end <= sent.len()).then(|| Some((sent[body].to_vec(), end)))
+    (end <= sent.len()).then(|| Ok((sent[body].to_vec(), end)))
 }
 
 proptest! {
@@ -246,12 +248,12 @@ proptest! {
                         continue 'arrivals;
                     }
                     Cut::TooLarge => {
-                        prop_assert_eq!(cut(framing, &sent[begin..], limit), Some(None));
+                        prop_assert_eq!(cut(framing, &sent[begin..], limit), Some(Err(TooLarge)));
                         return Ok(());
                     }
                     Cut::Packet { body, end } => {
                         let packet = (sent[begin..][body].to_vec(), end);
-                        prop_assert_eq!(cut(framing, &sent[begin..], limit), Some(Some(packet)));
+                        prop_assert_eq!(cut(framing, &sent[begin..], limit), Some(Ok(packet)));
                         begin += end;
                         searched = 0;
                     }

@@ -22,8 +22,11 @@ mod targets {
 pub use mutator::Mutator;
 use targets::{engine, framing, names, pem, proxy, records, tls};
 
+/// What takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// What is fuzzed, and by which name.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("engine", engine::operations),
     ("framing", framing::packets),
     ("names", names::names),
@@ -35,7 +38,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 8] = [
 ];
 
 /// The target of that name.
-pub fn target(name: &str) -> Option<fn(&[u8])> {
+pub fn target(name: &str) -> Option<Target> {
     let named = TARGETS.iter().find(|(known, _)| *known == name);
     named.map(|(_, run)| *run)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs, io};
 
-use mantou_fuzz::{Mutator, TARGETS, kept, target};
+use mantou_fuzz::{Mutator, TARGETS, Target, kept, target};
 
 /// The clock is looked at after so many inputs.
 const BATCH: usize = 64;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 /// Where the input is that broke something, if one did.
-fn fuzz(name: &str, run: fn(&[u8]), time: Duration) -> io::Result<Option<PathBuf>> {
+fn fuzz(name: &str, run: Target, time: Duration) -> io::Result<Option<PathBuf>> {
     let inputs = kept(name)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seed = now.unwrap_or_default().subsec_nanos();
