@@ -58,7 +58,7 @@ def test_help_fits_the_terminal(command: str, columns: int) -> None:
         (["connect", "a:1", "--sni", "b"], "--sni needs --tls or --starttls"),
         (["connect", "a:1", "--tls", "--key", PEM], "--key needs --cert"),
         (["connect", "a:1", "--tls", "--cert", PEM], "--key must name its file"),
-        (["connect", "a:1", "--tls", "--ca", PEM], "mantou connect: --ca: "),
+        (["connect", "a:1", "--tls", "--ca", PEM], "mantou connect: --ca holds no certificate"),
         (["connect", "a:1", "--tls", "--ca", os.devnull], "is not in PEM"),
         (["connect", "a:1", "--tls", "--sni", "a b"], "mantou connect: --sni must be a host name"),
         (["connect", f"unix:/{'x' * 200}"], "mantou connect: ADDRESS must be at most 107 bytes"),

@@ -395,7 +395,9 @@ def native_texts() -> Iterator[tuple[Path, str]]:
 
 def engine_texts() -> Iterator[str]:
     """The sentences of the engine: it hands them up as they are, so users may read any."""
-    for path in sorted((ROOT / "crates/engine/src").rglob("*.rs")):
+    engine = ROOT / "crates/engine/src"
+    tests = re.findall(r"#\[cfg\(test\)\]\nmod (\w+);", (engine / "lib.rs").read_text())
+    for path in sorted(set(engine.rglob("*.rs")) - {engine / f"{name}.rs" for name in tests}):
         source, *_ = path.read_text(encoding="utf-8").partition("#[cfg(test)]")
         for text in literals(source):
             # Kinds of PEM blocks are in capitals.
