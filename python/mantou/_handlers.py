@@ -107,7 +107,7 @@ class SocketHandler(Generic[D]):
         """The connection failed before `open`; nothing else was or will be called.
 
         For an accepted one: its TLS handshake failed, or `data_factory` raised. An exception in
-        here goes to the loop's exception handler. Bun: `connectError`.
+        here goes to `error`, as any handler's does. Bun: `connectError`.
         """
 
     def handshake(

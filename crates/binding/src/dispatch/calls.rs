@@ -276,9 +276,7 @@ pub(super) fn on_raised(
         return engine.get().set_fatal(py, error.clone_ref(py));
     }
     let message = format!("the {} handler raised an exception", stage.name());
-    // After `close` and `connect_error` nothing else is called.
-    let nobody_left = matches!(stage, Stage::Close | Stage::ConnectError);
-    if nobody_left || stage == Stage::Error {
+    if matches!(stage, Stage::Close | Stage::Error) {
         return engine.get().host.report(py, &message, error, Some(socket));
     }
     let value = errors::value_of(py, error);
