@@ -145,11 +145,12 @@ async def test_what_stays_is_seen(leak: str) -> None:
 @pytest.mark.parametrize("kind", comings_and_goings.KINDS.values(), ids=lambda kind: kind.name)
 @pytest.mark.loops("mantou")
 async def test_the_garbage_collector_may_come_at_any_time(kind: comings_and_goings.Kind) -> None:
+    others = mantou.stats().connections
     threshold = gc.get_threshold()
     gc.set_threshold(1)
     try:
         await kind.run(5)
-        await comings_and_goings.settled()
+        await comings_and_goings.settled(others)
     finally:
         gc.set_threshold(*threshold)
 
