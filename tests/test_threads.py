@@ -228,10 +228,11 @@ def test_24_threads_have_a_loop_each() -> None:
     """They share a process and nothing else: whatever comes in one of them goes there, too."""
     kinds = list(itertools.islice(itertools.cycle(KINDS.values()), 24))
     together = threading.Barrier(len(kinds))
+    others = mantou.stats().connections
 
     async def main(kind: Kind) -> None:
         await kind.run(20)
-        await settled()
+        await settled(others)
 
     def serve(kind: Kind) -> str:
         together.wait(20)
