@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import hashlib
 import random
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ class Handlers(mantou.SocketHandler[Any]):
         self.count.end(socket, error)
 
     def send(self, socket: Socket, data: bytes) -> None:
-        socket.write_all(data)
+        # A peer's RST may overtake what it has sent; `close` tells of it.
+        with contextlib.suppress(BrokenPipeError):
+            socket.write_all(data)
         if socket.buffered:
             socket.pause()
 
