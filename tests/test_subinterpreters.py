@@ -18,7 +18,7 @@ PROGRAM = """
             continue
         break
 
-    def in_another(*config):
+    def in_another(*config, **options):
         code = '''if 1:
             try:
                 import mantou
@@ -28,7 +28,7 @@ PROGRAM = """
                 text = "imported"
             print(text)
         '''
-        another = interpreters.create(*config)
+        another = interpreters.create(*config, **options)
         print(interpreters.run_string(another, code) or "ran", flush=True)
         interpreters.destroy(another)
 
