@@ -102,7 +102,7 @@ class Story:
         if name == "pause_reading" and ("eof",) in self.told:
             # asyncio would tell of the same FIN again when reading is resumed.
             return
-        if self.over_tls and (self.is_lost or (name == "close" and self.transport.is_closing())):
+        if self.over_tls and (self.is_lost or (name == "close" and self.closes)):
             # asyncio's TLS has taken itself apart by then, or would: an AttributeError.
             return
         if name in ("pause_reading", "resume_reading"):
@@ -115,6 +115,12 @@ class Story:
         self.told.append((f"{name}()", result))
 
     @property
+    def closes(self) -> bool:
+        # asyncio's TLS says so of an end that it has read only when all that waited is sent.
+        ended = self.over_tls and ("eof",) in self.told
+        return ended or self.transport.is_closing()
+
+    @property
     def waits(self) -> bool:
         # To asyncio's TLS, what waits in the transport beneath is sent: it pauses nobody for that.
         return not self.over_tls and self.transport.get_write_buffer_size() > 0
@@ -122,7 +128,7 @@ class Story:
     # The calls that take more than their arguments.
 
     def write(self, size: int) -> None:
-        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+        if self.closes and (self.over_tls or self.transport.get_write_buffer_size()):
             # asyncio would send it all the same, because something waits; uvloop does not, either.
             return
         data = stretch(self.sent, size)
@@ -130,7 +136,7 @@ class Story:
         self.transport.write(data)
 
     def writelines(self, pieces: list[int]) -> None:
-        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+        if self.closes and (self.over_tls or self.transport.get_write_buffer_size()):
             return
         data = []
         for size in pieces:
@@ -147,7 +153,7 @@ class Story:
 
     def ask(self) -> Any:
         transport = self.transport
-        return transport.is_closing(), transport.is_reading(), transport.can_write_eof()
+        return self.closes, transport.is_reading(), transport.can_write_eof()
 
 
 class Protocol:
@@ -224,7 +230,7 @@ class Play:
             self.story.told.append(f"after {name}: {self.story.waits}")
 
     def peer_sends(self, size: int) -> None:
-        if self.story.over_tls and self.story.transport.is_closing():
+        if self.story.over_tls and self.story.closes:
             # asyncio's TLS takes what is under way when it says goodbye for an error.
             return
         if self.peer_is == "open" and self.sent + size <= 100 * KIB:
