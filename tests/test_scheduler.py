@@ -406,15 +406,35 @@ def test_a_subclass_may_have_a_clock_of_its_own() -> None:
     loop.close()
 
 
-def test_a_loop_may_be_given_another_clock() -> None:
-    loop = mantou.new_event_loop()
-    loop.time = lambda: 50.0  # type: ignore[method-assign]
+def test_a_loop_may_be_given_another_clock(loop: Any) -> None:
+    loop.time = lambda: 50.0
     seen: list[str] = []
+    assert loop.call_later(1.0, seen.append, "future").when() == 51.0
     loop.call_at(49.0, seen.append, "past")
-    loop.call_at(51.0, seen.append, "future")
     run_turns(loop)
-    loop.close()
     assert seen == ["past"]
+    del loop.time
+    assert loop.call_later(0, seen.append, "now").when() <= loop.time()
+
+
+def test_a_running_loop_may_be_given_another_clock(loop: Any) -> None:
+    seen: list[str] = []
+    start = loop.time()
+
+    def patch() -> None:
+        loop.time = lambda: start + 60.0
+
+    def stop_after(turns: int) -> None:
+        if turns == 0:
+            loop.stop()
+        else:
+            loop.call_soon(stop_after, turns - 1)
+
+    loop.call_at(start + 30.0, seen.append, "due")
+    loop.call_soon(patch)
+    loop.call_soon(stop_after, 3)
+    loop.run_forever()
+    assert seen == ["due"]
 
 
 def test_a_subclass_may_override_what_schedules() -> None:

@@ -23,6 +23,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+# What the native scheduler calls in Python where something else is in its place, a test's own clock
+# perhaps.
+REPLACEABLE = frozenset({"time", "call_at", "_run_once"})
+
+
 class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
     """An asyncio event loop that runs mantou's sockets natively.
 
@@ -47,6 +52,16 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
     def engine(self) -> Engine:
         """The native engine; for mantou's own use."""
         return self._engine
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name in REPLACEABLE:
+            self._find_overridden()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name in REPLACEABLE:
+            self._find_overridden()
 
     def run_forever(self) -> None:
         """Runs the loop until `stop()`.

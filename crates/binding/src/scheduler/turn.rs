@@ -26,18 +26,26 @@ impl Scheduler {
         let py = this.py();
         let scheduler = this.get();
         let engine = scheduler.engine(py)?;
-        let overridden = Overridden::of(this)?;
-        scheduler.overridden.replace(py, overridden);
-        let is_running = scheduler.thread.get(py).is_some() && !overridden.run_once;
+        // Of the class, too: what replaces a method there is not seen otherwise.
+        Self::_find_overridden(this)?;
+        let is_running = scheduler.thread.get(py).is_some();
         let mut work = engine.get().take_work(py)?;
         let result = loop {
             let turned = turn(this, &engine, &mut work);
-            if turned.is_err() || !is_running || scheduler.stopping.get(py) {
+            let goes_on = is_running && !scheduler.overridden.get(py).run_once;
+            if turned.is_err() || !goes_on || scheduler.stopping.get(py) {
                 break turned;
             }
         };
         engine.get().work.replace(py, Some(work));
         result
+    }
+
+    /// Looks which methods a subclass, or somebody who patched the loop, has replaced.
+    fn _find_overridden(this: &Bound<'_, Self>) -> PyResult<()> {
+        let overridden = Overridden::of(this)?;
+        this.get().overridden.replace(this.py(), overridden);
+        Ok(())
     }
 }
 
