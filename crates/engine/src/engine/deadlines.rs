@@ -33,8 +33,8 @@ impl Engine {
     /// have kept waiting, as while a handler took its time or the process was halted.
     pub fn expire(&mut self, handled: &Events) {
         // The queue tells each in its turn: after so many waits it has told all there was at first.
-        let in_parts = self.members.len() / handled.len().max(1);
-        if handled.is_all() || self.partial_waits > in_parts {
+        let in_parts = || self.members.len() / handled.len().max(1);
+        if handled.is_all() || self.partial_waits > in_parts() {
             self.partial_waits = 0;
             self.expire_all();
         } else {
