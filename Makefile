@@ -106,7 +106,7 @@ network: $(BUILT) ## Have all conversations over bad ways between two networks (
 hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 40 minutes (ARGS="--kinds '*hello*' --few")
 	@$(BIN)/python -m tests.hostile $(ARGS)
 
-random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each of 6 files, two at once: 90 minutes)
+random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each of 7 files, two at once: 2 hours)
 	@$(BIN)/python -m tools.random_tests --minutes $(MINUTES) $(ARGS)
 
 fuzz: ## Run the 8 fuzz targets for SECONDS=60 each, with other inputs each time (ARGS="tls_bytes" picks some)

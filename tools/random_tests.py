@@ -21,6 +21,7 @@ FILES = (
     "test_random_handlers.py",
     "test_random_streams.py",
     "test_random_protocols.py",
+    "test_random_scheduler.py",
     "test_drain_model.py",
     "test_packets_model.py",
     "test_streams_cancelling.py",
