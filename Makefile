@@ -156,6 +156,9 @@ bench-programs: $(BUILT) ## Compare asyncio programs on mantou's loop and others
 bench-proxies: $(BUILT) ## Compare the proxies of examples/ with HAProxy (ARGS="--rows 'tls-*'")
 	@$(BIN)/python benchmarks/proxies.py $(ARGS)
 
+bench-threads: $(BUILT) ## Compare what threads and processes give, in echoes per second
+	@$(BIN)/python benchmarks/threads.py $(ARGS)
+
 bench-builds: $(BUILT) ## Compare with another build (ARGS="../before", a checkout where make build ran)
 	@$(BIN)/python benchmarks/builds.py $(ARGS)
 
