@@ -285,7 +285,8 @@ def test_the_end_of_the_loop(kind: str, duplicates: Duplicating) -> None:
 
 
 def test_a_loop_that_is_only_dropped(duplicates: Duplicating) -> None:
-    """Nobody is told, but the peer sees an end."""
+    """Nobody is told, but the peer sees an end, and the connection is counted no more."""
+    before = mantou.stats().connections
     recorder = Recorder()
     loop = asyncio.SelectorEventLoop()
     peer = loop.run_until_complete(serve_one(recorder, duplicates))
@@ -296,3 +297,4 @@ def test_a_loop_that_is_only_dropped(duplicates: Duplicating) -> None:
     peer.sock.settimeout(10)
     assert peer.sock.recv(1) == b""
     peer.close()
+    assert mantou.stats().connections == before

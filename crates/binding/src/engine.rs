@@ -15,6 +15,7 @@ use crate::errors;
 use crate::host::Host;
 use crate::settings::LastSettings;
 use crate::ssl_channel::Bios;
+use crate::totals;
 use crate::work::Work;
 
 /// What belongs to members, each in its slot. The references are strong: what is open stays alive.
@@ -268,5 +269,20 @@ impl Engine {
         self.host.clear();
         drop(self.owners.take());
         drop(self.pipes.take());
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // In a forked child they are the parent's.
+        if self.core.is_left_behind() {
+            return;
+        }
+        Python::try_attach(|py| {
+            let look = |core: &mut core::Engine| (core.connections(), core.traffic(core.tokens()));
+            if let Ok((connections @ 1.., traffic)) = self.core.ask(py, look) {
+                totals::count_dropped(py, connections as u64, &traffic);
+            }
+        });
     }
 }

@@ -176,6 +176,16 @@ pub fn note(py: Python<'_>, totals: &Guarded<Totals>, fact: Fact<'_>) -> u64 {
     })
 }
 
+/// Notes the end of connections whose loop nobody has closed: none of them was told.
+pub fn count_dropped(py: Python<'_>, connections: u64, traffic: &Traffic) {
+    PROCESS.with(py, |totals| {
+        *totals = totals.with_traffic(traffic);
+        // Some may have come that nobody has heard of.
+        let all = totals.accepted + totals.connected;
+        totals.closed = all.min(totals.closed + connections);
+    });
+}
+
 /// In a forked child: what has happened is its parent's.
 pub fn forget(py: Python<'_>) {
     PROCESS.replace(py, Totals::ZERO);

@@ -31,6 +31,20 @@ impl Engine {
         traffic
     }
 
+    /// Connections that are open, or whose proxy still introduces them.
+    pub fn connections(&self) -> usize {
+        let is_connection = |token: &Token| match self.members.get(*token) {
+            Some(Member::Stream(stream)) => !stream.released,
+            Some(Member::Greeting(_)) => true,
+            Some(Member::Listener(_) | Member::Attempt(_)) | None => false,
+        };
+        self.members
+            .tokens()
+            .iter()
+            .filter(|it| is_connection(it))
+            .count()
+    }
+
     pub fn listeners(&self) -> usize {
         let is_listener =
             |token: &Token| matches!(self.members.get(*token), Some(Member::Listener(_)));
