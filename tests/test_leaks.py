@@ -138,7 +138,7 @@ async def test_what_stays_is_seen(leak: str) -> None:
                 kept.callback(getattr(thing, "close", thing.__repr__))
 
         kind = comings_and_goings.Kind(leaky, 300)
-        before, after = await comings_and_goings.measured(kind, kind.times)
+        before, after = await comings_and_goings.measured(kind, kind.times, patience=0)
         assert not comings_and_goings.is_flat(before, after)
 
 
