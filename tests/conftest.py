@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 import mantou
 
@@ -36,6 +37,11 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 TEST_TIMEOUT = 60.0
 
 LoopErrors = list[dict[str, Any]]
+
+
+# The same examples each time. `make random` has new ones.
+settings.register_profile("tests", derandomize="EXAMPLES_TIMES" not in os.environ)
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
