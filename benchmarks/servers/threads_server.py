@@ -23,7 +23,8 @@ class Echo(mantou.SocketHandler[Any]):
 
 def serve(work: int) -> None:
     listener = mantou.listen(hostname="127.0.0.1", port=0, socket=Echo(work))
-    print(listener.port, flush=True)
+    # In one piece: another thread prints, too.
+    print(f"{listener.port}\n", end="", flush=True)
     mantou.run()
 
 
