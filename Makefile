@@ -41,19 +41,16 @@ PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name
 # One process of pytest for each core, and one more: tests mostly wait. ARGS="-n 0" has none of that.
 SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
-# A debug build, which stops where an assertion fails or a number overflows, but of ours a fast one.
-FUZZED := $(foreach crate,engine fuzz,--config profile.dev.package.mantou-$(crate).opt-level=3)
-
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions asyncio-suite programs program-suites anyio-suite conformance soak \
-	nightly lint types certificates interop rust-test build debug-test bench bench-suite bench-programs \
-	bench-builds bench-proxies docs docstrings man dist dist-check dist-check-arm free-threading audit \
-	advisories msrv release format clean sanitize races miri leaks unsafe-page faults network hostile \
-	random fuzz
+	nightly lint types certificates interop rust-test build debug-test bench bench-suite \
+	bench-programs bench-builds bench-proxies bench-threads docs docstrings man dist dist-check \
+	dist-check-arm free-threading audit advisories msrv release format clean sanitize races miri \
+	leaks unsafe-page faults network hostile random fuzz
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,7 +107,7 @@ random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each 
 	@$(BIN)/python -m tools.random_tests --minutes $(MINUTES) $(ARGS)
 
 fuzz: ## Run the 8 fuzz targets for SECONDS=60 each, with other inputs each time (ARGS="tls_bytes" picks some)
-	@cargo run --quiet --locked --package mantou-fuzz $(FUZZED) -- $(SECONDS) $(ARGS)
+	@cargo run --quiet --locked --profile fuzz --package mantou-fuzz -- $(SECONDS) $(ARGS)
 
 lint: $(INSTALLED) ## Check style and lints of Python and Rust
 	$(BIN)/ruff check .
