@@ -165,3 +165,25 @@ async def test_half_open_is_an_option() -> None:
         with pytest.raises(mantou.EndOfStream):
             await stream.receive()
         assert await peer.receive_until_fin() == b""
+
+
+@every_path
+@pytest.mark.parametrize("size", [KIB, 64 * KIB, 300 * KIB])
+@pytest.mark.parametrize("turns", [-1, 0, 1, 3])
+async def test_who_sends_to_a_peer_that_has_gone_hears_why(
+    link: str, size: int, turns: int
+) -> None:
+    """Before the end comes, in the turn in which it does, and behind it."""
+
+    async def keep_sending() -> None:
+        while True:
+            await stream.send(bytes(size))
+
+    async with streaming(link) as (stream, peer):
+        task = asyncio.create_task(keep_sending()) if turns < 0 else None
+        peer.reset()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with pytest.raises(mantou.BrokenResourceError) as caught:
+            await (task or keep_sending())
+        assert isinstance(caught.value, ConnectionError)

@@ -161,7 +161,7 @@ impl Socket {
     }
 
     fn unfit_for_tls(&self, token: Token) -> PyResult<PyErr> {
-        let state = |core: &mut core::Engine| (core.broken(token), core.has_finished(token));
+        let state = |core: &mut core::Engine| (core.why_lost(token), core.has_finished(token));
         let text = match self.engine.get().core.with(state)? {
             (Some(error), _) => return Ok(errors::from_io(&error)),
             (None, true) => "the peer has finished: there is nobody to speak TLS with",

@@ -206,7 +206,10 @@ impl Stream {
 
     /// A send found the connection gone, of which the reading side is still to hear.
     pub(super) fn lost(&self, py: Python<'_>) -> PyErr {
-        let known = self.socket.get().with(py, |core, token| core.broken(token));
+        let known = self
+            .socket
+            .get()
+            .with(py, |core, token| core.why_lost(token));
         match known {
             Ok(Some(error)) => {
                 let error = errors::value(py, errors::from_io(&error)).into_any();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::{Engine, Member};
+use super::{Engine, Member, Notice};
 use crate::buffer::Piece;
 use crate::error::{CloseReason, WriteAllError};
 use crate::file::{FilePart, FileProgress};
@@ -83,6 +83,18 @@ impl Engine {
     /// Why bytes that were accepted can no longer be sent.
     pub fn broken(&self, token: Token) -> Option<io::Error> {
         self.stream(token).and_then(Stream::broken)
+    }
+
+    /// That, or what its owner is about to be told.
+    pub fn why_lost(&self, token: Token) -> Option<io::Error> {
+        let end = |notice: &Notice| match notice {
+            Notice::Closed(member, CloseReason::Io(error)) if *member == token => {
+                error.raw_os_error().map(io::Error::from_raw_os_error)
+            }
+            _ => None,
+        };
+        self.broken(token)
+            .or_else(|| self.notices.iter().find_map(end))
     }
 
     pub fn cork(&mut self, token: Token) {
