@@ -105,6 +105,9 @@ class Story:
         if self.over_tls and (self.is_lost or (name == "close" and self.closes)):
             # asyncio's TLS has taken itself apart by then, or would: an AttributeError.
             return
+        if self.over_tls and self.paused and name == "close":
+            # asyncio's TLS would not end before somebody reads on, and tell of what came meanwhile.
+            return
         if name in ("pause_reading", "resume_reading"):
             self.paused = name == "pause_reading"
         call = getattr(self, name, None) or getattr(self.transport, name)
