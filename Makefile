@@ -61,8 +61,8 @@ demo: $(BUILT) ## Watch sockets at work: echo, 256 MiB, half-open, reload, timeo
 test: $(BUILT) ## Run the tests (ARGS="-k name" picks some, PYTHON_VERSION=3.13 another Python)
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
-versions: ## Run the tests on every supported Python
-	@set -e; for version in $(VERSIONS); do $(MAKE) test PYTHON_VERSION=$$version; done
+versions: ## Run the tests, and CPython's of asyncio, on every supported Python
+	@set -e; for version in $(VERSIONS); do $(MAKE) test asyncio-suite PYTHON_VERSION=$$version; done
 
 asyncio-suite: $(BUILT) ## Run CPython's tests of asyncio on mantou's loop (ARGS="test_ssl --match '*.test_x'")
 	@$(BIN)/python -m tools.suites.cpython $(ARGS)
