@@ -6,6 +6,8 @@ ARGS ?=
 # How long what has no end of its own goes on: make random MINUTES=5, make fuzz SECONDS=600
 MINUTES ?= 30
 SECONDS ?= 60
+# How the core is built: `dev` is there sooner, and stops where an assertion fails or a number overflows.
+PROFILE ?= release
 # Another Python, with an environment and a build of its own: make test PYTHON_VERSION=3.13
 PYTHON_VERSION ?=
 ifneq ($(PYTHON_VERSION),)
@@ -126,7 +128,7 @@ types: $(BUILT) ## Check types, docstrings, the native module's stub and the pub
 rust-test: ## Run the engine's own tests, and what fuzzing has kept (the binding is tested from Python)
 	cargo test -p mantou-engine -p mantou-fuzz --locked
 
-build: $(BUILT) ## Build the native core in release mode and install the package in place
+build: $(BUILT) ## Build the native core (PROFILE=dev: with debug assertions) and install the package in place
 
 debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
 	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(SPREAD) $(ARGS)
@@ -246,7 +248,7 @@ $(AUDIT)/.installed: requirements/audit.txt
 # The package is installed in place: only a change of Rust needs a new build.
 $(BUILT): $(INSTALLED) $(RUST)
 	@touch $@.begun
-	$(BIN)/maturin develop --release --locked
+	$(BIN)/maturin develop --profile $(PROFILE) --locked
 	@mv $@.begun $@  # as old as what was built
 
 # A wheel of its own, found before the package in place: the release build stays as it is.
