@@ -96,7 +96,7 @@ async def measured(kind: Kind, count: int, patience: float = PATIENCE) -> tuple[
     # What lingers after its end, or is looked up for nobody, takes a moment more.
     deadline = time.monotonic() + patience
     while not is_flat(before, after) and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         after = Held.now()
     return before, after
 
