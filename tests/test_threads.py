@@ -137,10 +137,9 @@ async def test_turns_full_of_events_let_threads_work() -> None:
         return time.perf_counter() - began
 
     async with busy(50) as bounced:
-        while not (before := bounced[0]):
+        while not bounced[0]:
             await asyncio.sleep(0)
         assert await asyncio.to_thread(work) < 1
-        assert bounced[0] > before
 
 
 class Slow(mantou.EventLoop):
