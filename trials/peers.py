@@ -126,27 +126,28 @@ class Peer(threading.Thread):
     def _transfer(self) -> None:
         """Sends and receives side by side, so that neither has to wait for the other."""
         is_secure = isinstance(self._sock, ssl.SSLSocket)
-        finished = False
+        ended = False
         progress = time.monotonic()
-        while not finished:
-            sends = self.sent < self.size
+        while (sends := self.sent < self.size) or not ended:
+            if is_secure and self.came.received == self.sent == self.size:
+                break
             waiting = select.poll()
-            waiting.register(self._sock, select.POLLIN | (select.POLLOUT if sends else 0))
+            # An end stays readable for ever.
+            wanted = (0 if ended else select.POLLIN) | (select.POLLOUT if sends else 0)
+            waiting.register(self._sock, wanted)
             events = dict(waiting.poll(self._patience * 1000)).get(self._sock.fileno(), 0)
             readable, writable = events & ~select.POLLOUT, events & select.POLLOUT
-            before = (self.sent, self.came.received)
+            before = (self.sent, self.came.received, ended)
             if writable:
                 self._send()
                 if self.sent == self.size and not is_secure:
                     self._sock.shutdown(kernel.SHUT_WR)
             if readable:
-                finished = self._receive()
-            if is_secure and self.came.received == self.sent == self.size:
-                finished = True
+                ended = self._receive()
             now = time.monotonic()
-            if before != (self.sent, self.came.received):
+            if before != (self.sent, self.came.received, ended):
                 progress = now
-            elif not finished and now - progress > self._patience:
+            elif now - progress > self._patience:
                 raise TimeoutError(
                     f"nothing moves: {self.sent} sent, {self.came.received} received"
                 )

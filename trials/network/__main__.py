@@ -127,10 +127,10 @@ async def play_all(way: Way, trial: Trial, stages: list[Stage]) -> list[str]:
 def judge(stage: Stage) -> list[str]:
     """Whether both sides have every byte."""
     wrong = complaints(stage.told, stage.peer)
-    if not is_whole(stage.told, stage.peer):
+    if not is_whole(stage.told, stage.peer) or stage.told.came.received != stage.size:
         wrong.append(
-            f"not whole: {stage.peer.came.received} of {stage.size}, told {stage.told.errors}, "
-            f"the peer {stage.peer.error!r}"
+            f"not whole: {stage.told.came.received} came and {stage.peer.came.received} went of "
+            f"{stage.size}, told {stage.told.errors}, the peer {stage.peer.error!r}"
         )
     return wrong
 
