@@ -286,7 +286,10 @@ class Play:
                 # asyncio's TLS waits for the goodbye.
                 self.peer_finishes()
             await asyncio.sleep(0)
-        self.peer_reads()
+        # What the kernel has of ours comes when there is room for it, and behind that the end.
+        while self.peer_is != "gone" and not self.ends:
+            self.peer_reads()
+            await asyncio.sleep(0)
         self.peer_finishes()
         await quiet()
 
