@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import pwd
 import shutil
 import smtplib
@@ -491,35 +492,39 @@ def postgres() -> Iterator[int]:
     initdb = str(binaries[-1]) if binaries else shutil.which("initdb")
     if initdb is None:
         pytest.skip("PostgreSQL's server programs are not installed")
-    user: dict[str, Any] = {}
+    # What watches our memory or threads is not for others' programs.
+    process: dict[str, Any] = {
+        "cwd": "/",
+        "env": {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
+    }
     if Path("/proc/self").owner() == "root":
         try:
             account = pwd.getpwnam("postgres")
         except KeyError:
             pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
-        user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        process |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     # Not `tmp_path`: another user has no way into it.
     with tempfile.TemporaryDirectory() as directory:
-        if user:
-            shutil.chown(directory, user["user"], user["group"])
-        yield from serve_postgres(initdb, Path(directory), user)
+        if "user" in process:
+            shutil.chown(directory, process["user"], process["group"])
+        yield from serve_postgres(initdb, Path(directory), process)
 
 
-def serve_postgres(initdb: str, data: Path, user: dict[str, Any]) -> Iterator[int]:
+def serve_postgres(initdb: str, data: Path, process: dict[str, Any]) -> Iterator[int]:
     """Sets up a server in the empty directory and runs it; yields its port."""
     subprocess.run(
         [initdb, "-D", data, "-A", "trust", "-U", "mantou", "--no-sync"],
         check=True,
         capture_output=True,
-        cwd="/",
-        **user,
+        timeout=60,
+        **process,
     )
     for name, text in (("server.key", KEY), ("server.crt", CERTIFICATE)):
         file = data / name
         file.write_text(text)
         file.chmod(0o600)
-        if user:
-            shutil.chown(file, user["user"], user["group"])
+        if "user" in process:
+            shutil.chown(file, process["user"], process["group"])
     port = unused_port()
     settings = {
         "ssl": "on",
@@ -532,9 +537,8 @@ def serve_postgres(initdb: str, data: Path, user: dict[str, Any]) -> Iterator[in
     with subprocess.Popen(
         [str(Path(initdb).with_name("postgres")), "-D", data, *arguments],
         stderr=subprocess.PIPE,
-        cwd="/",
         text=True,
-        **user,
+        **process,
     ) as server:
         assert server.stderr is not None
         try:

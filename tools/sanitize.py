@@ -1,11 +1,14 @@
-"""Runs the tests with a core that AddressSanitizer watches: `make sanitize`.
+"""Runs the tests with a core that a sanitizer watches: `make sanitize`, `make races`.
 
-Python's own allocator is left out, so that its objects are watched as well. What the sanitizer
-finds in whatever process of the tests is kept, and fails the run, also where no test notices.
+python -m tools.sanitize address|thread [pytest's arguments]
+
+What it finds, in whatever process of the tests, is kept and fails the run, also where no test
+notices.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from pathlib import Path
 
 REPORTS = Path(os.environ["SANITIZED"]).resolve() / "reports"
 
-# They measure memory or time, of which the sanitizer takes several times as much.
+# They measure memory or time, of which a sanitizer takes several times as much.
 MEASURING = (
     "tests/test_leaks.py",
     "tests/test_transports_memory.py",
@@ -24,8 +27,31 @@ OTHERS = (
     "tests/test_docstrings.py",
 )
 
-# A buffer that is shorter than it says. Whoever does not see this read sees nothing.
-LIE = """
+
+@dataclasses.dataclass(frozen=True)
+class Sanitizer:
+    """One that the compiler brings."""
+
+    name: str
+    runtime: str
+    """What has to be in a process before everything else."""
+    environment: dict[str, str]
+    fault: str
+    """A program with a fault. Whoever does not see this one sees nothing."""
+    told: str
+    """How the fault is called."""
+
+
+ADDRESS = Sanitizer(
+    "AddressSanitizer",
+    "libasan.so",
+    {
+        # Without Python's own allocator its objects are watched as well.
+        "PYTHONMALLOC": "malloc",
+        # CPython itself leaves things behind as it ends.
+        "ASAN_OPTIONS": f"detect_leaks=0:log_path={REPORTS}/report",
+    },
+    """
 import ctypes
 import mantou
 
@@ -40,46 +66,81 @@ async def main():
         socket.write(buffer)
 
 mantou.run(main())
-"""
+""",
+    "heap-buffer-overflow",
+)
+
+# Of what Python does, it sees the locks and the calls of the C library: enough to know that two
+# accesses of the core both had the interpreter's lock.
+THREAD = Sanitizer(
+    "ThreadSanitizer",
+    "libtsan.so",
+    {
+        "TSAN_OPTIONS": f"log_path={REPORTS}/report:history_size=7:die_after_fork=0"
+        f":suppressions={Path(__file__).with_name('races.supp')}",
+    },
+    """
+import ctypes
+import threading
+import mantou
+
+async def main():
+    buffer = bytearray(65536)
+    address = ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+    memset = ctypes.CDLL(None).memset  # called without the interpreter's lock
+    memset.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+    with mantou.listen(hostname="127.0.0.1", port=0, socket={"data": print}) as listener:
+        socket = await mantou.connect(
+            hostname="127.0.0.1", port=listener.port, socket={"data": print}
+        )
+        thread = threading.Thread(target=memset, args=(address, 1, len(buffer)))
+        thread.start()
+        socket.write(buffer)
+        thread.join()
+        socket.terminate()
+
+mantou.run(main())
+""",
+    "data race",
+)
+
+SANITIZERS = {"address": ADDRESS, "thread": THREAD}
 
 
 def main(arguments: list[str]) -> int:
     """Returns pytest's exit code, or 1 if the sanitizer found something."""
+    sanitizer = SANITIZERS[arguments[0]]
     REPORTS.mkdir(parents=True, exist_ok=True)
     for report in reports():
         report.unlink()
-    watched = os.environ | environment()
-    subprocess.run([sys.executable, "-c", LIE], env=watched, check=False)
-    (seen,) = reports()
-    if "heap-buffer-overflow" not in seen.read_text():
-        raise RuntimeError(f"the sanitizer does not see what it should: {seen.read_text()}")
-    seen.unlink()
+    run_watched(sanitizer, ["-c", sanitizer.fault])
+    seen = [report.read_text() for report in reports()]
+    if len(seen) != 1 or sanitizer.told not in seen[0]:
+        raise RuntimeError(f"{sanitizer.name} does not see what it should: {seen}")
+    reports()[0].unlink()
     ignored = [f"--ignore={path}" for path in (*MEASURING, *OTHERS)]
-    command = [sys.executable, "-m", "pytest", *ignored, *arguments]
-    code = subprocess.run(command, env=watched, check=False).returncode
+    code = run_watched(sanitizer, ["-m", "pytest", *ignored, *arguments[1:]])
     found = reports()
     for report in found:
         print(report.read_text())
-    print(f"AddressSanitizer: {len(found)} reports")
+    print(f"{sanitizer.name}: {len(found)} reports")
     return code or bool(found)
+
+
+def run_watched(sanitizer: Sanitizer, arguments: list[str]) -> int:
+    """Runs Python with it, and whatever that starts."""
+    runtime = subprocess.run(
+        ["cc", f"-print-file-name={sanitizer.runtime}"], capture_output=True, text=True, check=True
+    )
+    watched = os.environ | sanitizer.environment | {"LD_PRELOAD": runtime.stdout.strip()}
+    # Both keep their notes at fixed addresses, where a randomized layout may have put something.
+    command = ["setarch", "--addr-no-randomize", sys.executable, *arguments]
+    return subprocess.run(command, env=watched, check=False).returncode
 
 
 def reports() -> list[Path]:
     """What it has found, in a file for each process."""
     return sorted(REPORTS.iterdir())
-
-
-def environment() -> dict[str, str]:
-    """What has a process watched, and those that it starts."""
-    runtime = subprocess.run(
-        ["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    )
-    return {
-        "LD_PRELOAD": runtime.stdout.strip(),
-        "PYTHONMALLOC": "malloc",
-        # CPython itself leaves things behind as it ends.
-        "ASAN_OPTIONS": f"detect_leaks=0:log_path={REPORTS}/report",
-    }
 
 
 if __name__ == "__main__":

@@ -385,6 +385,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it takes hours")]
     fn no_sequence_of_inputs_leaves_the_invariants() {
         // Every sequence of five inputs, from both starts.
         for half_open in [false, true] {
