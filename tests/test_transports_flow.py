@@ -80,12 +80,18 @@ async def test_a_protocol_is_paused_and_resumed(link: str) -> None:
 
 
 @pytest.mark.parametrize("link", ["tcp", "unix"])
-async def test_a_protocol_is_resumed_while_the_rest_goes_out_behind_close(link: str) -> None:
+@pytest.mark.parametrize("high", [None, 1 << 20])
+async def test_a_protocol_is_resumed_while_the_rest_goes_out_behind_close(
+    link: str, high: int | None
+) -> None:
     async with paired(link) as (client, server):
         server.transport.pause_reading()
+        client.transport.set_write_buffer_limits(high)
         client.transport.write(b"x" * (16 << 20))
         assert client.paused
         client.transport.close()
+        # A limit may still change.
+        client.transport.set_write_buffer_limits()
         server.transport.resume_reading()
         await client.lost
         assert client.calls == ["made", "pause", "resume", "lost"]

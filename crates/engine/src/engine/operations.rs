@@ -55,9 +55,13 @@ impl Engine {
         }
     }
 
-    /// How much is gathered within a turn, and how little has to wait when `drain` is called.
+    /// How much is gathered within a turn, and how little has to wait when `drain` is called, also
+    /// while what is left goes out behind `close()`.
     pub fn set_marks(&mut self, token: Token, gather_limit: usize, low_water: usize) {
-        self.with_stream(token, |stream| stream.set_marks(gather_limit, low_water));
+        self.send_outbox_of(token);
+        if let Some(stream) = self.stream_mut(token) {
+            stream.set_marks(gather_limit, low_water);
+        }
     }
 
     pub fn end(&mut self, token: Token, data: &[u8]) -> Result<(), WriteAllError> {
