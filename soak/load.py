@@ -44,9 +44,9 @@ class Load:
             await self.guard(kind, KINDS[kind](self.place, kind))
             self.place.visits[kind] = self.place.visits.get(kind, 0) + 1
 
-    async def guard(self, kind: str, visit: Awaitable[None]) -> None:
+    async def guard(self, kind: str, visit: Awaitable[None], seconds: float = 120) -> None:
         try:
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(seconds):
                 await visit
         except Exception as error:
             self.faults.append(f"{kind}: {type(error).__name__} {error}")
@@ -103,7 +103,7 @@ async def main(connections: int, idle: int, churn: int, seconds: float, place: P
     if churn:
         tasks.append(load.churn(churn))
     if idle:
-        tasks.append(load.guard("idle", load.idle(idle)))
+        tasks.append(load.guard("idle", load.idle(idle), seconds + 120))
     await asyncio.gather(*tasks)
     figures = {
         "carried": place.carried,
