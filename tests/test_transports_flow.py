@@ -99,6 +99,23 @@ async def test_a_protocol_is_resumed_while_the_rest_goes_out_behind_close(
         assert len(server.received) == 16 << 20
 
 
+@pytest.mark.parametrize("link", ["tcp", "unix"])
+async def test_a_protocol_can_be_paused_behind_close(link: str) -> None:
+    async with paired(link) as (client, server):
+        server.transport.pause_reading()
+        client.transport.set_write_buffer_limits(32 << 20)
+        client.transport.write(b"x" * (16 << 20))
+        client.transport.close()
+        assert not client.paused
+        client.transport.set_write_buffer_limits()
+        assert client.paused
+        server.transport.resume_reading()
+        await client.lost
+        assert client.calls == ["made", "pause", "resume", "lost"]
+        client.transport.set_write_buffer_limits(0)
+        assert client.calls[-1] == "lost"
+
+
 @pytest.mark.parametrize("reading", [True, False])
 async def test_a_reset_is_told_to_whoever_waits_to_write(reading: bool) -> None:
     """Nothing says that writing may go on: the connection is lost."""

@@ -89,10 +89,11 @@ impl Transport {
             state.low_water = low.unsigned_abs();
         });
         this.get().mark(py)?;
-        if this.get().is_closing(py) {
+        let waiting = this.get().get_write_buffer_size(py)?;
+        if this.get().is_closing(py) && waiting == 0 {
             return Ok(());
         }
-        pause_protocol(this, this.get().get_write_buffer_size(py)?)
+        pause_protocol(this, waiting)
     }
 
     /// The protocol was told to stop writing.

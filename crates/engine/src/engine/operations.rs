@@ -250,9 +250,13 @@ impl Engine {
     }
 
     /// The owner is told when little enough waits, also if that is so already: what it saw waiting
-    /// may have been sent meanwhile.
+    /// may have been sent meanwhile. A transport's is told behind `close()`, too.
     pub fn await_drain(&mut self, token: Token) {
-        self.with_stream(token, Stream::promise_drain);
+        self.send_outbox_of(token);
+        if let Some(stream) = self.stream_mut(token) {
+            stream.promise_drain();
+            self.settle(token);
+        }
     }
 
     /// Bytes that have to wait, without promising anything.
