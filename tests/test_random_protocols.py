@@ -78,7 +78,7 @@ class Story:
         self.reactions: dict[str, list[Step]] = {}
         self.transport: Any = None
         self.sent = 0
-        self.is_lost = self.paused = False
+        self.is_lost = self.paused = self.peer_finished = False
 
     def tell(self, *event: Any) -> None:
         if event == ("data",) and self.told[-1:] == [event]:
@@ -128,18 +128,25 @@ class Story:
         # To asyncio's TLS, what waits in the transport beneath is sent: it pauses nobody for that.
         return not self.over_tls and self.transport.get_write_buffer_size() > 0
 
+    @property
+    def loses_writes(self) -> bool:
+        if self.over_tls and self.paused and self.peer_finished:
+            # asyncio's TLS forgets what is written behind an end that it has read, and not told.
+            return True
+        # asyncio would send it all the same, because something waits; uvloop does not, either.
+        return self.closes and (self.over_tls or self.transport.get_write_buffer_size() > 0)
+
     # The calls that take more than their arguments.
 
     def write(self, size: int) -> None:
-        if self.closes and (self.over_tls or self.transport.get_write_buffer_size()):
-            # asyncio would send it all the same, because something waits; uvloop does not, either.
+        if self.loses_writes:
             return
         data = stretch(self.sent, size)
         self.sent += size
         self.transport.write(data)
 
     def writelines(self, pieces: list[int]) -> None:
-        if self.closes and (self.over_tls or self.transport.get_write_buffer_size()):
+        if self.loses_writes:
             return
         data = []
         for size in pieces:
@@ -264,6 +271,7 @@ class Play:
     def peer_finishes(self) -> None:
         if self.peer_is == "open":
             self.peer_is = "finished"
+            self.story.peer_finished = True
             with contextlib.suppress(OSError):
                 self.peer.finish()
 
