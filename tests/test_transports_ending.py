@@ -16,6 +16,8 @@ import pytest
 
 from tests.conftest import LOOPS, LoopErrors
 from tests.protocols import LINKS, Buffered, Events, Plain, paired, raw_pair
+from tests.support import others_had_their_turn
+from tests.tls_support import TlsPeer, context
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
 
@@ -31,6 +33,28 @@ async def test_close_sends_what_was_written_first(link: str) -> None:
         await server.lost
         assert len(server.received) == 1_000_000
         assert server.error is None
+
+
+@pytest.mark.loops("mantou")
+async def test_what_is_written_while_the_peers_end_is_not_read_yet_is_sent() -> None:
+    """The TLS of asyncio has read it in secret, and forgets what is written from then on."""
+    ours, theirs = raw_pair()
+    peer = TlsPeer(theirs, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    transport, protocol = await asyncio.get_running_loop().create_connection(
+        Plain, sock=ours, ssl=context(server_side=False), server_hostname="localhost"
+    )
+    await shaking
+    with theirs:
+        transport.pause_reading()
+        peer.finish()
+        await others_had_their_turn()
+        transport.write(b"last words")
+        transport.resume_reading()
+        await protocol.lost
+        assert await peer.receive_until_fin() == b"last words"
+    assert protocol.error is None
+    assert protocol.calls == ["made", "eof", "lost"]
 
 
 @pytest.mark.parametrize("link", LINKS)
