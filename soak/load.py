@@ -82,8 +82,12 @@ class Load:
         await asyncio.gather(*(some() for _ in range(AT_ONCE)))
 
     async def come_and_go(self) -> None:
+        # A port that was left is not to be had again for a minute.
         socket = await mantou.connect(
-            hostname="127.0.0.1", port=self.place.ports["churn"], socket=_Nothing()
+            hostname="127.0.0.1",
+            port=self.place.ports["churn"],
+            local_address=f"127.0.2.{1 + self.churned // PER_ADDRESS}",
+            socket=_Nothing(),
         )
         socket.end()
         await socket.closed()

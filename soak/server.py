@@ -34,7 +34,7 @@ from soak.servers import (
 EVERY_SECOND = 1.0
 GRACE = 30.0
 # Clients that start by the thousand on a busy machine need longer than the default.
-HANDSHAKE = 120.0
+PATIENCE = 120.0
 WORKERS = 2
 ENOUGH = 20
 LOCAL: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0}
@@ -81,7 +81,7 @@ class Server:
 
     def listen(self, kind: str, handlers: Any, **options: Any) -> None:
         if "tls" in options:
-            options["handshake_timeout"] = HANDSHAKE
+            options["handshake_timeout"] = PATIENCE
         listener = mantou.listen(**LOCAL, socket=handlers, **options)
         self.listeners[kind] = listener
         self.ports[kind] = listener.port
@@ -93,10 +93,12 @@ class Server:
         self.listen("reset", Echo(self.count("reset")))
         self.faulty = Faulty(self.count("faulty"))
         self.listen("faulty", self.faulty)
-        self.listen("source", Source(self.count("source")))
+        # Slow readers have all of it in their own buffers, and do not look at its end for long.
+        slow = {"close_timeout": PATIENCE}
+        self.listen("source", Source(self.count("source")), **slow)
         self.listen("digest", Digest(self.count("digest")), allow_half_open=True)
         self.listen("tls", Echo(self.count("tls")), tls=native)
-        self.listen("tls-source", Source(self.count("tls-source")), tls=native)
+        self.listen("tls-source", Source(self.count("tls-source")), tls=native, **slow)
         self.listen("tls-context", Echo(self.count("tls-context")), tls=self.context)
         upgraded = Echo(self.count("upgraded"))
         self.listen("starttls", BeforeTLS(self.count("starttls"), native, upgraded))
@@ -104,7 +106,7 @@ class Server:
         self.others: list[Any] = []
         for kind, options in (
             ("stream", {}),
-            ("tls-stream", {"tls": native, "handshake_timeout": HANDSHAKE}),
+            ("tls-stream", {"tls": native, "handshake_timeout": PATIENCE}),
         ):
             self.others.append(self.serve_streams(kind, **options))
         for kind, context in (("protocol", None), ("tls-protocol", self.context)):
@@ -114,7 +116,7 @@ class Server:
                 "127.0.0.1",
                 0,
                 ssl=context,
-                ssl_handshake_timeout=HANDSHAKE if context else None,
+                ssl_handshake_timeout=PATIENCE if context else None,
             )
             self.ports[kind] = server.sockets[0].getsockname()[1]
             self.others.append(server)
