@@ -23,10 +23,15 @@ MEASURING = (
     "tests/test_hostile.py",
     "tests/test_pipe.py::test_a_thousand_pipes_hold_little_and_keep_nothing",
 )
-# They compare with, or build, what is not the core.
+# They compare with, or build, what is not the core; have a library of their own go first; or take
+# away what a sanitizer needs.
 OTHERS = (
     "tests/test_packaging.py",
     "tests/test_docstrings.py",
+    "tests/test_dependencies.py",
+    "tests/test_command.py::test_the_command_is_installed",
+    "tests/test_trials.py",
+    "tests/test_operations.py::test_with_a_poor_file_system[without-proc]",
 )
 
 
