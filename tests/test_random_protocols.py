@@ -78,7 +78,7 @@ class Story:
         self.reactions: dict[str, list[Step]] = {}
         self.transport: Any = None
         self.sent = 0
-        self.is_lost = self.paused = self.peer_finished = False
+        self.is_lost = self.paused = self.peer_finished = self.peer_gone = False
 
     def tell(self, *event: Any) -> None:
         if event == ("data",) and self.told[-1:] == [event]:
@@ -184,6 +184,9 @@ class Protocol:
         self.story.is_lost = True
         # Which call meets a RST first, and so with which errno, is the loop's business.
         kind = ConnectionError if isinstance(error, ConnectionError) else type(error)
+        if kind is Raised and self.story.peer_gone:
+            # If a send failed in the same call, asyncio names that, and mantou what was raised.
+            kind = ConnectionError
         self.story.called("lost", kind)
 
     def pause_writing(self) -> None:
@@ -283,6 +286,7 @@ class Play:
             return
         if self.peer_is != "gone":
             self.peer_is = "gone"
+            self.story.peer_gone = True
             self.peer.reset()
 
     async def conclude(self) -> None:
