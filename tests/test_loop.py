@@ -182,7 +182,8 @@ async def test_a_flood_of_echoes_does_not_starve_threads(connections: int) -> No
 
 @pytest.mark.alone
 @pytest.mark.loops("mantou")
-async def test_a_thread_that_computes_does_not_starve_echoes() -> None:
+@pytest.mark.parametrize("connections", [1, 8, 50])
+async def test_a_thread_that_computes_does_not_starve_echoes(connections: int) -> None:
     def compute(bounced: list[int]) -> int:
         goal = bounced[0] + 10
         for _ in range(200_000_000):
@@ -190,7 +191,7 @@ async def test_a_thread_that_computes_does_not_starve_echoes() -> None:
                 return goal
         return 0
 
-    async with busy() as bounced:
+    async with busy(connections) as bounced:
         assert await asyncio.to_thread(compute, bounced), "no echo came through in seconds"
 
 
