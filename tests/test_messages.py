@@ -15,6 +15,7 @@ import doctest
 import inspect
 import os
 import re
+import resource
 import socket as kernel
 import ssl
 import tempfile
@@ -244,6 +245,7 @@ class Scene:
             "listen_in_another_thread": self.listen_in_another_thread,
             "in_a_thread": in_a_thread,
             "session": self.session,
+            "no_descriptor_left": no_descriptor_left,
         }
 
     async def a_socket(self, *, tls: Any = False, **options: Any) -> mantou.Socket[Any]:
@@ -319,6 +321,17 @@ class Scene:
             does(peer)
             if (error := await told) is not None:
                 raise error
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """What needs a new one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def in_a_thread(call: Callable[[], object]) -> object:

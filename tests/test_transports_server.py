@@ -220,6 +220,54 @@ async def test_a_socket_that_is_not_connected_fails_as_asyncios_own_transport_do
     assert protocol.error.errno == errno.ENOTCONN
 
 
+@pytest.mark.loops("mantou")
+async def test_a_server_that_can_listen_nowhere_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(OSError, match="192\\.0\\.2\\.1") as no_such_address:
+        await loop.create_server(Plain, "192.0.2.1", 0)
+    assert no_such_address.value.errno == errno.EADDRNOTAVAIL
+
+    made = 0
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        nonlocal made
+        made += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as short:
+        short.setattr(kernel, "socket", refuse)
+        for host in ("127.0.0.1", ["127.0.0.1", "::1"], None, ""):
+            with pytest.raises(OSError, match=r"cannot listen on .* many open") as none_left:
+                await loop.create_server(Plain, host, 0)
+            assert none_left.value.errno == errno.EMFILE
+    assert made
+
+
+@pytest.mark.loops("mantou")
+async def test_a_server_asks_again_when_a_shortage_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make, refused = kernel.socket, []
+
+    def refuse_once(*kinds: Any, **more: Any) -> Any:
+        if refused:
+            return make(*kinds, **more)
+        refused.append(kinds)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as short:
+        short.setattr(kernel, "socket", refuse_once)
+        server = await loop.create_server(Plain, "127.0.0.1", 0)
+    assert refused
+    async with server:
+        client = await connect("tcp", server.sockets[0].getsockname(), Plain)
+        client.transport.close()
+        await client.lost
+
+
 async def test_a_shortage_of_descriptors_is_told_to_the_exception_handler(
     loop_errors: LoopErrors,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket as sockets
 import weakref
 from asyncio import base_events
 from typing import Any, cast
@@ -52,3 +53,26 @@ async def adopt_server(server: Any, start_serving: bool) -> Server:
         # As asyncio does: a server that has started has had a turn.
         await asyncio.sleep(0)
     return cast("Server", server)
+
+
+async def try_addresses(
+    loop: Any,
+    host: Any,
+    port: Any,
+    *,
+    family: int = sockets.AF_UNSPEC,
+    flags: int = sockets.AI_PASSIVE,
+    **_more: Any,
+) -> None:
+    """Raises what keeps a server from listening on one of these addresses, if anything does."""
+    names = [host or None] if host is None or isinstance(host, str) else host
+    for name in names:
+        found = await loop._create_server_getaddrinfo(name, port, family=family, flags=flags)
+        for of, kind, protocol, _, address in found:
+            try:
+                with sockets.socket(of, kind, protocol) as socket:
+                    socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+                    socket.bind(address)
+            except OSError as error:
+                why = f"cannot listen on {address!r}: {error.strerror}"
+                raise OSError(error.errno, why) from None

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from ._attempts import create_connection
 from ._core import Engine, Listener, Socket
-from ._server import Server, adopt_server
+from ._server import Server, adopt_server, try_addresses
 from ._transport import SocketTransport
 from ._transport_options import PLAIN, TlsSetup
 
@@ -192,9 +192,36 @@ class Transports(_Base):
                 return await create_connection(self, *args, **options)
             return await super().create_connection(*args, **options)
 
-    async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> Server:
-        """As asyncio's: a `Server` with native connections and every method of Python 3.13."""
-        server = await super().create_server(*args, start_serving=False, **options)
+    async def create_server(
+        self,
+        protocol_factory: Any,
+        host: Any = None,
+        port: Any = None,
+        *,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> Server:
+        """As asyncio's: a `Server` with native connections and every method of Python 3.13.
+
+        :raises OSError: if it listens nowhere, with the errno. asyncio's says so without one, and
+            not at all before Python 3.13 where the process has no descriptor left for a socket.
+        """
+
+        async def create() -> Any:
+            make = super(Transports, self).create_server
+            return await make(protocol_factory, host, port, start_serving=False, **options)
+
+        try:
+            server = await create()
+            nowhere = not server.sockets
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            nowhere = True
+        if nowhere:
+            await try_addresses(self, host, port, **options)
+            # What was short is there again.
+            server = await create()
         return await adopt_server(server, start_serving)
 
     async def create_unix_server(
