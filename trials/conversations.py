@@ -364,7 +364,8 @@ async def readers_serve(stage: Stage) -> None:
             writer.close()
             await writer.wait_closed()
         except OSError as broken:
-            error = broken
+            # asyncio's drain() says no more than that it is lost if that is just being told.
+            error = reader.exception() or broken
             writer.transport.abort()
         stage.told.note_close(writer, error)
         ended[-1].set_result(None)
