@@ -78,7 +78,7 @@ class Story:
         self.reactions: dict[str, list[Step]] = {}
         self.transport: Any = None
         self.sent = 0
-        self.is_lost = self.paused = self.peer_finished = self.peer_gone = False
+        self.is_lost = self.paused = self.peer_finished = False
 
     def tell(self, *event: Any) -> None:
         if event == ("data",) and self.told[-1:] == [event]:
@@ -115,7 +115,8 @@ class Story:
             result = call(*arguments)
         except Exception as error:
             # asyncio's write_eof() lets out what the kernel says of a RST that nobody has read.
-            is_habit = name == "write_eof" and isinstance(error, OSError)
+            is_asyncios = type(self.transport).__module__.startswith("asyncio.")
+            is_habit = is_asyncios and name == "write_eof" and isinstance(error, OSError)
             result = None if is_habit else type(error)
         self.told.append((f"{name}()", result))
 
@@ -184,9 +185,6 @@ class Protocol:
         self.story.is_lost = True
         # Which call meets a RST first, and so with which errno, is the loop's business.
         kind = ConnectionError if isinstance(error, ConnectionError) else type(error)
-        if kind is Raised and self.story.peer_gone:
-            # If a send failed in the same call, asyncio names that, and mantou what was raised.
-            kind = ConnectionError
         self.story.called("lost", kind)
 
     def pause_writing(self) -> None:
@@ -286,7 +284,6 @@ class Play:
             return
         if self.peer_is != "gone":
             self.peer_is = "gone"
-            self.story.peer_gone = True
             self.peer.reset()
 
     async def conclude(self) -> None:

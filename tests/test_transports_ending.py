@@ -191,6 +191,27 @@ async def test_what_a_protocol_raises_is_reported_and_ends_the_connection(
         await client.lost
 
 
+@pytest.mark.parametrize("size", [10, 1 << 20])
+@pytest.mark.parametrize("method", ["data_received", "eof_received"])
+async def test_a_write_that_fails_counts_before_what_is_raised_behind_it(
+    method: str, size: int, loop_errors: LoopErrors
+) -> None:
+    def fail(protocol: Plain, *_: object) -> None:
+        protocol.transport.write(b"x" * size)
+        raise LookupError
+
+    ours, theirs = kernel.socketpair()
+    theirs.send(b"" if method == "eof_received" else b"something")
+    theirs.close()
+    failing = type("Failing", (Plain,), {method: fail})
+    _, protocol = await asyncio.get_running_loop().create_connection(failing, sock=ours)
+    await protocol.lost
+    assert isinstance(protocol.error, BrokenPipeError)
+    [error] = loop_errors
+    loop_errors.clear()
+    assert isinstance(error["exception"], LookupError)
+
+
 async def test_a_protocol_that_cannot_take_data_is_told_when_some_comes(
     loop_errors: LoopErrors,
 ) -> None:
