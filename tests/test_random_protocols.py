@@ -209,7 +209,8 @@ class Plain(Protocol, asyncio.Protocol):
 class Buffered(Protocol, asyncio.BufferedProtocol):
     def __init__(self, story: Story) -> None:
         super().__init__(story)
-        self.buffer = bytearray(64 * KIB)
+        # asyncio's TLS loses what did not fit if an end is behind it.
+        self.buffer = bytearray((128 if story.over_tls else 64) * KIB)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return memoryview(self.buffer)
