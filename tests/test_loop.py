@@ -18,7 +18,16 @@ import pytest
 
 import mantou
 from tests.conftest import LOOPS, LoopErrors
-from tests.support import RawListener, Recorder, accepted, connected, dial
+from tests.support import (
+    Handshaker,
+    RawListener,
+    Recorder,
+    accepted,
+    connected,
+    dial,
+    listen,
+)
+from tests.tls_support import TlsPeer, context
 
 
 def echo(**handlers: Any) -> Recorder:
@@ -229,6 +238,41 @@ async def test_one_flooding_peer_does_not_starve_another() -> None:
                 sent += flooding.sock.send(bytes(1 << 20))
             await asyncio.sleep(0)
         assert sent > 1 << 20
+
+
+async def test_handshakes_come_behind_everybody_who_is_connected() -> None:
+    order: list[str] = []
+
+    def take_a_while(*_: object) -> None:
+        """More than what a turn gives to events."""
+        order.append("hello")
+        until = time.perf_counter() + 0.002
+        while time.perf_counter() < until:
+            pass
+        if order.count("hello") == 5:
+            friend.sock.send(b"again")
+
+    slow = context(server_side=True)
+    slow.sni_callback = take_a_while
+    told = Recorder(data=lambda *_: order.append("friend"))
+    strangers = Handshaker()
+    async with accepted(told) as (_, friend):
+        with listen(strangers, tls=slow) as listener, contextlib.ExitStack() as stack:
+            there = ("127.0.0.1", listener.port)
+            socks = [stack.enter_context(kernel.create_connection(there)) for _ in range(20)]
+            await strangers.until("open", 20)
+            for sock in socks:
+                hello = TlsPeer(sock, server_side=False)
+                sock.send(await hello.first_words())
+            friend.sock.send(b"first")
+            await told.until_received(len("first" + "again"))
+            while order.count("hello") < 20:
+                await asyncio.sleep(0)
+            places = [at for at, who in enumerate(order) if who == "friend"]
+            assert places[0] < 4
+            # It came while a stranger had its turn, the fifth.
+            assert places[1] < 10
+        await strangers.until("close", 20)
 
 
 # Re-entry, stop, threads, forks

@@ -35,6 +35,7 @@ impl Engine {
             return Ok(());
         }
         work.next = 0;
+        work.handshakes = usize::MAX;
         let in_haste = patience == Some(Duration::ZERO);
         // Sleeping costs more than asking whether that is needed; but where the last question
         // found nothing, the next is likely to find nothing either.

@@ -12,6 +12,8 @@ pub struct Work {
     pub events: Events,
     /// The first event that is not handled yet.
     pub next: usize,
+    /// From here on all events are of handshakes, if those were put behind the others.
+    pub handshakes: usize,
     pub buffer: ReadBuffer,
     /// Ciphertext for drivers that are not the engine's, while `buffer` takes what they make of it.
     pub ciphertext: ReadBuffer,
@@ -27,6 +29,7 @@ impl Default for Work {
         Self {
             events: Events::default(),
             next: 0,
+            handshakes: usize::MAX,
             buffer: ReadBuffer::new(BUFFER_SIZE),
             ciphertext: ReadBuffer::new(BUFFER_SIZE),
             lender: Lender::default(),

@@ -191,6 +191,12 @@ impl Events {
         };
         Some((target, ready))
     }
+
+    /// Puts the events from `index` on of members that `come_last` behind all others. Returns where
+    /// they begin.
+    pub fn put_last(&mut self, index: usize, come_last: impl Fn(Token) -> bool) -> usize {
+        self.sort_from(index, |key| come_last(Token::from_key(key)))
+    }
 }
 
 fn foreign_key(fd: RawFd) -> io::Result<u64> {

@@ -52,9 +52,7 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
             let elapsed = start.elapsed();
             if elapsed > offer {
                 if elapsed > SLICE {
-                    if work.has_events() {
-                        core.with(mantou_engine::Engine::leave_events)?;
-                    }
+                    core.with(|core| leave(core, work))?;
                     break;
                 }
                 offer = elapsed + OFFER;
@@ -69,6 +67,22 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
     }
     let count = core.with(|core| core.notices())?;
     handle_notices(engine, work, count)
+}
+
+/// Leaves the other events to the next turn. Handshakes are what costs most, and what strangers can
+/// ask for: they come behind everybody else. Those for which there was no time then, either, the kernel
+/// tells of again, behind what has come meanwhile.
+#[cold]
+fn leave(core: &mut mantou_engine::Engine, work: &mut Work) {
+    if work.next > work.handshakes {
+        work.events.forget_from(work.next);
+    } else {
+        let is_handshaking = |token| core.is_handshaking(token);
+        work.handshakes = work.events.put_last(work.next, is_handshaking);
+    }
+    if work.has_events() {
+        core.leave_events();
+    }
 }
 
 /// Has what callbacks have written sealed: by drivers outside the engine, which would come to it in

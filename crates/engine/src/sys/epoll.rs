@@ -194,6 +194,20 @@ impl Events {
         self.is_all
     }
 
+    /// Puts those of the events from `index` on whose key `comes_last` behind the others, and leaves
+    /// the order as it is otherwise. Returns where they begin.
+    pub fn sort_from(&mut self, index: usize, comes_last: impl Fn(u64) -> bool) -> usize {
+        let rest = &mut self.buffer[index..self.len];
+        rest.sort_by_cached_key(|event| comes_last(event.u64));
+        index + rest.partition_point(|event| !comes_last(event.u64))
+    }
+
+    /// Leaves those from `index` on to the next wait, which tells of them again.
+    pub fn forget_from(&mut self, index: usize) {
+        self.len = self.len.min(index);
+        self.is_all = false;
+    }
+
     /// The event at `index`, or `None` where it was one of the selector's own.
     #[allow(clippy::cast_sign_loss)]
     pub fn get(&self, index: usize) -> Option<(u64, Ready)> {
