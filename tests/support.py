@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket as kernel
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ __all__ = [
     "Recorder",
     "accepted",
     "connected",
+    "descriptors_left",
     "dial",
     "every_engine",
     "every_link",
@@ -250,8 +253,8 @@ def fill(socket: mantou.Socket[Any]) -> int:
 async def others_had_their_turn() -> None:
     """Returns when the loop has handled everything that was ready before.
 
-    Events are handled in the order in which they came, so an echo over another connection comes
-    after them all.
+    Events are handled in the order in which they came, but for crowds of handshakes, so an echo
+    over another connection comes after them all.
     """
     echo = Recorder(data=lambda socket, data: socket.write(data))
     async with accepted(echo) as (socket, peer):
@@ -260,6 +263,24 @@ async def others_had_their_turn() -> None:
             assert await peer.receive(4) == b"ping"
         socket.terminate()
         await echo.until("close")
+
+
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Only so many new descriptors can be had."""
+    limit = 0
+    while count:
+        try:
+            os.fstat(limit)
+        except OSError:
+            count -= 1
+        limit += 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def run_turns(loop: asyncio.AbstractEventLoop, count: int = 1) -> None:

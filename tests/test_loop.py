@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
+import gc
 import os
 import signal
 import socket as kernel
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from tests.support import (
     Recorder,
     accepted,
     connected,
+    descriptors_left,
     dial,
     listen,
 )
@@ -275,7 +279,25 @@ async def test_handshakes_come_behind_everybody_who_is_connected() -> None:
         await strangers.until("close", 20)
 
 
-# Re-entry, stop, threads, forks
+# Made, re-entered, stopped; threads, forks
+
+
+# An engine takes three, asyncio's own pipe two.
+@pytest.mark.parametrize("left", range(5))
+def test_a_loop_that_cannot_be_made_leaves_nothing_behind(
+    left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with descriptors_left(left), warnings.catch_warnings(action="error"):
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many open files") as failed:
+                mantou.new_event_loop()
+            assert failed.value.errno == errno.EMFILE
+            del failed
+            gc.collect()
+    assert unraisable == []
+    mantou.new_event_loop().close()
 
 
 @pytest.mark.loops("mantou")

@@ -15,7 +15,6 @@ import doctest
 import inspect
 import os
 import re
-import resource
 import socket as kernel
 import ssl
 import tempfile
@@ -29,6 +28,7 @@ import pytest
 
 import mantou
 import mantou.testing
+from tests.support import descriptors_left
 from tests.tls import key_pem, new_key
 from tests.tls_support import CA, CERTIFICATE, KEY, context
 
@@ -245,7 +245,7 @@ class Scene:
             "listen_in_another_thread": self.listen_in_another_thread,
             "in_a_thread": in_a_thread,
             "session": self.session,
-            "no_descriptor_left": no_descriptor_left,
+            "descriptors_left": descriptors_left,
         }
 
     async def a_socket(self, *, tls: Any = False, **options: Any) -> mantou.Socket[Any]:
@@ -321,17 +321,6 @@ class Scene:
             does(peer)
             if (error := await told) is not None:
                 raise error
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """What needs a new one fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def in_a_thread(call: Callable[[], object]) -> object:

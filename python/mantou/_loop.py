@@ -41,12 +41,19 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
     _signal_handlers: dict[int, asyncio.Handle]
 
     def __init__(self) -> None:  # pyright: ignore[reportInconsistentConstructor] - of subclasses
+        # As long as nothing was made there is nothing for asyncio's `__del__` to close.
+        self._closed = True
         self._engine = take_waiting_engine() or new_engine()
         self._host = Host(self, self._engine)
         self._ended = False
         self._descriptors = Descriptors(self)
-        # Not by super(): that is the scheduler, which wants nothing more.
-        Transports.__init__(self, self._descriptors)
+        self._signal_handlers = {}
+        try:
+            # Not by super(): that is the scheduler, which wants nothing more.
+            Transports.__init__(self, self._descriptors)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def engine(self) -> Engine:
@@ -159,6 +166,10 @@ class EventLoop(Scheduler, Transports, asyncio.SelectorEventLoop):
         self._host.let_go()
         self._forget_servers()
         self._leave_engine()
+
+    def _close_self_pipe(self) -> None:
+        if hasattr(self, "_ssock"):
+            cast("Any", super())._close_self_pipe()
 
     def _check_running(self) -> None:
         # To asyncio, a loop that ran when its process was forked runs in the child, too.

@@ -211,14 +211,13 @@ class Transports(_Base):
             make = super(Transports, self).create_server
             return await make(protocol_factory, host, port, start_serving=False, **options)
 
+        server = None
         try:
             server = await create()
-            nowhere = not server.sockets
         except OSError as error:
             if error.errno is not None:
                 raise
-            nowhere = True
-        if nowhere:
+        if server is None or not server.sockets:
             await try_addresses(self, host, port, **options)
             # What was short is there again.
             server = await create()
