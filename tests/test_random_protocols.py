@@ -78,7 +78,7 @@ class Story:
         self.reactions: dict[str, list[Step]] = {}
         self.transport: Any = None
         self.sent = 0
-        self.is_lost = self.paused = self.peer_finished = False
+        self.is_lost = self.paused = self.peer_finished = self.has_raised = False
 
     def tell(self, *event: Any) -> None:
         if event == ("data",) and self.told[-1:] == [event]:
@@ -92,6 +92,7 @@ class Story:
             _, _, calls, raises = waiting.pop(0)
             self.carry_out(calls)
             if raises:
+                self.has_raised = True
                 raise Raised
 
     def carry_out(self, calls: list[Step]) -> None:
@@ -115,10 +116,13 @@ class Story:
             result = call(*arguments)
         except Exception as error:
             # asyncio's write_eof() lets out what the kernel says of a RST that nobody has read.
-            is_asyncios = type(self.transport).__module__.startswith("asyncio.")
-            is_habit = is_asyncios and name == "write_eof" and isinstance(error, OSError)
+            is_habit = self.is_asyncios and name == "write_eof" and isinstance(error, OSError)
             result = None if is_habit else type(error)
         self.told.append((f"{name}()", result))
+
+    @property
+    def is_asyncios(self) -> bool:
+        return type(self.transport).__module__.startswith("asyncio.")
 
     @property
     def closes(self) -> bool:
@@ -196,6 +200,9 @@ class Protocol:
             self.story.called("resume")
 
     def eof_received(self) -> bool:
+        if self.story.has_raised and self.story.over_tls and self.story.is_asyncios:
+            # What it had read while reading was paused is told, whatever became of the rest.
+            return False
         self.story.called("eof")
         return self.story.keeps_open
 
