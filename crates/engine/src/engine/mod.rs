@@ -361,8 +361,12 @@ impl Engine {
         // One that is due at once may have rung already, in the turn that is just ending.
         if due != self.alarm || due == Some(0) {
             self.alarm = due;
-            // Only a bad descriptor fails here, and that one is ours.
-            let _ = self.poller.set_alarm(due.map(|due| self.timers.until(due)));
+            let delay = due.map(|due| self.timers.until(due));
+            if self.poller.set_alarm(delay).is_err() {
+                // No reason for that is known. Rather than never, there is a turn now, and another try.
+                self.alarm = None;
+                let _ = self.poller.wake();
+            }
         }
     }
 }
