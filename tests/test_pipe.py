@@ -337,6 +337,16 @@ async def test_pause_and_resume_have_no_effect_on_a_piped_socket() -> None:
         await it.closed()
 
 
+async def test_a_broken_socket_cannot_be_piped_and_says_why() -> None:
+    async with ends("unix", "tcp") as it:
+        it.a.pause()
+        it.left.close()
+        assert it.a.write(b"lost") <= 0
+        for pair in ((it.a, it.b), (it.b, it.a)):
+            with pytest.raises(BrokenPipeError):
+                mantou.pipe(*pair)
+
+
 async def test_what_cannot_be_piped_is_refused() -> None:
     async with ends("tcp", "tcp") as it, ends("tcp", "tcp") as others:
         with pytest.raises(ValueError, match="same socket twice"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import mmap
 import socket as kernel
 from collections.abc import Callable
@@ -309,8 +310,38 @@ async def test_drained_raises_after_terminate(link: str) -> None:
         waiting = asyncio.ensure_future(socket.drained())
         await asyncio.sleep(0)
         socket.terminate()
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionAbortedError) as lost:
             await waiting
+        assert lost.value.errno == errno.ECONNABORTED
+
+
+async def test_drained_says_what_broke_the_connection() -> None:
+    client = Recorder()
+    async with linked("unix", client) as (socket, peer):
+        socket.pause()
+        peer.close()
+        assert socket.write(b"lost") <= 0
+        with pytest.raises(BrokenPipeError):
+            await socket.drained()
+        socket.resume()
+        await client.until("close")
+
+
+@every_stream
+async def test_who_waits_is_told_the_reason_that_close_is_told(link: str) -> None:
+    client = Recorder()
+    async with linked(link, client, close_timeout=0.05) as (socket, _):
+        fill(socket)
+        socket.write_all(b"lost")
+        waiting = asyncio.ensure_future(socket.drained())
+        await asyncio.sleep(0)
+        socket.end()
+        with pytest.raises(ConnectionAbortedError) as lost:
+            await waiting
+        assert lost.value.errno == errno.ECONNABORTED
+        await client.until("close")
+        assert isinstance(client.errors[0], TimeoutError)
+        assert lost.value.__cause__ is client.errors[0]
 
 
 @every_stream

@@ -162,6 +162,11 @@ pub fn cut_pipe() -> PyErr {
     aborted("a piped socket was closed before both directions had ended")
 }
 
+/// Whoever waited for their bytes to be sent did so in vain.
+pub fn lost_bytes() -> PyErr {
+    aborted("the socket was closed before everything was sent")
+}
+
 fn aborted(what: &str) -> PyErr {
     PyConnectionAbortedError::new_err((libc::ECONNABORTED, what.to_owned()))
 }

@@ -52,13 +52,13 @@ impl Socket {
         }
         let future = one.engine.get().host.future(py)?;
         if one.phase.get(py) != Phase::Open || two.phase.get(py) != Phase::Open {
-            return Err(not_open());
+            return Err(not_open(py, [one, two]));
         }
         let before = [one.delivered(py)?, two.delivered(py)?];
         let second = two.token(py);
         one.with(py, |core, first| core.pipe(first, second))?
             .map_err(|why| match why {
-                Unpipable::NotOpen => not_open(),
+                Unpipable::NotOpen => not_open(py, [one, two]),
                 Unpipable::Piped => {
                     PyValueError::new_err("pipe() got a socket that is in another pipe")
                 }
@@ -184,7 +184,15 @@ impl Pipe {
     }
 }
 
-fn not_open() -> PyErr {
+/// What broke one of them is the reason, if anything did.
+fn not_open(py: Python<'_>, ends: [&Socket; 2]) -> PyErr {
+    for socket in ends {
+        match socket.with(py, |core, token| core.why_lost(token)) {
+            Ok(Some(error)) => return errors::from_io(&error),
+            Ok(None) => {}
+            Err(error) => return error,
+        }
+    }
     PyConnectionError::new_err((
         libc::ENOTCONN,
         "only sockets that are open both ways can be piped",

@@ -4,7 +4,7 @@ use mantou_engine::{self as core, Written};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::waiters::{Goal, lost_bytes};
+use super::waiters::Goal;
 use super::{Cork, Socket};
 use crate::buffers::Outgoing;
 use crate::errors;
@@ -98,9 +98,10 @@ impl Socket {
     /// :raises ConnectionError: the connection was over first.
     /// :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (open, (sent, goal)) = self.with(py, |core, token| {
+        let (open, why, (sent, goal)) = self.with(py, |core, token| {
             (
                 (core.is_open(token) || core.queued(token) > 0) && core.broken(token).is_none(),
+                core.why_lost(token),
                 core.progress(token),
             )
         })?;
@@ -108,7 +109,10 @@ impl Socket {
         if !open {
             let taken = self.waiters.with(py, Vec::pop);
             drop(taken);
-            let lost = errors::value(py, lost_bytes(py)).into_bound(py);
+            let lost = why
+                .as_ref()
+                .map_or_else(errors::lost_bytes, errors::from_io);
+            let lost = errors::value(py, lost).into_bound(py);
             host::resolve(&future, Some(lost.as_any()));
         } else if sent >= goal {
             self.settle_sent(py)?;

@@ -61,7 +61,7 @@ impl Socket {
                 Goal::Sent(goal) | Goal::Room(goal) if goal > sent && broken.is_some() => {
                     let lost = broken
                         .as_ref()
-                        .map_or_else(|| lost_bytes(py), errors::from_io);
+                        .map_or_else(errors::lost_bytes, errors::from_io);
                     let lost = errors::value(py, lost).into_bound(py);
                     host::resolve(future.bind(py), Some(lost.as_any()));
                 }
@@ -86,7 +86,11 @@ impl Socket {
                 Goal::Sent(goal) | Goal::Room(goal) if goal > sent => {
                     let lost = match error {
                         Some(error) if error.is_instance_of::<PyConnectionError>() => error.clone(),
-                        _ => errors::value(py, lost_bytes(py)).into_bound(py).into_any(),
+                        _ => {
+                            let lost = errors::lost_bytes();
+                            lost.set_cause(py, error.cloned().map(PyErr::from_value));
+                            errors::value(py, lost).into_bound(py).into_any()
+                        }
                     };
                     host::resolve(future, Some(&lost));
                 }
@@ -192,8 +196,4 @@ impl Socket {
         host::enlist(py, &self.waiters, (goal, waiter), |(_, future)| future);
         Ok(future)
     }
-}
-
-pub(super) fn lost_bytes(_py: Python<'_>) -> PyErr {
-    PyConnectionError::new_err("the socket was closed before everything was sent")
 }
