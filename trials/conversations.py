@@ -128,6 +128,8 @@ class Conversation:
     """It looks before it reads."""
     quiet: bool = False
     """Nobody is told of a connection that did not come to be: it is logged at most."""
+    ends_with_the_loop: bool = False
+    """Nobody is told of the end of one that the loop leaves open: it is a task's, or asyncio's."""
     preface: bytes = b""
     loops: tuple[str, ...] = ("mantou",)
 
@@ -180,13 +182,17 @@ class HalfOpen(Echo):
 class Clear(Echo):
     """Agrees to speak TLS, with another handler."""
 
+    heard = b""
+
     def data(self, socket: mantou.Socket[None], data: bytes) -> object:
-        assert data.startswith(STARTTLS)
+        self.heard += data
+        if len(self.heard) < len(STARTTLS):
+            return None
+        assert self.heard.startswith(STARTTLS)
         socket.write_all(GO_AHEAD)
         with contextlib.suppress(ConnectionError):  # `close` says why
-            socket.upgrade_tls(
-                tls=SERVER_OPTIONS, socket=Echo(self.told), initial=data[len(STARTTLS) :]
-            )
+            initial = self.heard[len(STARTTLS) :]
+            socket.upgrade_tls(tls=SERVER_OPTIONS, socket=Echo(self.told), initial=initial)
         return None
 
 
@@ -367,7 +373,8 @@ async def readers_serve(stage: Stage) -> None:
             # asyncio's drain() says no more than that it is lost if that is just being told.
             error = reader.exception() or broken
             writer.transport.abort()
-        stage.told.note_close(writer, error)
+        finally:
+            stage.told.note_close(writer, error)
         ended[-1].set_result(None)
 
     if stage.link == "unix":
@@ -436,14 +443,15 @@ async def _echo_stream(told: Told, stream: mantou.Stream) -> None:
     told.note_open(stream)
     error: BaseException | None = None
     try:
-        async for chunk in stream:
-            told.came.take(chunk)
-            await stream.send(chunk)
-        await stream.send_eof()
+        async with stream:
+            async for chunk in stream:
+                told.came.take(chunk)
+                await stream.send(chunk)
+            await stream.send_eof()
     except OSError as broken:
         error = broken
-    await stream.aclose()
-    told.note_close(stream, error)
+    finally:
+        told.note_close(stream, error)
 
 
 BOTH = ("mantou", "asyncio")
@@ -455,9 +463,9 @@ CONVERSATIONS = [
     Conversation(proxy_header, links=("tcp", "tls"), preface=PROXY_HEADER, peeks=True),
     Conversation(pipe, links=("tcp", "tls", "unix"), proxies=True),
     Conversation(send_file, links=("tcp", "tls", "unix")),
-    Conversation(streams_serve, loops=BOTH, quiet=True),
-    Conversation(streams_connect, connects=True, loops=BOTH),
-    Conversation(protocols_serve, quiet=True),
-    Conversation(protocols_connect, connects=True),
-    Conversation(readers_serve, quiet=True),
+    Conversation(streams_serve, loops=BOTH, quiet=True, ends_with_the_loop=True),
+    Conversation(streams_connect, connects=True, loops=BOTH, ends_with_the_loop=True),
+    Conversation(protocols_serve, quiet=True, ends_with_the_loop=True),
+    Conversation(protocols_connect, connects=True, ends_with_the_loop=True),
+    Conversation(readers_serve, quiet=True, ends_with_the_loop=True),
 ]

@@ -140,6 +140,8 @@ class Case:
                 # A loop that failed and is run again stops, where its first run was about to.
                 # asyncio's own does as well.
                 found.append(f"it raised {error!r}")
+        if fault.call == "epoll_wait" and raised and self._conversation.ends_with_the_loop:
+            told.closed = told.opened
         is_final = bool(fault.call) and not self.is_passing(fault)
         # A listener rests where the kernel cannot watch whom it has accepted, and logs that.
         is_quiet = self._conversation.quiet or fault.call == "epoll_ctl"
