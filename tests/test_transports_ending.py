@@ -57,6 +57,29 @@ async def test_what_is_written_while_the_peers_end_is_not_read_yet_is_sent() -> 
     assert protocol.calls == ["made", "eof", "lost"]
 
 
+@pytest.mark.loops("mantou")
+async def test_what_does_not_fit_into_a_buffer_is_not_lost_for_an_end_behind_it() -> None:
+    """The TLS of asyncio forgets it."""
+    ours, theirs = raw_pair()
+    peer = TlsPeer(theirs, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    transport, protocol = await asyncio.get_running_loop().create_connection(
+        Buffered, sock=ours, ssl=context(server_side=False), server_hostname="localhost"
+    )
+    await shaking
+    with theirs:
+        transport.pause_reading()
+        sent = bytes(range(256)) * 20
+        assert len(sent) > 2 * Buffered.size
+        await peer.send(sent)
+        peer.finish()
+        await others_had_their_turn()
+        transport.resume_reading()
+        await protocol.lost
+    assert protocol.received == sent
+    assert protocol.error is None
+
+
 @pytest.mark.parametrize("link", LINKS)
 async def test_abort_drops_what_waits(link: str) -> None:
     async with paired(link) as (client, server):
