@@ -9,6 +9,7 @@ import os
 import select
 import socket as kernel
 import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ from tests.support import others_had_their_turn
 from tests.tls_support import TlsPeer, context
 
 pytestmark = pytest.mark.loops("mantou", "asyncio")
+
+
+@contextlib.asynccontextmanager
+async def secured_by_hand(factory: Any) -> AsyncIterator[tuple[Any, Any, TlsPeer]]:
+    """A transport and its protocol, connected with a peer whose records the test sends."""
+    ours, theirs = raw_pair()
+    peer = TlsPeer(theirs, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    transport, protocol = await asyncio.get_running_loop().create_connection(
+        factory, sock=ours, ssl=context(server_side=False), server_hostname="localhost"
+    )
+    await shaking
+    with theirs:
+        yield transport, protocol, peer
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -38,14 +53,7 @@ async def test_close_sends_what_was_written_first(link: str) -> None:
 @pytest.mark.loops("mantou")
 async def test_what_is_written_while_the_peers_end_is_not_read_yet_is_sent() -> None:
     """The TLS of asyncio has read it in secret, and forgets what is written from then on."""
-    ours, theirs = raw_pair()
-    peer = TlsPeer(theirs, server_side=True)
-    shaking = asyncio.ensure_future(peer.handshake())
-    transport, protocol = await asyncio.get_running_loop().create_connection(
-        Plain, sock=ours, ssl=context(server_side=False), server_hostname="localhost"
-    )
-    await shaking
-    with theirs:
+    async with secured_by_hand(Plain) as (transport, protocol, peer):
         transport.pause_reading()
         peer.finish()
         await others_had_their_turn()
@@ -60,14 +68,7 @@ async def test_what_is_written_while_the_peers_end_is_not_read_yet_is_sent() -> 
 @pytest.mark.loops("mantou")
 async def test_what_does_not_fit_into_a_buffer_is_not_lost_for_an_end_behind_it() -> None:
     """The TLS of asyncio forgets it."""
-    ours, theirs = raw_pair()
-    peer = TlsPeer(theirs, server_side=True)
-    shaking = asyncio.ensure_future(peer.handshake())
-    transport, protocol = await asyncio.get_running_loop().create_connection(
-        Buffered, sock=ours, ssl=context(server_side=False), server_hostname="localhost"
-    )
-    await shaking
-    with theirs:
+    async with secured_by_hand(Buffered) as (transport, protocol, peer):
         transport.pause_reading()
         sent = bytes(range(256)) * 20
         assert len(sent) > 2 * Buffered.size
