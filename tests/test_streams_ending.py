@@ -187,3 +187,31 @@ async def test_who_sends_to_a_peer_that_has_gone_hears_why(
         with pytest.raises(mantou.BrokenResourceError) as caught:
             await (task or keep_sending())
         assert isinstance(caught.value, ConnectionError)
+
+
+# A record of application data that nobody sealed.
+FORGED = b"\x17\x03\x03\x00\x20" + bytes(32)
+
+
+@pytest.mark.parametrize("link", ["tls", "context"])
+@pytest.mark.parametrize("size", [KIB, 300 * KIB])
+@pytest.mark.parametrize("turns", [-1, 0, 1, 3])
+async def test_who_answers_what_came_before_bad_tls_hears_why(
+    link: str, size: int, turns: int
+) -> None:
+    """Within the event, in the turn, and behind it."""
+
+    async def answer() -> None:
+        assert await stream.receive() == b"good"
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        while True:
+            await stream.send(bytes(size))
+
+    async with streaming(link) as (stream, peer):
+        assert isinstance(peer, TlsPeer)
+        task = await waits(answer()) if turns >= 0 else None
+        peer.sock.send(peer.seal(b"good") + FORGED)
+        with pytest.raises(mantou.BrokenResourceError) as caught:
+            await (task or answer())
+        assert isinstance(caught.value, ssl.SSLError)

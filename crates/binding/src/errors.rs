@@ -6,7 +6,7 @@ use mantou_engine::tls::{TlsError, VerifyError};
 use mantou_engine::{CloseReason, ProxyError, WriteAllError};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{
-    PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError,
+    PyBaseException, PyBrokenPipeError, PyBufferError, PyConnectionAbortedError, PyConnectionError,
     PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
@@ -163,8 +163,26 @@ pub fn cut_pipe() -> PyErr {
 }
 
 /// Whoever waited for their bytes to be sent did so in vain.
-pub fn lost_bytes() -> PyErr {
-    aborted("the socket was closed before everything was sent")
+pub fn lost_bytes(py: Python<'_>, why: Option<Py<PyAny>>) -> PyErr {
+    let ours = aborted("the socket was closed before everything was sent");
+    because(py, why, ours)
+}
+
+/// A connection that is lost, or was never there, for which it is too late.
+pub fn not_open(py: Python<'_>, why: Option<Py<PyAny>>, text: &'static str) -> PyErr {
+    because(py, why, PyConnectionError::new_err((libc::ENOTCONN, text)))
+}
+
+/// What ended a connection, if that is a `ConnectionError`, else ours for that reason.
+fn because(py: Python<'_>, why: Option<Py<PyAny>>, ours: PyErr) -> PyErr {
+    let why = why.map(|why| PyErr::from_value(why.into_bound(py)));
+    match why {
+        Some(why) if why.is_instance_of::<PyConnectionError>(py) => why,
+        why => {
+            ours.set_cause(py, why);
+            ours
+        }
+    }
 }
 
 fn aborted(what: &str) -> PyErr {

@@ -28,6 +28,23 @@ pub enum CloseReason {
     TimedOut(&'static str),
 }
 
+impl CloseReason {
+    /// The same once more, if it is a failure.
+    pub(crate) fn failure(&self) -> Option<Self> {
+        match self {
+            Self::Finished | Self::Clean => None,
+            Self::Io(error) => error
+                .raw_os_error()
+                .map(|errno| Self::Io(io::Error::from_raw_os_error(errno))),
+            Self::Tls(error) => Some(Self::Tls(error.clone())),
+            Self::HandshakeTimedOut => Some(Self::HandshakeTimedOut),
+            Self::Abandoned => Some(Self::Abandoned),
+            Self::PartnerBroke => Some(Self::PartnerBroke),
+            Self::TimedOut(what) => Some(Self::TimedOut(what)),
+        }
+    }
+}
+
 /// Why `write_all` or `end` took nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum WriteAllError {

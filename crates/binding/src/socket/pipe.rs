@@ -1,7 +1,7 @@
 //! Two sockets that are piped: how that begins, and what is told to whoever waits for its end.
 
 use mantou_engine::{CloseReason, Unpipable};
-use pyo3::exceptions::{PyConnectionError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -186,15 +186,13 @@ impl Pipe {
 
 /// What broke one of them is the reason, if anything did.
 fn not_open(py: Python<'_>, ends: [&Socket; 2]) -> PyErr {
+    let mut why = None;
     for socket in ends {
-        match socket.with(py, |core, token| core.why_lost(token)) {
-            Ok(Some(error)) => return errors::from_io(&error),
-            Ok(None) => {}
+        match socket.why_lost(py) {
+            Ok(known) => why = why.or(known),
             Err(error) => return error,
         }
     }
-    PyConnectionError::new_err((
-        libc::ENOTCONN,
-        "only sockets that are open both ways can be piped",
-    ))
+    let text = "only sockets that are open both ways can be piped";
+    errors::not_open(py, why, text)
 }

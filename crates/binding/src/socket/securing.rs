@@ -2,7 +2,7 @@
 
 use mantou_engine::proxy::Header;
 use mantou_engine::{self as core, Token};
-use pyo3::exceptions::{PyConnectionError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::waiters::Goal;
@@ -144,7 +144,7 @@ impl Socket {
         let state = |core: &mut core::Engine| (core.can_upgrade(token), core.is_secure(token));
         let (open, secure) = self.engine.get().core.with(state)?;
         if !open || self.phase.get(py) != Phase::Open {
-            return Err(self.unfit_for_tls(token)?);
+            return Err(self.unfit_for_tls(py, token)?);
         }
         if secure {
             return Err(PyValueError::new_err("the socket speaks TLS already"));
@@ -160,14 +160,15 @@ impl Socket {
         Ok(token)
     }
 
-    fn unfit_for_tls(&self, token: Token) -> PyResult<PyErr> {
-        let state = |core: &mut core::Engine| (core.why_lost(token), core.has_finished(token));
-        let text = match self.engine.get().core.with(state)? {
-            (Some(error), _) => return Ok(errors::from_io(&error)),
-            (None, true) => "the peer has finished: there is nobody to speak TLS with",
-            (None, false) => "only an open socket can be upgraded to TLS",
+    fn unfit_for_tls(&self, py: Python<'_>, token: Token) -> PyResult<PyErr> {
+        let why = self.why_lost(py)?;
+        let has_finished = |core: &mut core::Engine| core.has_finished(token);
+        let text = if why.is_none() && self.engine.get().core.with(has_finished)? {
+            "the peer has finished: there is nobody to speak TLS with"
+        } else {
+            "only an open socket can be upgraded to TLS"
         };
-        Ok(PyConnectionError::new_err((libc::ENOTCONN, text)))
+        Ok(errors::not_open(py, why, text))
     }
 
     /// The TLS socket for the connection that `begin_upgrade` let go of.

@@ -98,10 +98,9 @@ impl Socket {
     /// :raises ConnectionError: the connection was over first.
     /// :raises RuntimeError: no event loop runs it: it was not started yet, or is closed.
     fn drained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (open, why, (sent, goal)) = self.with(py, |core, token| {
+        let (open, (sent, goal)) = self.with(py, |core, token| {
             (
                 (core.is_open(token) || core.queued(token) > 0) && core.broken(token).is_none(),
-                core.why_lost(token),
                 core.progress(token),
             )
         })?;
@@ -109,9 +108,7 @@ impl Socket {
         if !open {
             let taken = self.waiters.with(py, Vec::pop);
             drop(taken);
-            let lost = why
-                .as_ref()
-                .map_or_else(errors::lost_bytes, errors::from_io);
+            let lost = errors::lost_bytes(py, self.why_lost(py)?);
             let lost = errors::value(py, lost).into_bound(py);
             host::resolve(&future, Some(lost.as_any()));
         } else if sent >= goal {

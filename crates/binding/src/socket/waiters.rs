@@ -1,9 +1,11 @@
 //! Who waits for a socket: for bytes to be sent, for TLS, for the end.
 
-use pyo3::exceptions::PyConnectionError;
+use mantou_engine::CloseReason;
+use mantou_engine::tls::TlsError;
 use pyo3::prelude::*;
 
 use super::{Phase, Socket};
+use crate::cell::Guarded;
 use crate::errors;
 use crate::host;
 
@@ -59,10 +61,9 @@ impl Socket {
         for (goal, future) in done {
             match goal {
                 Goal::Sent(goal) | Goal::Room(goal) if goal > sent && broken.is_some() => {
-                    let lost = broken
-                        .as_ref()
-                        .map_or_else(errors::lost_bytes, errors::from_io);
-                    let lost = errors::value(py, lost).into_bound(py);
+                    let why = broken.as_ref().map(errors::from_io);
+                    let why = why.map(|why| errors::value(py, why).into_any());
+                    let lost = errors::value(py, errors::lost_bytes(py, why)).into_bound(py);
                     host::resolve(future.bind(py), Some(lost.as_any()));
                 }
                 _ => host::resolve(future.bind(py), None),
@@ -84,21 +85,31 @@ impl Socket {
             let future = future.bind(py);
             match goal {
                 Goal::Sent(goal) | Goal::Room(goal) if goal > sent => {
-                    let lost = match error {
-                        Some(error) if error.is_instance_of::<PyConnectionError>() => error.clone(),
-                        _ => {
-                            let lost = errors::lost_bytes();
-                            lost.set_cause(py, error.cloned().map(PyErr::from_value));
-                            errors::value(py, lost).into_bound(py).into_any()
-                        }
-                    };
-                    host::resolve(future, Some(&lost));
+                    let lost = errors::lost_bytes(py, error.map(|it| it.clone().unbind()));
+                    let lost = errors::value(py, lost).into_bound(py);
+                    host::resolve(future, Some(lost.as_any()));
                 }
                 // Its `open` or `handshake` closed it.
                 Goal::Ready => host::resolve(future, error),
                 _ => host::resolve(future, None),
             }
         }
+    }
+
+    /// Why its connection is lost, of which `close` is still to tell.
+    pub fn why_lost(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let known = |slot: &Guarded<Option<Py<PyAny>>>| {
+            slot.with(py, |error| error.as_ref().map(|error| error.clone_ref(py)))
+        };
+        if let Some(failure) = known(&self.failure) {
+            return Ok(Some(failure));
+        }
+        let reason = self.with(py, |core, token| core.why_lost(token))?;
+        Ok(match reason {
+            Some(CloseReason::Tls(TlsError::Foreign)) => known(&self.driver_error),
+            Some(reason) => errors::from_close(py, &reason),
+            None => None,
+        })
     }
 
     /// A future that is done when it has ended so far.

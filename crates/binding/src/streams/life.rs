@@ -7,7 +7,6 @@ use super::ends::{End, broken, busy, raised};
 use super::reading::Reader;
 use super::waiter::Waiter;
 use super::{HIGH_WATER, Side, Stream};
-use crate::errors;
 use crate::socket::Socket;
 use crate::tls::Start;
 
@@ -206,15 +205,8 @@ impl Stream {
 
     /// A send found the connection gone, of which the reading side is still to hear.
     pub(super) fn lost(&self, py: Python<'_>) -> PyErr {
-        let known = self
-            .socket
-            .get()
-            .with(py, |core, token| core.why_lost(token));
-        match known {
-            Ok(Some(error)) => {
-                let error = errors::value(py, errors::from_io(&error)).into_any();
-                broken(py, error)
-            }
+        match self.socket.get().why_lost(py) {
+            Ok(Some(error)) => broken(py, error),
             Ok(None) => raised(py, "ClosedResourceError", ("the connection is closed",)),
             Err(error) => error,
         }

@@ -77,9 +77,11 @@ impl Transport {
             return pass_on(this, intern!(py, "_force_close"), (error,));
         }
         dispatch::seal_at_last(socket.engine().bind(py), transport.socket.bind(py), token)?;
-        // If what was written last broke the connection, that is why it ends.
-        socket.with(py, core::Engine::flush)?;
-        dispatch::conclude_end(socket.engine().bind(py), token)?;
+        if !socket.with(py, |core, token| core.has_dead_tls(token))? {
+            // If what was written last broke the connection, that is why it ends.
+            socket.with(py, core::Engine::flush)?;
+            dispatch::conclude_end(socket.engine().bind(py), token)?;
+        }
         socket.abort_for(py, error)?;
         dispatch::conclude_end(socket.engine().bind(py), token)
     }

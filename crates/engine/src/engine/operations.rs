@@ -90,14 +90,16 @@ impl Engine {
     }
 
     /// That, or what its owner is about to be told.
-    pub fn why_lost(&self, token: Token) -> Option<io::Error> {
+    pub fn why_lost(&self, token: Token) -> Option<CloseReason> {
         let end = |notice: &Notice| match notice {
-            Notice::Closed(member, CloseReason::Io(error)) if *member == token => {
-                error.raw_os_error().map(io::Error::from_raw_os_error)
-            }
+            Notice::Closed(member, reason) if *member == token => reason.failure(),
             _ => None,
         };
-        self.broken(token)
+        let stream = self.stream(token);
+        let broken = stream.and_then(Stream::broken).map(CloseReason::Io);
+        let tls = || stream?.untold_tls_error().map(CloseReason::Tls);
+        broken
+            .or_else(tls)
             .or_else(|| self.notices.iter().find_map(end))
     }
 
@@ -111,6 +113,11 @@ impl Engine {
 
     pub fn flush(&mut self, token: Token) {
         self.with_stream(token, Stream::send_queue);
+    }
+
+    /// Whether TLS has broken: what fails behind that is the alert.
+    pub fn has_dead_tls(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(Stream::has_dead_tls)
     }
 
     pub fn shutdown(&mut self, token: Token) {

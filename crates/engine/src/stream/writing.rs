@@ -9,6 +9,7 @@ use crate::error::WriteAllError;
 use crate::file::{FilePart, FileProgress};
 use crate::packet::Unspeakable;
 use crate::state::Input;
+use crate::tls::TlsError;
 
 impl Stream {
     pub fn write(&mut self, data: &[u8]) -> Written {
@@ -306,12 +307,22 @@ impl Stream {
 
     /// TLS has broken, and the owner has not heard of it.
     fn is_broken_off(&self) -> bool {
-        self.state.accepts_writes() && self.secure.as_ref().is_some_and(|it| it.is_dead())
+        self.state.accepts_writes() && self.has_dead_tls()
     }
 
     /// Nothing can be sent any more.
     fn is_lost(&self) -> bool {
-        self.broken.is_some() || self.secure.as_ref().is_some_and(|it| it.is_dead())
+        self.broken.is_some() || self.has_dead_tls()
+    }
+
+    /// TLS has broken: nothing can be sealed or opened any more.
+    pub fn has_dead_tls(&self) -> bool {
+        self.secure.as_ref().is_some_and(|it| it.is_dead())
+    }
+
+    /// What it broke of, if the owner has not heard of that.
+    pub fn untold_tls_error(&self) -> Option<TlsError> {
+        self.secure.as_ref()?.untold_error()
     }
 
     /// The owner had something to say, but the connection is broken.

@@ -241,6 +241,14 @@ impl Secure {
         self.ending = Some(Ending::Broken(error));
     }
 
+    /// What the session broke of, if the owner has not heard of it.
+    pub fn untold_error(&self) -> Option<TlsError> {
+        match &self.ending {
+            Some(Ending::Broken(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     pub fn is_dead(&self) -> bool {
         self.dead
     }
