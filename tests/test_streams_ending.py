@@ -215,3 +215,24 @@ async def test_who_answers_what_came_before_bad_tls_hears_why(
         with pytest.raises(mantou.BrokenResourceError) as caught:
             await (task or answer())
         assert isinstance(caught.value, ssl.SSLError)
+
+
+@pytest.mark.parametrize("link", ["tls", "context"])
+async def test_nobody_waits_to_hear_of_bad_tls_until_all_is_sent(link: str) -> None:
+    async def keep_sending() -> None:
+        while True:
+            await stream.send(bytes(KIB))
+
+    async with streaming(link) as (stream, peer):
+        assert isinstance(peer, TlsPeer)
+        task = await waits(stream.receive())
+        peer.sock.send(peer.seal(b"good"))
+        peer.truncate()
+        assert await task == b"good"
+        # Far less than `close_timeout`, within which a peer that reads again gets the rest.
+        async with asyncio.timeout(10):
+            with pytest.raises(ssl.SSLEOFError):
+                await keep_sending()
+            with pytest.raises(ssl.SSLEOFError):
+                await stream.receive()
+        stream.abort()

@@ -39,6 +39,10 @@ class AsyncioStream(Stream):
         told = error if self._tls is None else self._tls.as_asyncio_tells(error)
         super()._on_connect_error(socket, told)
 
+    def _on_error(self, socket: Socket[Any], error: BaseException) -> None:
+        if not isinstance(error, ssl.SSLEOFError):
+            super()._on_error(socket, error)
+
     def _on_close(self, socket: Socket[Any], error: BaseException | None) -> None:
         # A FIN without `close_notify` is an end like any other there, and servers rely on that.
         super()._on_close(socket, None if isinstance(error, ssl.SSLEOFError) else error)

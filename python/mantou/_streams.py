@@ -35,6 +35,7 @@ from ._stream_errors import (
     DelimiterNotFound,
     EndOfStream,
     IncompleteRead,
+    broken,
 )
 from ._stream_info import attributes
 from ._tls_options import TlsSettings, parse_tls
@@ -197,10 +198,10 @@ class Stream(NativeStream, ByteStream):  # pyright: ignore[reportIncompatibleMet
         self._occupy()
         try:
             return await self.socket.send_file(file, offset, count)
-        except ConnectionError:
+        except ConnectionError as error:
             self._vacate()
-            self._occupy()  # raises what became of the stream
-            raise
+            self._occupy()  # raises what became of the stream, if that is known already
+            raise broken(error) from error
         finally:
             self._vacate()
 

@@ -129,14 +129,22 @@ impl Stream {
         self.wake_all(py)
     }
 
+    /// TLS has broken. What was sent may still leave, of which nobody waits to hear.
+    fn _on_error(
+        &self,
+        py: Python<'_>,
+        _socket: &Bound<'_, Socket>,
+        error: Py<PyAny>,
+    ) -> PyResult<()> {
+        self.finish(py, End::Broken(error));
+        self.wake_all(py)
+    }
+
     #[allow(clippy::unused_self)]
     fn _on_open(&self, _socket: &Bound<'_, Socket>) {}
 
     #[allow(clippy::unused_self)]
     fn _on_connect_error(&self, _socket: &Bound<'_, Socket>, _error: &Bound<'_, PyAny>) {}
-
-    #[allow(clippy::unused_self)]
-    fn _on_error(&self, _socket: &Bound<'_, Socket>, _error: &Bound<'_, PyAny>) {}
 
     #[allow(clippy::unused_self)]
     fn _on_timeout(&self, _socket: &Bound<'_, Socket>) {}
