@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from pathlib import Path
 
 import anyio
 import pytest
@@ -187,6 +188,16 @@ async def test_who_sends_to_a_peer_that_has_gone_hears_why(
         with pytest.raises(mantou.BrokenResourceError) as caught:
             await (task or keep_sending())
         assert isinstance(caught.value, ConnectionError)
+
+
+async def test_who_sends_a_file_to_a_peer_that_has_just_gone_hears_why(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(KIB))
+    async with streaming("unix") as (stream, peer):
+        peer.close()
+        with path.open("rb") as file, pytest.raises(mantou.BrokenResourceError) as caught:
+            await stream.send_file(file)
+        assert isinstance(caught.value, BrokenPipeError)
 
 
 # A record of application data that nobody sealed.
