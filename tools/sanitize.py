@@ -111,7 +111,8 @@ async def main():
 mantou.run(main())
 """,
     "data race",
-    left_out=("tests/test_cli_connect.py",),  # Debian's sh
+    # Debian's sh; and more bytes than there is time for.
+    left_out=("tests/test_cli_connect.py", "tests/test_transfers.py::test_a_gibibyte"),
 )
 
 SANITIZERS = {"address": ADDRESS, "thread": THREAD}
