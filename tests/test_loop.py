@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -244,39 +245,69 @@ async def test_one_flooding_peer_does_not_starve_another() -> None:
         assert sent > 1 << 20
 
 
+@contextlib.asynccontextmanager
+async def strangers_at_the_door(count: int, hello: Any) -> AsyncIterator[None]:
+    """So many have said hello, which the loop has not heard; `hello` is called for each."""
+    greeted = context(server_side=True)
+    greeted.sni_callback = lambda *_: hello()
+    strangers = Handshaker()
+    with listen(strangers, tls=greeted) as listener, contextlib.ExitStack() as stack:
+        there = ("127.0.0.1", listener.port)
+        socks = [stack.enter_context(kernel.create_connection(there)) for _ in range(count)]
+        await strangers.until("open", count)
+        for sock in socks:
+            sock.send(await TlsPeer(sock, server_side=False).first_words())
+        yield
+    await strangers.until("close", count)
+
+
+def be_busy(seconds: float) -> None:
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
 async def test_handshakes_come_behind_everybody_who_is_connected() -> None:
     order: list[str] = []
 
-    def take_a_while(*_: object) -> None:
-        """More than what a turn gives to events."""
+    def hello() -> None:
         order.append("hello")
-        until = time.perf_counter() + 0.002
-        while time.perf_counter() < until:
-            pass
+        # More than what a turn gives to events.
+        be_busy(0.002)
         if order.count("hello") == 5:
             friend.sock.send(b"again")
 
-    slow = context(server_side=True)
-    slow.sni_callback = take_a_while
     told = Recorder(data=lambda *_: order.append("friend"))
-    strangers = Handshaker()
-    async with accepted(told) as (_, friend):
-        with listen(strangers, tls=slow) as listener, contextlib.ExitStack() as stack:
-            there = ("127.0.0.1", listener.port)
-            socks = [stack.enter_context(kernel.create_connection(there)) for _ in range(20)]
-            await strangers.until("open", 20)
-            for sock in socks:
-                hello = TlsPeer(sock, server_side=False)
-                sock.send(await hello.first_words())
-            friend.sock.send(b"first")
-            await told.until_received(len("first" + "again"))
-            while order.count("hello") < 20:
-                await asyncio.sleep(0)
-            places = [at for at, who in enumerate(order) if who == "friend"]
-            assert places[0] < 4
-            # It came while a stranger had its turn, the fifth.
-            assert places[1] < 10
-        await strangers.until("close", 20)
+    async with accepted(told) as (_, friend), strangers_at_the_door(20, hello):
+        friend.sock.send(b"first")
+        await told.until_received(len("first" + "again"))
+        while order.count("hello") < 20:
+            await asyncio.sleep(0)
+    places = [at for at, who in enumerate(order) if who == "friend"]
+    assert places[0] < 4
+    # It came while a stranger had its turn, the fifth.
+    assert places[1] < 10
+
+
+async def test_handshakes_get_as_much_time_as_those_who_are_connected() -> None:
+    order: list[str] = []
+
+    def keep_busy(*_: object) -> None:
+        order.append("friend")
+        be_busy(0.1)
+        if order.count("hello") < 60:
+            friend.sock.send(b"again")
+
+    told = Recorder(data=keep_busy)
+    async with (
+        accepted(told) as (_, friend),
+        strangers_at_the_door(60, lambda: order.append("hello")),
+    ):
+        friend.sock.send(b"first")
+        while order.count("hello") < 60:
+            await asyncio.sleep(0)
+    # The sixty take some milliseconds.
+    assert order.count("friend") < 5
 
 
 # Made, re-entered, stopped; threads, forks

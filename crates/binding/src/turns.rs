@@ -34,8 +34,7 @@ impl Engine {
         if work.has_events() {
             return Ok(());
         }
-        work.next = 0;
-        work.handshakes = usize::MAX;
+        work.begin();
         let in_haste = patience == Some(Duration::ZERO);
         // Sleeping costs more than asking whether that is needed; but where the last question
         // found nothing, the next is likely to find nothing either.

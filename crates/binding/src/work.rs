@@ -1,5 +1,7 @@
 //! What the turns of one engine work with, kept from one to the next.
 
+use std::time::Duration;
+
 use mantou_engine::Events;
 
 use crate::lending::{Lender, ReadBuffer};
@@ -14,6 +16,9 @@ pub struct Work {
     pub next: usize,
     /// From here on all events are of handshakes, if those were put behind the others.
     pub handshakes: usize,
+    /// What whole slices of turns went by with since the last wait.
+    pub for_others: Duration,
+    pub for_handshakes: Duration,
     pub buffer: ReadBuffer,
     /// Ciphertext for drivers that are not the engine's, while `buffer` takes what they make of it.
     pub ciphertext: ReadBuffer,
@@ -30,6 +35,8 @@ impl Default for Work {
             events: Events::default(),
             next: 0,
             handshakes: usize::MAX,
+            for_others: Duration::ZERO,
+            for_handshakes: Duration::ZERO,
             buffer: ReadBuffer::new(BUFFER_SIZE),
             ciphertext: ReadBuffer::new(BUFFER_SIZE),
             lender: Lender::default(),
@@ -42,5 +49,13 @@ impl Default for Work {
 impl Work {
     pub fn has_events(&self) -> bool {
         self.next < self.events.len()
+    }
+
+    /// For the events of another wait.
+    pub fn begin(&mut self) {
+        self.next = 0;
+        self.handshakes = usize::MAX;
+        self.for_others = Duration::ZERO;
+        self.for_handshakes = Duration::ZERO;
     }
 }

@@ -52,7 +52,7 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
             let elapsed = start.elapsed();
             if elapsed > offer {
                 if elapsed > SLICE {
-                    core.with(|core| leave(core, work))?;
+                    core.with(|core| leave(core, work, elapsed))?;
                     break;
                 }
                 offer = elapsed + OFFER;
@@ -70,13 +70,17 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
 }
 
 /// Leaves the other events to the next turn. Handshakes are what costs most, and what strangers can
-/// ask for: they come behind everybody else. Those for which there was no time then, either, the kernel
-/// tells of again, behind what has come meanwhile.
+/// ask for: they come behind everybody else, and get as much time as those. What does not fit into
+/// that the kernel tells of again, behind what has come meanwhile.
 #[cold]
-fn leave(core: &mut mantou_engine::Engine, work: &mut Work) {
+fn leave(core: &mut mantou_engine::Engine, work: &mut Work, elapsed: Duration) {
     if work.next > work.handshakes {
-        work.events.forget_from(work.next);
+        work.for_handshakes += elapsed;
+        if work.for_handshakes >= work.for_others {
+            work.events.forget_from(work.next);
+        }
     } else {
+        work.for_others += elapsed;
         let is_handshaking = |token| core.is_handshaking(token);
         work.handshakes = work.events.put_last(work.next, is_handshaking);
     }
