@@ -52,7 +52,7 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
             let elapsed = start.elapsed();
             if elapsed > offer {
                 if elapsed > SLICE {
-                    core.with(|core| leave(core, work, elapsed))?;
+                    leave(engine, work, elapsed)?;
                     break;
                 }
                 offer = elapsed + OFFER;
@@ -73,20 +73,23 @@ pub fn events(engine: &Bound<'_, Engine>, work: &mut Work) -> PyResult<()> {
 /// ask for: they come behind everybody else, and get as much time as those. What does not fit into
 /// that the kernel tells of again, behind what has come meanwhile.
 #[cold]
-fn leave(core: &mut mantou_engine::Engine, work: &mut Work, elapsed: Duration) {
-    if work.next > work.handshakes {
-        work.for_handshakes += elapsed;
-        if work.for_handshakes >= work.for_others {
-            work.events.forget_from(work.next);
+#[inline(never)]
+fn leave(engine: &Bound<'_, Engine>, work: &mut Work, elapsed: Duration) -> PyResult<()> {
+    engine.get().core.with(|core| {
+        if work.next > work.handshakes {
+            work.for_handshakes += elapsed;
+            if work.for_handshakes >= work.for_others {
+                work.events.forget_from(work.next);
+            }
+        } else {
+            work.for_others += elapsed;
+            let is_handshaking = |token| core.is_handshaking(token);
+            work.handshakes = work.events.put_last(work.next, is_handshaking);
         }
-    } else {
-        work.for_others += elapsed;
-        let is_handshaking = |token| core.is_handshaking(token);
-        work.handshakes = work.events.put_last(work.next, is_handshaking);
-    }
-    if work.has_events() {
-        core.leave_events();
-    }
+        if work.has_events() {
+            core.leave_events();
+        }
+    })
 }
 
 /// Has what callbacks have written sealed: by drivers outside the engine, which would come to it in
