@@ -101,7 +101,7 @@ faults: $(BUILT) ## Have the kernel's calls fail under every conversation (10 mi
 network: $(BUILT) ## Have all conversations over bad ways between two networks (3 minutes; as root)
 	@$(BIN)/python -m trials.network $(ARGS)
 
-hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 40 minutes (ARGS="--kinds '*hello*' --few")
+hostile: $(BUILT) ## Attack programs with hostile peers by thousands, 8 minutes (ARGS="--kinds '*hello*' --few")
 	@$(BIN)/python -m tests.hostile $(ARGS)
 
 random: $(BUILT) ## Run the tests by chance with new seeds (MINUTES=30 for each of 7 files, two at once: 2 hours)
@@ -132,7 +132,7 @@ build: $(BUILT) ## Build the native core (PROFILE=dev: with debug assertions) an
 debug-test: $(DEBUG)/.built ## Run the tests against a core with debug assertions
 	@PYTHONPATH=$(CURDIR)/$(DEBUG)/site $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
-sanitize: $(SANITIZED)/.built ## Run the tests under AddressSanitizer, AWS-LC's C included (an hour)
+sanitize: $(SANITIZED)/.built ## Run the tests under AddressSanitizer, AWS-LC's C included (half an hour)
 	@SANITIZED=$(SANITIZED) PYTHONPATH=$(CURDIR)/$(SANITIZED)/site \
 		$(BIN)/python -m tools.sanitize address $(SPREAD) $(ARGS)
 
