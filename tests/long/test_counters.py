@@ -35,5 +35,5 @@ async def test_more_bytes_than_32_bits_count(tmp_path: Path) -> None:
         await taking.until("close")
         assert received == size
         assert taking.sockets[0].bytes_read == size == socket.bytes_written
-        assert taking.sockets[0].stats()["bytes_read"] == size
+        assert taking.sockets[0].stats().bytes_read == size
         await sending.until("close")
