@@ -267,6 +267,7 @@ def be_busy(seconds: float) -> None:
         pass
 
 
+@pytest.mark.alone
 async def test_handshakes_come_behind_everybody_who_is_connected() -> None:
     order: list[str] = []
 
@@ -278,17 +279,18 @@ async def test_handshakes_come_behind_everybody_who_is_connected() -> None:
             friend.sock.send(b"again")
 
     told = Recorder(data=lambda *_: order.append("friend"))
-    async with accepted(told) as (_, friend), strangers_at_the_door(20, hello):
+    async with accepted(told) as (_, friend), strangers_at_the_door(40, hello):
         friend.sock.send(b"first")
         await told.until_received(len("first" + "again"))
-        while order.count("hello") < 20:
+        while order.count("hello") < 40:
             await asyncio.sleep(0)
     places = [at for at, who in enumerate(order) if who == "friend"]
     assert places[0] < 4
-    # It came while a stranger had its turn, the fifth.
-    assert places[1] < 10
+    # It came while a stranger had its turn, the fifth; all others came before.
+    assert places[1] < 30
 
 
+@pytest.mark.alone
 async def test_handshakes_get_as_much_time_as_those_who_are_connected() -> None:
     order: list[str] = []
 
